@@ -1,0 +1,3 @@
+//! weir: one binary, the agent of a load-balancer host and its command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The gRPC API of weir: messages, client and server stubs of `weir.v1`.

@@ -1,0 +1,3 @@
+//! What a developer of weir runs.
+
+fn main() {}
