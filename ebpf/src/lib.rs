@@ -1,1 +1,18 @@
-//! The packet path.
+//! weir's packet path, as far as it needs no kernel: the program for the BPF target and the host
+//! share every line here, so what the tests prove of the one holds for the other.
+//!
+//! - [`abi`]: what lies in the maps, byte for byte
+//! - [`packet`]: from a frame to the flow it belongs to
+//! - [`hash`]: the keyed hash that turns a flow into slots
+//! - [`decide`]: the rules by which a flow gets a version and a backend
+//! - [`checksum`]: incremental Internet checksums
+//!
+//! Nothing here allocates, panics or loops without a bound.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod checksum;
+pub mod decide;
+pub mod hash;
+pub mod packet;

@@ -1,0 +1,486 @@
+//! What lies in the maps, byte for byte: the contract between the program and the agent.
+//!
+//! Rules for every type here: `repr(C)`, no hidden padding, no `bool`, enum or `usize`. Addresses
+//! and ports are in network byte order, as they stand in the packet; all else is in the order of
+//! the processor. A change that a running program would misread needs a new [`VERSION`].
+
+/// Number of this contract. Part of every pin's path, so that two contracts never share a map.
+pub const VERSION: u32 = 1;
+
+/// Slots of a service's version table. A weight of one basis point is 1.6 slots.
+pub const VERSION_SLOTS: u32 = 16_384;
+/// Fewest slots of a version's backend table.
+pub const MIN_BACKEND_SLOTS: u32 = 1_024;
+/// Most slots of a version's backend table.
+pub const MAX_BACKEND_SLOTS: u32 = 65_536;
+/// Services of a node.
+pub const MAX_SERVICES: u32 = 512;
+/// Listeners of a node.
+pub const MAX_LISTENERS: u32 = 4_096;
+/// Backends of a node, in all services and versions together. An index has 15 bits in a slot.
+pub const MAX_BACKENDS: u32 = 16_384;
+/// Network interfaces through which backends are reached.
+pub const MAX_LINKS: u32 = 256;
+/// Cache lines in the pool of tables: room for 512 services with the smallest tables, twice.
+pub const POOL_LINES: u32 = 524_288;
+/// Entries of the flow table unless the agent is told otherwise.
+pub const DEFAULT_FLOWS: u32 = 1_048_576;
+/// Entries of the table of UDP flows unless the agent is told otherwise.
+pub const DEFAULT_UDP_FLOWS: u32 = 262_144;
+/// Direct connections from clients to backends that are remembered, so that they are left alone.
+pub const MAX_DIRECT: u32 = 65_536;
+/// A UDP flow that was silent for longer has ended, in seconds.
+pub const UDP_IDLE_SECONDS: u32 = 30;
+
+/// Versions of a service: blue, green, canary.
+pub const VERSIONS: usize = 3;
+/// Index of blue in every per-version array.
+pub const BLUE: u8 = 0;
+/// Index of green in every per-version array.
+pub const GREEN: u8 = 1;
+/// Index of canary in every per-version array.
+pub const CANARY: u8 = 2;
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// An IPv6 address, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2), as
+/// four words with the bytes in the order of the packet. An IPv6 packet with a mapped address is
+/// not taken by the program, so the two families can never be mixed up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Address(pub [u32; 4]);
+
+impl Address {
+    /// The third word of every mapped IPv4 address.
+    pub const MAPPED: u32 = 0xffff_u32.to_be();
+
+    /// An IPv4 address; `word` holds its four bytes in the order of the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4(word: u32) -> Self {
+        Self([0, 0, Self::MAPPED, word])
+    }
+
+    /// An IPv4 address by its bytes.
+    #[must_use]
+    pub const fn from_v4(octets: [u8; 4]) -> Self {
+        Self::v4(u32::from_ne_bytes(octets))
+    }
+
+    /// An IPv6 address by its bytes.
+    #[must_use]
+    pub const fn from_v6(o: [u8; 16]) -> Self {
+        Self([
+            u32::from_ne_bytes([o[0], o[1], o[2], o[3]]),
+            u32::from_ne_bytes([o[4], o[5], o[6], o[7]]),
+            u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
+            u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
+        ])
+    }
+
+    /// Whether this is an IPv4 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == Self::MAPPED
+    }
+}
+
+/// Key of a listener, of a return path: an address with port and protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Where.
+    pub address: Address,
+    /// Port, network byte order.
+    pub port: u16,
+    /// IP protocol number, [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+/// Value of `LISTENERS`: whom packets to this endpoint belong to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Listener {
+    /// Index of the service, below [`MAX_SERVICES`].
+    pub service: u32,
+}
+
+/// Value of `RETURNS`: what a backend's answer is turned back into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Return {
+    /// The listener's address: the client must see this one.
+    pub address: Address,
+    /// The listener's port, network byte order.
+    pub port: u16,
+    /// Index of the backend, for counting.
+    pub backend: u16,
+}
+
+/// A flow as its client sees it: the key of the flow tables.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The client.
+    pub source: Address,
+    /// The listener.
+    pub destination: Address,
+    /// Client's port, network byte order.
+    pub source_port: u16,
+    /// Listener's port, network byte order.
+    pub destination_port: u16,
+    /// IP protocol number, [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// A flow that is remembered: value of the flow tables. Eight bytes, so that it is read whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct FlowEntry {
+    /// Index of the backend that the flow is pinned to.
+    pub backend: u16,
+    /// What the client's side has shown: [`SEEN_SYN`] and the like.
+    pub client: u8,
+    /// What the server's side has shown (only where answers pass through the node).
+    pub server: u8,
+    /// When a packet was seen last, in seconds since boot (`CLOCK_MONOTONIC`).
+    pub seen: u32,
+}
+
+/// The client sent a SYN.
+pub const SEEN_SYN: u8 = 1;
+/// This side sent something after its SYN.
+pub const SEEN_DATA: u8 = 2;
+/// This side sent a FIN.
+pub const SEEN_FIN: u8 = 4;
+/// This side sent a RST.
+pub const SEEN_RST: u8 = 8;
+
+impl FlowEntry {
+    /// Whether a SYN with this flow's key would begin another flow: the client has closed its
+    /// side, or either side has reset.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closed(self) -> bool {
+        self.client & (SEEN_FIN | SEEN_RST) != 0 || self.server & SEEN_RST != 0
+    }
+}
+
+/// Marks a slot without a backend. Largest value of 15 bits.
+pub const NO_BACKEND: u16 = 0x7fff;
+
+/// One slot of a version table, one byte: `cur` in bits 0–1, `base` in bits 2–3, `tracked` in bit 7.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct VersionSlot(pub u8);
+
+impl VersionSlot {
+    /// A slot whose new flows go to `cur` and whose older ones belong to `base`, both below 3.
+    #[must_use]
+    pub const fn new(cur: u8, base: u8, tracked: bool) -> Self {
+        Self(cur & 3 | (base & 3) << 2 | (tracked as u8) << 7)
+    }
+
+    /// Where a new flow goes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn cur(self) -> u8 {
+        self.0 & 3
+    }
+
+    /// Where a flow belongs that began before the slot moved.
+    #[inline(always)]
+    #[must_use]
+    pub const fn base(self) -> u8 {
+        self.0 >> 2 & 3
+    }
+
+    /// Whether flows of this slot must be looked up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tracked(self) -> bool {
+        self.0 & 0x80 != 0
+    }
+}
+
+/// One slot of a backend table, one word: `cur` in bits 0–14, `base` in bits 15–29, `tracked` in bit 31.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct BackendSlot(pub u32);
+
+impl BackendSlot {
+    /// A slot whose new flows go to `cur` and whose older ones belong to `base`, both 15 bits.
+    #[must_use]
+    pub const fn new(cur: u16, base: u16, tracked: bool) -> Self {
+        Self((cur & 0x7fff) as u32 | ((base & 0x7fff) as u32) << 15 | (tracked as u32) << 31)
+    }
+
+    /// Where a new flow goes: an index of `BACKENDS`, or [`NO_BACKEND`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn cur(self) -> u16 {
+        (self.0 & 0x7fff) as u16
+    }
+
+    /// Where a flow belongs that began before the slot moved.
+    #[inline(always)]
+    #[must_use]
+    pub const fn base(self) -> u16 {
+        (self.0 >> 15 & 0x7fff) as u16
+    }
+
+    /// Whether flows of this slot must be looked up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tracked(self) -> bool {
+        self.0 & 0x8000_0000 != 0
+    }
+}
+
+/// One element of the pool that all tables live in: a cache line of slots. A version slot `i` is
+/// byte `i % 4` (lowest first) of word `i / 4 % 16` in line `i / 64`; a backend slot `i` is word
+/// `i % 16` in line `i / 16`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Line {
+    /// The slots.
+    pub words: [u32; 16],
+}
+
+/// Lines of a version table.
+pub const VERSION_LINES: u32 = VERSION_SLOTS / 64;
+
+impl Line {
+    /// The version slot with this index, in the line `index / 64`.
+    #[inline(always)]
+    #[must_use]
+    pub fn version_slot(&self, index: u32) -> VersionSlot {
+        let word = self.words[(index >> 2 & 15) as usize];
+        VersionSlot((word >> ((index & 3) * 8)) as u8)
+    }
+
+    /// The backend slot with this index, in the line `index / 16`.
+    #[inline(always)]
+    #[must_use]
+    pub fn backend_slot(&self, index: u32) -> BackendSlot {
+        BackendSlot(self.words[(index & 15) as usize])
+    }
+}
+
+/// The record of one service. All records are replaced together, in one commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Service {
+    /// Key of the service's hashes.
+    pub seed: [u64; 2],
+    /// First line of the version table in the pool.
+    pub version_table: u32,
+    /// First line of each version's backend table.
+    pub backend_table: [u32; VERSIONS],
+    /// Slots of each version's backend table less one. A power of two less one.
+    pub backend_mask: [u32; VERSIONS],
+    /// Commit that last changed this record. Zero: there is no such service.
+    pub generation: u32,
+    /// What a flow is hashed by: [`AFFINITY_CONNECTION`] and the like.
+    pub affinity: u8,
+    /// How packets reach a backend: [`FORWARD_NAT`].
+    pub forwarding: u8,
+    /// Zero.
+    pub pad: [u8; 14],
+}
+
+/// Both slots by the whole flow.
+pub const AFFINITY_CONNECTION: u8 = 0;
+/// The version slot by the client's address, the backend slot by the whole flow.
+pub const AFFINITY_CLIENT: u8 = 1;
+/// Both slots by the client's address.
+pub const AFFINITY_CLIENT_BACKEND: u8 = 2;
+
+/// Destination address and port are rewritten, and answers turned back.
+pub const FORWARD_NAT: u8 = 0;
+
+/// The record of one backend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Backend {
+    /// Where it is.
+    pub address: Address,
+    /// [`GIVEN_UP`] and room for more.
+    pub flags: u32,
+    /// Port, network byte order.
+    pub port: u16,
+    /// Zero.
+    pub pad: u16,
+    /// The way there, see [`NextHop`]. One word, so that the agent can change it under traffic.
+    pub next_hop: u64,
+}
+
+/// Flag of a backend whose flows are void: they are decided anew.
+pub const GIVEN_UP: u32 = 1;
+
+/// A next hop in one word: the MAC address in bits 0–47 (first byte lowest), the index of the
+/// [`Link`] in bits 48–63. Zero: not known, ask the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NextHop(pub u64);
+
+impl NextHop {
+    /// The way to `mac` through `link`, an index of `LINKS` from 1.
+    #[must_use]
+    pub const fn new(link: u16, mac: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = mac;
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | (link as u64) << 48)
+    }
+
+    /// Index of the link, zero when the hop is not known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn link(self) -> u32 {
+        (self.0 >> 48) as u32
+    }
+
+    /// The MAC address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mac(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
+/// An interface through which backends are reached: value of `LINKS`. Index zero is never used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Link {
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// Its own MAC address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// Counters of one backend on one processor: one cache line. A version's counters are the sum
+/// over its backends, so that a packet touches one line, not two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Counters {
+    /// Flows begun: SYN without ACK, or the first datagram of a remembered UDP flow.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Bytes from clients: whole frames.
+    pub bytes_in: u64,
+    /// Packets to clients (only where answers pass through the node).
+    pub packets_out: u64,
+    /// Bytes to clients: whole frames.
+    pub bytes_out: u64,
+    /// Flows put into a flow table.
+    pub tracked: u64,
+    /// Flows that found no room in the flow table, or none within the limit on inserts, and went
+    /// where an older flow would have gone.
+    pub fallback: u64,
+    /// Packets whose next hop the kernel had to find.
+    pub fib: u64,
+}
+
+/// Why a packet was not forwarded: index of `REASONS`, separately for each hook.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Reason {
+    /// Passed: neither IPv4 nor IPv6.
+    NotIp = 0,
+    /// Passed: neither TCP nor UDP, or an IPv6 header that is not understood comes first.
+    NotTransport = 1,
+    /// Passed: the frame or a header is cut short, or a length is impossible.
+    Malformed = 2,
+    /// Passed: a fragment.
+    Fragment = 3,
+    /// Passed: a VLAN tag.
+    Vlan = 4,
+    /// Passed: to no listener and from no backend.
+    NotOurs = 5,
+    /// Passed: between a backend and the node itself, or a client's direct connection to a backend.
+    Direct = 6,
+    /// Dropped: the version has no backend.
+    NoBackend = 7,
+    /// Dropped: the hop limit is used up.
+    HopLimit = 8,
+    /// Dropped: the kernel knows no way to the backend or the client.
+    NoRoute = 9,
+    /// Dropped: the packet could not be rewritten.
+    Rewrite = 10,
+    /// Dropped: a record or table that must be there is not. Never seen in a sound node.
+    NoTable = 11,
+}
+
+/// Number of [`Reason`]s.
+pub const REASONS: usize = 12;
+/// Rows of `REASONS`: one for each hook.
+pub const HOOKS: u32 = 2;
+/// Row of the XDP program. It counts what it drops; what it passes, TC sees next and counts.
+pub const HOOK_XDP: u32 = 0;
+/// Row of the TC program.
+pub const HOOK_TC: u32 = 1;
+
+/// Value of `REASONS` on one processor for one hook: packets by [`Reason`], padded to whole lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Reasons {
+    /// Packets, by [`Reason`].
+    pub packets: [u64; 16],
+}
+
+/// The limit on inserts into the flow table on one processor: a token bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Bucket {
+    /// When it was filled last, nanoseconds since boot.
+    pub filled: u64,
+    /// Inserts left.
+    pub tokens: u64,
+}
+
+/// What the agent sets before the program is loaded, for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Config {
+    /// Inserts into the flow table a second on one processor. More than that is a flood.
+    pub inserts_per_second: u64,
+    /// Length of `BACKENDS`, so that counters of each processor lie apart.
+    pub backends: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Config {
+    /// What holds when the agent sets nothing.
+    pub const DEFAULT: Self = Self { inserts_per_second: 200_000, backends: MAX_BACKENDS, pad: 0 };
+}
+
+/// No padding, no surprise: sizes and offsets that the map definitions rely on.
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<Address>() == 16);
+    assert!(size_of::<Endpoint>() == 20);
+    assert!(size_of::<Listener>() == 4);
+    assert!(size_of::<Return>() == 20);
+    assert!(size_of::<FlowKey>() == 40);
+    assert!(size_of::<FlowEntry>() == 8);
+    assert!(size_of::<Line>() == 64);
+    assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
+    assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);
+    assert!(size_of::<Link>() == 12);
+    assert!(size_of::<Counters>() == 64);
+    assert!(size_of::<Reasons>() == 128 && REASONS <= 16);
+    assert!(size_of::<Bucket>() == 16);
+    assert!(size_of::<Config>() == 16);
+    assert!(MAX_BACKENDS <= NO_BACKEND as u32);
+};

@@ -1,0 +1,59 @@
+//! The Internet checksum (RFC 1071), updated in place when words of a packet change (RFC 1624).
+//!
+//! A one's complement sum gives the same bytes whatever the order of bytes in which it is
+//! reckoned, so words are taken as they lie in memory and nothing is swapped.
+
+/// What a change of words does to a checksum: collect the words, then [`apply`](Delta::apply) it.
+/// Holds more than a thousand million words without overflow.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Delta(u64);
+
+impl Delta {
+    /// The word `old` becomes `new`. Both as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self, old: u32, new: u32) -> Self {
+        Self(self.0 + !old as u64 + new as u64)
+    }
+
+    /// The half word `old`, at an even offset, becomes `new`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn half(self, old: u16, new: u16) -> Self {
+        Self(self.0 + !old as u64 + new as u64)
+    }
+
+    /// The checksum that was `old` before the change. RFC 1624 equation 3.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply(self, old: u16) -> u16 {
+        !fold(self.0 + !old as u64)
+    }
+}
+
+/// Folds carries until the sum has 16 bits.
+#[inline(always)]
+#[must_use]
+pub const fn fold(sum: u64) -> u16 {
+    // 64 bits to at most 33, to at most 17 and a bit, to 17, to 16.
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    sum as u16
+}
+
+/// A UDP checksum after a change: zero means "none" (RFC 768) and stays; a computed zero is sent
+/// as all ones.
+#[inline(always)]
+#[must_use]
+pub const fn apply_udp(delta: Delta, old: u16) -> u16 {
+    if old == 0 {
+        return 0;
+    }
+    match delta.apply(old) {
+        0 => 0xffff,
+        new => new,
+    }
+}

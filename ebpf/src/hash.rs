@@ -1,0 +1,103 @@
+//! The keyed hash that turns a flow into slots: SipHash-1-3 (Aumasson and Bernstein, 2012).
+//!
+//! Keyed by the service's seed, so that nobody without it can aim flows at one slot. The input is
+//! read as little-endian words whatever the processor, so every node computes the same.
+
+use crate::abi::{Address, FlowKey};
+
+/// The state of SipHash after its key.
+#[derive(Clone, Copy)]
+struct Sip([u64; 4]);
+
+impl Sip {
+    #[inline(always)]
+    fn keyed(seed: [u64; 2]) -> Self {
+        let [k0, k1] = seed;
+        Self([
+            k0 ^ 0x736f_6d65_7073_6575,
+            k1 ^ 0x646f_7261_6e64_6f6d,
+            k0 ^ 0x6c79_6765_6e65_7261,
+            k1 ^ 0x7465_6462_7974_6573,
+        ])
+    }
+
+    #[inline(always)]
+    fn round(&mut self) {
+        let [mut a, mut b, mut c, mut d] = self.0;
+        a = a.wrapping_add(b);
+        c = c.wrapping_add(d);
+        b = b.rotate_left(13) ^ a;
+        d = d.rotate_left(16) ^ c;
+        a = a.rotate_left(32).wrapping_add(d);
+        c = c.wrapping_add(b);
+        d = d.rotate_left(21) ^ a;
+        b = b.rotate_left(17) ^ c;
+        c = c.rotate_left(32);
+        self.0 = [a, b, c, d];
+    }
+
+    #[inline(always)]
+    fn word(&mut self, word: u64) {
+        self.0[3] ^= word;
+        self.round();
+        self.0[0] ^= word;
+    }
+
+    /// Ends a message of `bytes` bytes, a multiple of eight.
+    #[inline(always)]
+    fn finish(mut self, bytes: u64) -> u64 {
+        self.word(bytes << 56);
+        self.0[2] ^= 0xff;
+        self.round();
+        self.round();
+        self.round();
+        let [a, b, c, d] = self.0;
+        a ^ b ^ c ^ d
+    }
+}
+
+/// Two words, as they lie in memory, as one little-endian word.
+#[inline(always)]
+fn pair(low: u32, high: u32) -> u64 {
+    u32::from_le(low) as u64 | (u32::from_le(high) as u64) << 32
+}
+
+/// Hash of the whole flow: addresses, ports, protocol. An IPv4 flow hashes its two addresses as
+/// eight bytes, an IPv6 flow as 32; the length keeps the two kinds apart.
+#[inline(always)]
+#[must_use]
+pub fn flow(seed: [u64; 2], key: &FlowKey) -> u64 {
+    let mut sip = Sip::keyed(seed);
+    let (s, d) = (key.source.0, key.destination.0);
+    let ports = u16::from_le(key.source_port) as u64
+        | (u16::from_le(key.destination_port) as u64) << 16
+        | (key.protocol as u64) << 32;
+    if key.source.is_v4() {
+        sip.word(pair(s[3], d[3]));
+        sip.word(ports);
+        sip.finish(16)
+    } else {
+        sip.word(pair(s[0], s[1]));
+        sip.word(pair(s[2], s[3]));
+        sip.word(pair(d[0], d[1]));
+        sip.word(pair(d[2], d[3]));
+        sip.word(ports);
+        sip.finish(40)
+    }
+}
+
+/// Hash of the client's address alone.
+#[inline(always)]
+#[must_use]
+pub fn client(seed: [u64; 2], address: &Address) -> u64 {
+    let mut sip = Sip::keyed(seed);
+    let s = address.0;
+    if address.is_v4() {
+        sip.word(pair(s[3], 0));
+        sip.finish(8)
+    } else {
+        sip.word(pair(s[0], s[1]));
+        sip.word(pair(s[2], s[3]));
+        sip.finish(16)
+    }
+}
