@@ -456,13 +456,15 @@ pub struct Config {
     pub inserts_per_second: u64,
     /// Length of `BACKENDS`, so that counters of each processor lie apart.
     pub backends: u32,
-    /// Zero.
-    pub pad: u32,
+    /// `BPF_F_IPV6` (128) where the kernel knows it (6.16), else zero: makes `bpf_l4_csum_replace`
+    /// right for IPv6 packets whose sum the network card has reckoned.
+    pub l4_ipv6_flag: u32,
 }
 
 impl Config {
     /// What holds when the agent sets nothing.
-    pub const DEFAULT: Self = Self { inserts_per_second: 200_000, backends: MAX_BACKENDS, pad: 0 };
+    pub const DEFAULT: Self =
+        Self { inserts_per_second: 200_000, backends: MAX_BACKENDS, l4_ipv6_flag: 0 };
 }
 
 /// No padding, no surprise: sizes and offsets that the map definitions rely on.

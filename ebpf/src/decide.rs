@@ -6,8 +6,8 @@
 //! and stateless daisy-chaining (Olteanu et al., "Beamer", NSDI 2018).
 
 use crate::abi::{
-    AFFINITY_CLIENT, AFFINITY_CLIENT_BACKEND, BackendSlot, FlowEntry, FlowKey, NO_BACKEND, Service,
-    VERSION_SLOTS, VersionSlot,
+    AFFINITY_CLIENT_BACKEND, AFFINITY_CONNECTION, BackendSlot, FlowEntry, FlowKey, NO_BACKEND,
+    Service, VERSION_SLOTS, VersionSlot,
 };
 use crate::hash;
 
@@ -22,8 +22,9 @@ pub trait Tables {
     fn flow(&self) -> Option<FlowEntry>;
     /// Whether this backend's flows are void.
     fn given_up(&self, backend: u16) -> bool;
-    /// Remembers the flow in question at `backend`. `known`: an entry is there and is replaced.
-    fn remember(&self, backend: u16, known: bool) -> Remembered;
+    /// Remembers the flow in question at `backend`. An entry that is there already is replaced and
+    /// needs no room.
+    fn remember(&self, backend: u16) -> Remembered;
 }
 
 /// Answer to [`Tables::remember`].
@@ -51,18 +52,13 @@ pub struct Slots {
 #[inline(always)]
 #[must_use]
 pub fn slots(service: &Service, key: &FlowKey) -> Slots {
-    let by_version =
-        if service.affinity == AFFINITY_CLIENT || service.affinity == AFFINITY_CLIENT_BACKEND {
-            hash::client(service.seed, &key.source)
-        } else {
-            hash::flow(service.seed, key)
-        };
-    let by_backend = if service.affinity == AFFINITY_CLIENT {
-        hash::flow(service.seed, key)
-    } else {
-        by_version
-    };
-    Slots { version: (by_version >> 32) as u32 & (VERSION_SLOTS - 1), backend: by_backend as u32 }
+    let by_client = service.affinity != AFFINITY_CONNECTION;
+    let by_flow = service.affinity != AFFINITY_CLIENT_BACKEND;
+    // Each hash stands here once: the program is inlined whole, and hashing is most of it.
+    let client = if by_client { hash::client(service.seed, &key.source) } else { 0 };
+    let flow = if by_flow { hash::flow(service.seed, key) } else { client };
+    let version = if by_client { client } else { flow };
+    Slots { version: (version >> 32) as u32 & (VERSION_SLOTS - 1), backend: flow as u32 }
 }
 
 /// Where a packet goes.
@@ -130,7 +126,7 @@ pub fn decide<T: Tables>(tables: &T, slots: Slots, opens: bool) -> Result<Decisi
     if wanted == NO_BACKEND {
         return Err(Undecided::NoBackend);
     }
-    match tables.remember(wanted, known.is_some()) {
+    match tables.remember(wanted) {
         Remembered::Yes => to(wanted, Why::Remembered),
         Remembered::Already(backend) => to(backend, Why::Pinned),
         Remembered::No => to(base, Why::Fallback),
@@ -157,7 +153,7 @@ pub fn decide_udp<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undec
     if t.cur() == NO_BACKEND {
         return Err(Undecided::NoBackend);
     }
-    match tables.remember(t.cur(), known.is_some()) {
+    match tables.remember(t.cur()) {
         Remembered::Yes => to(t.cur(), Why::Remembered),
         Remembered::Already(backend) => to(backend, Why::Pinned),
         Remembered::No => to(t.cur(), Why::Fallback),

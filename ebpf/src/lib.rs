@@ -6,13 +6,17 @@
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
+//! - [`unaligned`]: words in a packet
 //!
 //! Nothing here allocates, panics or loops without a bound.
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![allow(unsafe_code, reason = "headers are read from raw bytes; each block says why it is sound")]
 
 pub mod abi;
 pub mod checksum;
 pub mod decide;
 pub mod hash;
 pub mod packet;
+pub mod unaligned;

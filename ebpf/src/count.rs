@@ -1,0 +1,36 @@
+//! Counters. Each processor adds to lines of its own, without atomics: the hooks run with
+//! migration disabled and are not interrupted by each other.
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use weir_ebpf::abi::{Config, Counters, HOOKS, Reason};
+
+use crate::maps::{COUNTERS, REASONS};
+
+/// Set by the agent before loading.
+#[unsafe(no_mangle)]
+pub(crate) static CONFIG: Global<Config> = Global::new(Config::DEFAULT);
+
+/// The counters of `backend` on this processor.
+#[inline(always)]
+pub(crate) fn backend(backend: u16, add: impl FnOnce(&mut Counters)) {
+    // SAFETY: the helper has no preconditions.
+    let processor = unsafe { bpf_get_smp_processor_id() };
+    let index = processor * CONFIG.load().backends + u32::from(backend);
+    if let Some(counters) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: the pointer is to a live element, which no other processor writes.
+        add(unsafe { &mut *counters });
+    }
+}
+
+/// Counts a packet that `hook` does not forward.
+#[inline(always)]
+pub(crate) fn reason(hook: u32, reason: Reason) {
+    // SAFETY: the helper has no preconditions.
+    let processor = unsafe { bpf_get_smp_processor_id() };
+    if let Some(reasons) = REASONS.get_ptr_mut(processor * HOOKS + hook) {
+        // SAFETY: the pointer is to a live element, which no other processor writes. The mask
+        // keeps the index within the array of sixteen.
+        unsafe { (*reasons).packets[reason as usize & 15] += 1 };
+    }
+}

@@ -1,0 +1,94 @@
+//! The kernel's own routing, for clients, and for backends whose next hop the agent does not know.
+
+use core::ffi::c_void;
+use core::mem::{size_of, zeroed};
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
+    bpf_fib_lookup as Parameters, bpf_redir_neigh,
+};
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
+use weir_ebpf::abi::Address;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// What the kernel says of a destination.
+pub(crate) enum Way {
+    /// Through this interface, with these MAC addresses.
+    Neighbour { ifindex: u32, source: [u8; 6], destination: [u8; 6] },
+    /// Through this interface to this next hop, whose MAC address the kernel must still find.
+    Unresolved { ifindex: u32, hop: Address },
+    /// The node itself, or no route: the stack knows what to do.
+    Stack,
+    /// No way.
+    None,
+}
+
+/// Asks for the way of a packet of `protocol` from `source` to `destination` (which are as they
+/// will be after rewriting) that came in through `ifindex`.
+#[inline(always)]
+pub(crate) fn way(
+    context: *mut c_void,
+    ifindex: u32,
+    protocol: u8,
+    source: &Address,
+    destination: &Address,
+) -> Way {
+    // SAFETY: all zeroes is a valid value of this plain C struct.
+    let mut ask: Parameters = unsafe { zeroed() };
+    ask.l4_protocol = protocol;
+    ask.ifindex = ifindex;
+    if destination.is_v4() {
+        ask.family = AF_INET;
+        ask.__bindgen_anon_3.ipv4_src = source.0[3];
+        ask.__bindgen_anon_4.ipv4_dst = destination.0[3];
+    } else {
+        ask.family = AF_INET6;
+        ask.__bindgen_anon_3.ipv6_src = source.0;
+        ask.__bindgen_anon_4.ipv6_dst = destination.0;
+    }
+    // SAFETY: the context is the program's own; the parameters are initialised and as long as said.
+    let answer =
+        unsafe { bpf_fib_lookup(context, &raw mut ask, size_of::<Parameters>() as i32, 0) };
+    if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+        return Way::Neighbour { ifindex: ask.ifindex, source: ask.smac, destination: ask.dmac };
+    }
+    if answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+        // The destination field now holds the next hop, whose family may differ from ours only
+        // for IPv4 over an IPv6 gateway.
+        // SAFETY: the kernel has filled the field that the family names.
+        let hop = unsafe {
+            if ask.family == AF_INET {
+                Address::v4(ask.__bindgen_anon_4.ipv4_dst)
+            } else {
+                Address(ask.__bindgen_anon_4.ipv6_dst)
+            }
+        };
+        return Way::Unresolved { ifindex: ask.ifindex, hop };
+    }
+    if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
+        return Way::Stack;
+    }
+    Way::None
+}
+
+/// Sends the packet to `hop` through `ifindex`; the kernel finds the MAC address and waits for it
+/// where it must. TC only. Returns the verdict.
+#[inline(always)]
+pub(crate) fn redirect_neighbour(ifindex: u32, hop: &Address) -> i32 {
+    // SAFETY: all zeroes is a valid value of this plain C struct.
+    let mut neighbour: bpf_redir_neigh = unsafe { zeroed() };
+    if hop.is_v4() {
+        neighbour.nh_family = u32::from(AF_INET);
+        neighbour.__bindgen_anon_1.ipv4_nh = hop.0[3];
+    } else {
+        neighbour.nh_family = u32::from(AF_INET6);
+        neighbour.__bindgen_anon_1.ipv6_nh = hop.0;
+    }
+    // SAFETY: the parameters are initialised and as long as said.
+    unsafe {
+        bpf_redirect_neigh(ifindex, &raw mut neighbour, size_of::<bpf_redir_neigh>() as i32, 0)
+            as i32
+    }
+}

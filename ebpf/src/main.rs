@@ -1,0 +1,43 @@
+//! The BPF program: entry points only. See `route` for what becomes of a packet, `xdp` and `tc`
+//! for how each hook rewrites and sends it, `maps` for what it knows.
+
+#![no_std]
+#![no_main]
+#![allow(missing_docs, reason = "the macros of entry points make items of their own")]
+#![allow(
+    unsafe_code,
+    reason = "maps, helpers and packets are raw memory; each block says why it is sound"
+)]
+
+mod count;
+mod fib;
+mod maps;
+mod route;
+mod tc;
+mod xdp;
+
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+/// The fast path, on interfaces whose mode is XDP.
+#[xdp]
+fn weir_xdp(context: XdpContext) -> u32 {
+    xdp::handle(&context)
+}
+
+/// The path with the whole stack at hand, on every interface.
+#[classifier]
+fn weir_tc(context: TcContext) -> i32 {
+    tc::handle(&context)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // Cannot be reached: the verifier refuses a program in which it could.
+    loop {}
+}
+
+/// The helpers this program calls are open to programs under a GPL-compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,71 @@
+//! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
+//! is full. Sizes are the defaults; the agent may override them before loading.
+
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use weir_ebpf::abi::{
+    Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
+    HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES,
+    POOL_LINES, Reasons, Return, Service,
+};
+
+/// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
+const MMAPABLE: usize = 1024;
+
+/// Listeners: agent writes, program reads. Lives as long as its service.
+#[btf_map]
+pub(crate) static LISTENERS: HashMap<Endpoint, Listener, { MAX_LISTENERS as usize }> =
+    HashMap::new();
+
+/// Backends by endpoint, for answers: agent writes, program reads. Lives as long as the backend.
+#[btf_map]
+pub(crate) static RETURNS: HashMap<Endpoint, Return, { MAX_BACKENDS as usize }> = HashMap::new();
+
+/// The records of all services, in one inner array that the agent replaces to commit.
+#[btf_map]
+pub(crate) static SERVICES: ArrayOfMaps<Array<Service, { MAX_SERVICES as usize }>, 1> =
+    ArrayOfMaps::new();
+
+/// The slots of all tables. The agent writes lines that no record points to; the program reads.
+#[btf_map]
+pub(crate) static POOL: Array<Line, { POOL_LINES as usize }, MMAPABLE> = Array::new();
+
+/// Backends by index: agent writes, program reads.
+#[btf_map]
+pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
+
+/// Interfaces toward backends by index: agent writes, program reads.
+#[btf_map]
+pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
+
+/// TCP flows of moved slots: program inserts, agent removes. Full: the insert fails and the flow
+/// goes where an older one would have gone. Never evicts.
+#[btf_map]
+pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry, { DEFAULT_FLOWS as usize }> = HashMap::new();
+
+/// UDP flows: program inserts. Full: the flow that was silent longest is forgotten.
+#[btf_map]
+pub(crate) static UDP_FLOWS: LruHashMap<FlowKey, FlowEntry, { DEFAULT_UDP_FLOWS as usize }> =
+    LruHashMap::new();
+
+/// Clients' direct connections to backends through this node, keyed by client and backend, so that
+/// their answers are left alone. Program inserts. Full: the oldest is forgotten.
+#[btf_map]
+pub(crate) static DIRECT: LruHashMap<FlowKey, u32, { MAX_DIRECT as usize }> = LruHashMap::new();
+
+/// One word: not zero once any direct connection was seen. Spares all others the look-up.
+#[btf_map]
+pub(crate) static DIRECT_SEEN: Array<u64, 1> = Array::new();
+
+/// Counters of backends: element `processor * Config::backends + backend`. Each processor adds to
+/// its own lines only; the agent reads.
+#[btf_map]
+pub(crate) static COUNTERS: Array<Counters, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
+
+/// Packets that were not forwarded: element `processor * HOOKS + hook`.
+#[btf_map]
+pub(crate) static REASONS: Array<Reasons, { HOOKS as usize }, MMAPABLE> = Array::new();
+
+/// The limit on inserts into `FLOWS`, on each processor.
+#[btf_map]
+pub(crate) static FLOOD: PerCpuArray<Bucket, 1> = PerCpuArray::new();

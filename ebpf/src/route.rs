@@ -1,0 +1,314 @@
+//! What is to become of a packet: the part that both hooks share, from the parsed packet to the
+//! backend or the client it goes to. It changes no packet.
+
+use core::cell::Cell;
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use weir_ebpf::abi::{
+    Backend, BackendSlot, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
+    SEEN_FIN, SEEN_RST, SEEN_SYN, Service, UDP_IDLE_SECONDS, VersionSlot,
+};
+use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
+use weir_ebpf::packet::{FIN, Packet, RST};
+
+use crate::count::{self, CONFIG};
+use crate::maps::{
+    BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, SERVICES, UDP_FLOWS,
+};
+
+const ANY: u64 = 0;
+const NOEXIST: u64 = 1;
+const EEXIST: i32 = -17;
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Where a packet goes.
+pub(crate) enum Route {
+    /// A client's packet, to this backend.
+    ToBackend(&'static Backend, Decision),
+    /// A backend's packet, to its client as if from this listener.
+    ToClient(&'static Return),
+    /// Nowhere by us.
+    Pass(Reason),
+    /// Nowhere at all.
+    Drop(Reason),
+}
+
+/// Finds the route of a packet. Remembers flows where `decide` asks for it.
+#[inline(always)]
+pub(crate) fn route(packet: &Packet) -> Route {
+    // SAFETY: the reference is used before any write to this map, which only the agent writes.
+    if let Some(listener) = unsafe { LISTENERS.get(packet.destination()) } {
+        return to_backend(packet, listener.service);
+    }
+    if let Some(back) = returns(&packet.source()) {
+        return to_client(packet, back);
+    }
+    if returns(&packet.destination()).is_some() {
+        remember_direct(packet);
+        return Route::Pass(Reason::Direct);
+    }
+    Route::Pass(Reason::NotOurs)
+}
+
+#[inline(always)]
+fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
+    // SAFETY: only the agent writes this map, and elements are not reused while a program runs.
+    unsafe { RETURNS.get(endpoint) }
+}
+
+#[inline(always)]
+fn to_backend(packet: &Packet, service: u32) -> Route {
+    let Some(service) = SERVICES.get_value(0, &service).filter(|service| service.generation != 0)
+    else {
+        return Route::Drop(Reason::NoTable);
+    };
+    let tables = Kernel { service, packet, entry: Cell::new(None), now: Cell::new(0) };
+    let slots = decide::slots(service, &packet.key);
+    let decided = if packet.is_tcp() {
+        decide::decide(&tables, slots, packet.opens())
+    } else {
+        decide::decide_udp(&tables, slots)
+    };
+    let decision = match decided {
+        Ok(decision) => decision,
+        Err(Undecided::NoBackend) => return Route::Drop(Reason::NoBackend),
+        Err(Undecided::NoTable) => return Route::Drop(Reason::NoTable),
+    };
+    if decision.why == Why::Pinned {
+        tables.touch();
+    }
+    match BACKENDS.get(u32::from(decision.backend)) {
+        Some(backend) => Route::ToBackend(backend, decision),
+        None => Route::Drop(Reason::NoTable),
+    }
+}
+
+/// Counts a packet that has been sent to a backend.
+#[inline(always)]
+pub(crate) fn count_in(packet: &Packet, decision: Decision, bytes: u32, fib: bool) {
+    count::backend(decision.backend, |counters| {
+        counters.packets_in += 1;
+        counters.bytes_in += u64::from(bytes);
+        let begins = if packet.is_tcp() { packet.opens() } else { decision.why == Why::Remembered };
+        counters.connections += u64::from(begins);
+        counters.tracked += u64::from(decision.why == Why::Remembered);
+        counters.fallback += u64::from(decision.why == Why::Fallback);
+        counters.fib += u64::from(fib);
+    });
+}
+
+/// Counts a packet that has been sent to a client.
+#[inline(always)]
+pub(crate) fn count_out(back: &Return, bytes: u32) {
+    count::backend(back.backend, |counters| {
+        counters.packets_out += 1;
+        counters.bytes_out += u64::from(bytes);
+    });
+}
+
+#[inline(always)]
+fn to_client(packet: &Packet, back: &'static Return) -> Route {
+    if is_direct(packet) {
+        return Route::Pass(Reason::Direct);
+    }
+    if packet.flags & (FIN | RST) != 0 {
+        let key = FlowKey {
+            source: packet.key.destination,
+            destination: back.address,
+            source_port: packet.key.destination_port,
+            destination_port: back.port,
+            protocol: packet.key.protocol,
+            pad: [0; 3],
+        };
+        if let Some(entry) = FLOWS.get_ptr_mut(key) {
+            let seen = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
+            // SAFETY: a live element, or one just recycled, where a stray bit only makes a SYN
+            // that reuses the flow be decided anew. One byte that only this side writes.
+            unsafe { (*entry).server |= seen };
+        }
+    }
+    Route::ToClient(back)
+}
+
+/// The key under which a direct connection is remembered: from the client to the backend.
+#[inline(always)]
+fn reversed(key: &FlowKey) -> FlowKey {
+    FlowKey {
+        source: key.destination,
+        destination: key.source,
+        source_port: key.destination_port,
+        destination_port: key.source_port,
+        protocol: key.protocol,
+        pad: [0; 3],
+    }
+}
+
+#[inline(always)]
+fn is_direct(packet: &Packet) -> bool {
+    if DIRECT_SEEN.get(0).is_none_or(|seen| *seen == 0) {
+        return false;
+    }
+    DIRECT.get_ptr(reversed(&packet.key)).is_some()
+}
+
+#[inline(always)]
+fn remember_direct(packet: &Packet) {
+    if DIRECT.get_ptr(packet.key).is_some() {
+        return;
+    }
+    // A failed insert costs this one connection, nothing else.
+    let _ = DIRECT.insert(packet.key, 1, 0);
+    if let Some(seen) = DIRECT_SEEN.get_ptr_mut(0) {
+        // SAFETY: a live element; all writers write the same value.
+        unsafe { *seen = 1 };
+    }
+}
+
+/// The kernel's maps as `decide` sees them, for one packet.
+struct Kernel<'a> {
+    service: &'a Service,
+    packet: &'a Packet,
+    /// The flow's entry, once it was looked up.
+    entry: Cell<Option<*mut FlowEntry>>,
+    /// The time in nanoseconds, once it was asked.
+    now: Cell<u64>,
+}
+
+impl Kernel<'_> {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        if self.now.get() == 0 {
+            // SAFETY: the helper has no preconditions.
+            self.now.set(unsafe { bpf_ktime_get_coarse_ns() });
+        }
+        self.now.get()
+    }
+
+    #[inline(always)]
+    fn seconds(&self) -> u32 {
+        (self.now() / NANOSECONDS) as u32
+    }
+
+    /// What this packet shows of its sender.
+    #[inline(always)]
+    fn shows(&self) -> u8 {
+        if self.packet.opens() {
+            return SEEN_SYN;
+        }
+        let fin = if self.packet.flags & FIN != 0 { SEEN_FIN } else { 0 };
+        let rst = if self.packet.flags & RST != 0 { SEEN_RST } else { 0 };
+        SEEN_DATA | fin | rst
+    }
+
+    #[inline(always)]
+    fn new_entry(&self, backend: u16) -> FlowEntry {
+        FlowEntry { backend, client: self.shows(), server: 0, seen: self.seconds() }
+    }
+
+    /// Notes in the flow's entry that this packet was seen. Writes only what changes, so that a
+    /// busy flow does not dirty the line with every packet.
+    #[inline(always)]
+    fn touch(&self) {
+        let Some(entry) = self.entry.get() else { return };
+        // SAFETY: the pointer is to a live element; see `Tables::flow`.
+        let entry = unsafe { &mut *entry };
+        let seconds = self.seconds();
+        if entry.seen != seconds {
+            entry.seen = seconds;
+        }
+        let client = entry.client | self.shows();
+        if entry.client != client {
+            entry.client = client;
+        }
+    }
+
+    /// Takes one insert from this processor's allowance.
+    #[inline(always)]
+    fn may_insert(&self) -> bool {
+        let Some(bucket) = FLOOD.get_ptr_mut(0) else { return false };
+        // SAFETY: an element of this processor alone.
+        let bucket = unsafe { &mut *bucket };
+        let (rate, now) = (CONFIG.load().inserts_per_second, self.now());
+        // The clock is coarse, some milliseconds; the allowance is refilled as it ticks, up to
+        // what a tenth of a second gives.
+        if now != bucket.filled {
+            let elapsed = now - bucket.filled;
+            let burst = rate / 10 + 1;
+            let refill = if elapsed >= NANOSECONDS { burst } else { elapsed * rate / NANOSECONDS };
+            let tokens = bucket.tokens + refill;
+            bucket.tokens = if tokens > burst { burst } else { tokens };
+            bucket.filled = now;
+        }
+        if bucket.tokens == 0 {
+            return false;
+        }
+        bucket.tokens -= 1;
+        true
+    }
+}
+
+impl Tables for Kernel<'_> {
+    #[inline(always)]
+    fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
+        let line = POOL.get(self.service.version_table + slot / 64)?;
+        Some(line.version_slot(slot))
+    }
+
+    #[inline(always)]
+    fn backend_slot(&self, version: u8, hash: u32) -> Option<BackendSlot> {
+        // A match, not an index: the verifier knows these offsets.
+        let (table, mask) = match version {
+            0 => (self.service.backend_table[0], self.service.backend_mask[0]),
+            1 => (self.service.backend_table[1], self.service.backend_mask[1]),
+            2 => (self.service.backend_table[2], self.service.backend_mask[2]),
+            _ => return None,
+        };
+        let slot = hash & mask;
+        Some(POOL.get(table + slot / 16)?.backend_slot(slot))
+    }
+
+    #[inline(always)]
+    fn flow(&self) -> Option<FlowEntry> {
+        let entry = if self.packet.is_tcp() {
+            FLOWS.get_ptr_mut(self.packet.key)?
+        } else {
+            UDP_FLOWS.get_ptr_mut(self.packet.key)?
+        };
+        self.entry.set(Some(entry));
+        // SAFETY: the map is preallocated, so the memory stays mapped; an entry recycled under us
+        // gives another flow's backend for one packet, as if it had been looked up a moment later.
+        let flow = unsafe { *entry };
+        // A datagram flow that was silent for too long has ended.
+        if !self.packet.is_tcp() && self.seconds().wrapping_sub(flow.seen) > UDP_IDLE_SECONDS {
+            return None;
+        }
+        Some(flow)
+    }
+
+    #[inline(always)]
+    fn given_up(&self, backend: u16) -> bool {
+        BACKENDS.get(u32::from(backend)).is_none_or(|backend| backend.flags & GIVEN_UP != 0)
+    }
+
+    #[inline(always)]
+    fn remember(&self, backend: u16) -> Remembered {
+        let new = self.new_entry(backend);
+        // An entry is there already, for a flow that has ended: replaced under the bucket's lock.
+        let replaces = self.entry.get().is_some();
+        if !self.packet.is_tcp() {
+            let inserted = UDP_FLOWS.insert(self.packet.key, new, ANY).is_ok();
+            return if inserted { Remembered::Yes } else { Remembered::No };
+        }
+        if !replaces && !self.may_insert() {
+            return Remembered::No;
+        }
+        match FLOWS.insert(self.packet.key, new, if replaces { ANY } else { NOEXIST }) {
+            Ok(()) => Remembered::Yes,
+            Err(EEXIST) => match self.flow() {
+                Some(flow) => Remembered::Already(flow.backend),
+                None => Remembered::No,
+            },
+            Err(_) => Remembered::No,
+        }
+    }
+}
