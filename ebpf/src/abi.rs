@@ -384,14 +384,14 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Flows put into a flow table.
     pub tracked: u64,
-    /// Flows that found no room in the flow table, or none within the limit on inserts, and went
-    /// where an older flow would have gone.
-    pub fallback: u64,
-    /// Packets whose next hop the kernel had to find.
-    pub fib: u64,
+    /// Packets whose flow found the flow table full, and so went where an older flow would have gone.
+    pub fallback_full: u64,
+    /// The same, because flows came faster than the limit on inserts.
+    pub fallback_flood: u64,
 }
 
-/// Why a packet was not forwarded: index of `REASONS`, separately for each hook.
+/// What else became of packets: index of `REASONS`, separately for each hook. Every packet that is
+/// not counted by its backend is counted here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Reason {
@@ -419,10 +419,31 @@ pub enum Reason {
     Rewrite = 10,
     /// Dropped: a record or table that must be there is not. Never seen in a sound node.
     NoTable = 11,
+    /// Forwarded, and counted by its backend too: the kernel had to find the backend's next hop.
+    Fib = 12,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; REASONS] = [
+        Self::NotIp,
+        Self::NotTransport,
+        Self::Malformed,
+        Self::Fragment,
+        Self::Vlan,
+        Self::NotOurs,
+        Self::Direct,
+        Self::NoBackend,
+        Self::HopLimit,
+        Self::NoRoute,
+        Self::Rewrite,
+        Self::NoTable,
+        Self::Fib,
+    ];
 }
 
 /// Number of [`Reason`]s.
-pub const REASONS: usize = 12;
+pub const REASONS: usize = 13;
 /// Rows of `REASONS`: one for each hook.
 pub const HOOKS: u32 = 2;
 /// Row of the XDP program. It counts what it drops; what it passes, TC sees next and counts.
@@ -486,3 +507,17 @@ const _: () = {
     assert!(size_of::<Config>() == 16);
     assert!(MAX_BACKENDS <= NO_BACKEND as u32);
 };
+
+/// Lets the agent write and read these types through `aya`.
+#[cfg(feature = "user")]
+mod user {
+    use super::{Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service};
+
+    macro_rules! pod {
+        ($($type:ty),*) => {$(
+            // SAFETY: `repr(C)`, integers only, and no padding (the assertions above).
+            unsafe impl aya::Pod for $type {}
+        )*};
+    }
+    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service);
+}

@@ -34,8 +34,10 @@ pub enum Remembered {
     Yes,
     /// Another processor was first; the flow is pinned there.
     Already(u16),
-    /// The table is full, or too many inserts came within a second.
-    No,
+    /// The table is full.
+    Full,
+    /// Too many inserts came within a second.
+    Flooded,
 }
 
 /// Which slots a flow belongs to.
@@ -79,8 +81,10 @@ pub enum Why {
     Pinned,
     /// The flow has just been remembered.
     Remembered,
-    /// The flow could not be remembered, so it went where an older one would have gone.
-    Fallback,
+    /// The flow table was full, so it went where an older flow would have gone.
+    Full,
+    /// Flows came faster than the limit on inserts, so it went where an older flow would have gone.
+    Flooded,
 }
 
 /// Why there is no answer.
@@ -129,7 +133,8 @@ pub fn decide<T: Tables>(tables: &T, slots: Slots, opens: bool) -> Result<Decisi
     match tables.remember(wanted) {
         Remembered::Yes => to(wanted, Why::Remembered),
         Remembered::Already(backend) => to(backend, Why::Pinned),
-        Remembered::No => to(base, Why::Fallback),
+        Remembered::Full => to(base, Why::Full),
+        Remembered::Flooded => to(base, Why::Flooded),
     }
 }
 
@@ -156,7 +161,8 @@ pub fn decide_udp<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undec
     match tables.remember(t.cur()) {
         Remembered::Yes => to(t.cur(), Why::Remembered),
         Remembered::Already(backend) => to(backend, Why::Pinned),
-        Remembered::No => to(t.cur(), Why::Fallback),
+        Remembered::Full => to(t.cur(), Why::Full),
+        Remembered::Flooded => to(t.cur(), Why::Flooded),
     }
 }
 

@@ -85,15 +85,15 @@ fn to_backend(packet: &Packet, service: u32) -> Route {
 
 /// Counts a packet that has been sent to a backend.
 #[inline(always)]
-pub(crate) fn count_in(packet: &Packet, decision: Decision, bytes: u32, fib: bool) {
+pub(crate) fn count_in(packet: &Packet, decision: Decision, bytes: u32) {
     count::backend(decision.backend, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(bytes);
         let begins = if packet.is_tcp() { packet.opens() } else { decision.why == Why::Remembered };
         counters.connections += u64::from(begins);
         counters.tracked += u64::from(decision.why == Why::Remembered);
-        counters.fallback += u64::from(decision.why == Why::Fallback);
-        counters.fib += u64::from(fib);
+        counters.fallback_full += u64::from(decision.why == Why::Full);
+        counters.fallback_flood += u64::from(decision.why == Why::Flooded);
     });
 }
 
@@ -297,18 +297,18 @@ impl Tables for Kernel<'_> {
         let replaces = self.entry.get().is_some();
         if !self.packet.is_tcp() {
             let inserted = UDP_FLOWS.insert(self.packet.key, new, ANY).is_ok();
-            return if inserted { Remembered::Yes } else { Remembered::No };
+            return if inserted { Remembered::Yes } else { Remembered::Full };
         }
         if !replaces && !self.may_insert() {
-            return Remembered::No;
+            return Remembered::Flooded;
         }
         match FLOWS.insert(self.packet.key, new, if replaces { ANY } else { NOEXIST }) {
             Ok(()) => Remembered::Yes,
             Err(EEXIST) => match self.flow() {
                 Some(flow) => Remembered::Already(flow.backend),
-                None => Remembered::No,
+                None => Remembered::Full,
             },
-            Err(_) => Remembered::No,
+            Err(_) => Remembered::Full,
         }
     }
 }

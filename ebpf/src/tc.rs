@@ -156,7 +156,10 @@ fn to_backend(
     };
     let bytes = frame.length();
     let verdict = send(frame, packet, way, &backend.address, backend.port, Side::Destination)?;
-    route::count_in(packet, decision, bytes, known.is_none());
+    route::count_in(packet, decision, bytes);
+    if known.is_none() {
+        count::reason(HOOK_TC, Reason::Fib);
+    }
     Ok(verdict)
 }
 

@@ -120,7 +120,7 @@ fn to_backend(
     rewrite(frame, packet, &backend.address, backend.port, Side::Destination)
         .ok_or(Reason::Rewrite)?;
     let verdict = transmit(frame, link.ifindex, link.mac, hop.mac()).ok_or(Reason::Rewrite)?;
-    route::count_in(packet, decision, bytes, false);
+    route::count_in(packet, decision, bytes);
     Ok(verdict)
 }
 
