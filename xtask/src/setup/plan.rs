@@ -132,6 +132,7 @@ impl Step {
                 "env".to_owned(),
                 format!("LLVM_PREFIX={}", prefix.display()),
                 "CARGO_PROFILE_RELEASE_DEBUG=0".to_owned(),
+                "CARGO_PROFILE_RELEASE_OPT_LEVEL=1".to_owned(),
                 "cargo".to_owned(),
                 "install".to_owned(),
                 "--locked".to_owned(),
