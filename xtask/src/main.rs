@@ -1,3 +1,83 @@
-//! What a developer of weir runs.
+//! What a developer of weir runs. `cargo xtask help` lists it.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bpf;
+mod build_ebpf;
+mod lab;
+mod run;
+mod setup;
+mod test;
+
+/// Tasks of weir's developers. Each installs first what it needs and what is missing.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what building and running weir needs
+    Setup {
+        /// Only look: install nothing, fail if something is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the BPF program and say what is in the object
+    BuildEbpf,
+    /// See traffic shift between blue, green and canary in a lab on this machine
+    Demo {
+        /// Arguments of the demo
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Bring the lab up, with an agent running, until Ctrl-C
+    Lab {
+        /// Arguments of the lab
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Check formatting, lints and docs, and run all tests
+    Test {
+        /// Arguments of cargo test
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = workspace();
+    let task = Arguments::parse().task;
+    let result = match task {
+        Task::Setup { check } => setup::setup(&root, check),
+        Task::BuildEbpf => build_ebpf::build_ebpf(&root),
+        Task::Demo { arguments } => lab::run(&root, "weir-demo", &arguments),
+        Task::Lab { arguments } => lab::run(&root, "weir-lab", &arguments),
+        Task::Test { arguments } => test::test(&root, &arguments),
+    };
+    report(result)
+}
+
+fn report(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the workspace.
+fn workspace() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}

@@ -1,0 +1,35 @@
+//! Builds the BPF program and tells the crate where the object is: `WEIR_BPF_OBJECT`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+#[path = "../xtask/src/bpf.rs"]
+#[allow(dead_code, reason = "xtask uses the rest")]
+mod bpf;
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root
+        .canonicalize()
+        .map_err(|e| format!("{}: {e}", root.display()))?;
+    for input in ["ebpf/src", "ebpf/Cargo.toml", "Cargo.toml"] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+    let toolchain = bpf::Toolchain::find(&root)?;
+    for tool in [&toolchain.compiler.rustc, &toolchain.linker] {
+        println!("cargo::rerun-if-changed={}", tool.display());
+    }
+    let object = toolchain.build(&root)?;
+    println!("cargo::rustc-env=WEIR_BPF_OBJECT={}", object.display());
+    Ok(())
+}

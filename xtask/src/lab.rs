@@ -1,0 +1,55 @@
+//! `cargo xtask demo` and `cargo xtask lab`: build, then become the program.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::setup::{self, Rights};
+use crate::{bpf, run};
+
+/// Builds `weir` and `binary` of package `weir-tests`, and runs the latter as root with the path
+/// of `weir` in `WEIR_BIN`. It takes this process's place, so signals and its exit code are its own.
+pub(crate) fn run(root: &Path, binary: &str, arguments: &[String]) -> Result<()> {
+    let machine = setup::ensure(root)?;
+    if let Some(lack) = machine.lacks().first() {
+        bail!("{lack}");
+    }
+    let mut build = cargo(root, "build");
+    build.args([
+        "--package=weir",
+        "--package=weir-tests",
+        "--bin=weir",
+        "--bin",
+        binary,
+    ]);
+    run::open(&format!("cargo build ({binary})"), &mut build)?;
+
+    let directory = bpf::target_dir(root).join("debug");
+    let weir = format!("WEIR_BIN={}", directory.join("weir").display());
+    let mut command = match machine.rights {
+        Rights::Sudo => {
+            run::say(&format!(
+                "{binary} makes network namespaces, which needs root: sudo may ask for your password"
+            ));
+            Command::new("sudo")
+        }
+        Rights::Root | Rights::None => Command::new("env"),
+    };
+    if machine.rights == Rights::Sudo {
+        command.arg("env");
+    }
+    command
+        .arg(weir)
+        .arg(directory.join(binary))
+        .args(arguments);
+    Err(anyhow!(command.exec()).context(format!("cannot run {binary}")))
+}
+
+/// The cargo that runs us, at the top of the workspace.
+pub(crate) fn cargo(root: &Path, verb: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).arg(verb);
+    command
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask setup`: finds or installs what building and running weir needs.
+//!
+//! Three parts: [`machine`] looks, [`plan`] decides (pure), and this file acts and tells.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+mod machine;
+mod plan;
+
+pub(crate) use machine::{Machine, Rights};
+
+use crate::bpf;
+use crate::run::{quietly, say};
+use machine::Apt;
+use plan::Step;
+
+/// The steps' count is bounded by what can be missing: update, packages, nightly, linker.
+const MOST_STEPS: usize = 8;
+
+/// The task itself: tells everything, and installs what is missing unless only to `check`.
+pub(crate) fn setup(root: &Path, check: bool) -> Result<()> {
+    let mut machine = Machine::look(root);
+    tell(&machine);
+    if !check {
+        machine = install(root, machine)?;
+    } else if !plan::plan(&machine).is_empty() {
+        bail!("something is missing: run `cargo xtask setup`");
+    }
+    for lack in machine.lacks() {
+        say(&format!("  note: {lack}"));
+    }
+    Ok(())
+}
+
+/// For the other tasks: silent when nothing is missing.
+pub(crate) fn ensure(root: &Path) -> Result<Machine> {
+    let machine = Machine::look(root);
+    if !plan::plan(&machine).is_empty() {
+        tell(&machine);
+    }
+    install(root, machine)
+}
+
+/// Does the first step that the machine needs, looks again, and so on: a step's outcome, such as
+/// the LLVM of a compiler just installed, decides the next.
+fn install(root: &Path, mut machine: Machine) -> Result<Machine> {
+    let mut done: Vec<Step> = Vec::new();
+    let mut fresh = false;
+    while let Some(step) = plan::plan(&machine).into_iter().next() {
+        if done.contains(&step) || done.len() == MOST_STEPS {
+            bail!("{step} did not help; by hand:\n{}", by_hand(root, &machine));
+        }
+        if let Some(why) = plan::obstacle(&machine, &step) {
+            bail!("{step}: {why}; run by hand:\n{}", by_hand(root, &machine));
+        }
+        let outcome = act(root, &machine, &step);
+        if step == Step::Update {
+            // A broken source of packages need not concern us: the installation will tell.
+            fresh = true;
+        } else {
+            outcome.with_context(|| format!("by hand:\n{}", by_hand(root, &machine)))?;
+        }
+        machine = Machine::look(root);
+        machine.apt = machine.apt.map(|apt| Apt { fresh, ..apt });
+        done.push(step);
+    }
+    if !done.is_empty() {
+        say("  ready:");
+        tell(&machine);
+    }
+    Ok(machine)
+}
+
+fn act(root: &Path, machine: &Machine, step: &Step) -> Result<()> {
+    let tools = bpf::tools_dir(root);
+    fs::create_dir_all(&tools).with_context(|| format!("cannot make {}", tools.display()))?;
+    let mut line = step.command(&tools);
+    if step.needs_root() && machine.rights == Rights::Sudo {
+        say(&format!(
+            "  {step} needs root: sudo may ask for your password, for"
+        ));
+        say(&format!("    {}", line.join(" ")));
+        // Asks in the open; the quiet run after it then need not.
+        if !Command::new("sudo")
+            .arg("true")
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            bail!("sudo refused");
+        }
+        line.insert(0, "sudo".to_owned());
+    }
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]);
+    quietly(&step.to_string(), &mut command, &tools.join("setup.log"))
+}
+
+/// The commands of all that is missing, one a line.
+fn by_hand(root: &Path, machine: &Machine) -> String {
+    let tools = bpf::tools_dir(root);
+    let lines = plan::plan(machine)
+        .into_iter()
+        .map(|step| plan::by_hand(machine, &step, &tools));
+    lines
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// One line a thing.
+fn tell(machine: &Machine) {
+    for (name, state) in machine.inventory() {
+        say(&format!("  {name:<11} {state}"));
+    }
+}

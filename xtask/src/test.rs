@@ -1,0 +1,79 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::setup::{self, Rights};
+use crate::{bpf, lab, run};
+
+/// Formatting, lints, docs and tests, in this order, up to the first that fails. `arguments` go
+/// to `cargo test`.
+pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
+    let start = Instant::now();
+    let machine = setup::ensure(root)?;
+    if let Some(lack) = machine.lacks().first() {
+        bail!("{lack}");
+    }
+    let cargo = |line: &str| {
+        let mut words = line.split_whitespace();
+        let mut command = lab::cargo(root, words.next().unwrap_or_default());
+        command.args(words);
+        command
+    };
+    run::open("cargo fmt --all --check", &mut cargo("fmt --all --check"))?;
+    let lint = "clippy --workspace --all-targets -- -D warnings";
+    run::open(&format!("cargo {lint}"), &mut cargo(lint))?;
+    let bpf = lint_bpf(root)?;
+    let doc = "doc --workspace --no-deps --document-private-items";
+    run::open(
+        &format!("cargo {doc}"),
+        cargo(doc).env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+
+    let weir = bpf::target_dir(root).join("debug/weir");
+    run::open("cargo build", &mut cargo("build --package weir"))?;
+    let mut tests = cargo("test --workspace");
+    tests.args(arguments).env("WEIR_BIN", weir);
+    if machine.rights == Rights::Sudo {
+        run::say(
+            "the tests make network namespaces, which needs root: sudo may ask for your password",
+        );
+        tests.env(runner_variable(), "sudo -E");
+    }
+    run::open("cargo test --workspace", &mut tests)?;
+
+    let took = run::seconds(start.elapsed());
+    run::say(&format!(
+        "\n{}",
+        run::bold(&format!("passed in {took}: fmt, clippy, {bpf}doc, tests"))
+    ));
+    Ok(())
+}
+
+/// Lints the BPF program with the clippy of its own compiler. Says for the last line what it did.
+fn lint_bpf(root: &Path) -> Result<&'static str> {
+    let toolchain = bpf::Toolchain::find(root).map_err(|e| anyhow!(e))?;
+    let Some(clippy) = toolchain.compiler.clippy() else {
+        run::say("   no clippy beside the BPF program's compiler: its own code is not linted");
+        return Ok("");
+    };
+    let mut command: Command = toolchain.command(&clippy, root);
+    command
+        .arg("clippy")
+        .args(toolchain.arguments(root))
+        .args(["--", "-D", "warnings"]);
+    run::open("cargo clippy, for the BPF target", &mut command)?;
+    Ok("clippy for BPF, ")
+}
+
+/// The variable that tells cargo how to start this host's test programs.
+fn runner_variable() -> String {
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    format!(
+        "CARGO_TARGET_{}_RUNNER",
+        host.replace('-', "_").to_uppercase()
+    )
+}
