@@ -1,0 +1,219 @@
+//! Loading the program: sizes, settings, and the maps taken out of it.
+
+use std::error::Error as StdError;
+use std::io;
+use std::os::fd::AsFd;
+
+use aya::maps::{Map, MapData, MapError};
+use aya::programs::ProgramError;
+use aya::util::{KernelVersion, nr_cpus};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use weir_ebpf::abi::{
+    Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Link, MAX_BACKENDS, POOL_LINES,
+};
+
+use super::attach::Programs;
+use super::{Kernel, Mapped, Pool};
+
+/// The program, built beside the agent.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_BPF_OBJECT"));
+
+/// The flag `BPF_F_IPV6` of `bpf_l4_csum_replace`, known to kernels from 6.16.
+const BPF_F_IPV6: u32 = 128;
+
+/// How large the data plane is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Entries of the table of TCP flows.
+    pub flows: u32,
+    /// Entries of the table of UDP flows.
+    pub udp_flows: u32,
+    /// Inserts into the table of TCP flows a second, on each processor.
+    pub inserts_per_second: u64,
+    /// Cache lines in the pool of tables.
+    pub pool_lines: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flows: DEFAULT_FLOWS,
+            udp_flows: DEFAULT_UDP_FLOWS,
+            inserts_per_second: Config::DEFAULT.inserts_per_second,
+            pool_lines: POOL_LINES,
+        }
+    }
+}
+
+/// Why the program could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel does not let this process load programs.
+    #[error("no right to load a BPF program: run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    Rights,
+    /// The kernel refused the object or a map.
+    #[error("cannot load the BPF program on this kernel: {0}")]
+    Object(String),
+    /// The verifier refused a program.
+    #[error("the kernel's verifier refused {program}: {reason}")]
+    Program {
+        /// Name of the program.
+        program: &'static str,
+        /// The end of what it said.
+        reason: String,
+    },
+    /// A map is not in the object, or is not what it should be.
+    #[error("map {map}: {reason}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// An error and its causes, in one line.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The last lines of a text that may be very long.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(6)..].join("; ")
+}
+
+/// Whether an error, or a cause of it, is the kernel's EPERM or EACCES.
+fn is_permission(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.kind() == io::ErrorKind::PermissionDenied;
+        }
+        next = error.source();
+    }
+    false
+}
+
+impl Kernel {
+    /// Loads the program and creates its maps. Nothing is attached yet, so no packet meets it.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], with what the kernel or its verifier said.
+    pub fn load(options: Options) -> Result<Self, LoadError> {
+        let processors = nr_cpus().map_err(|(what, error)| LoadError::Map {
+            map: "COUNTERS",
+            reason: format!("number of processors: {what}: {error}"),
+        })?;
+        let mut object = load_object(options, processors)?;
+        // Programs first: a map taken out and dropped would be missing from them.
+        let programs = Programs::take(&mut object)?;
+        let mut taken = Taken(object);
+        let pool = taken.data("POOL")?;
+        let backends = taken.data("BACKENDS")?;
+        let counters = taken.data("COUNTERS")?;
+        let reasons = taken.data("REASONS")?;
+        Ok(Self {
+            pool_memory: mapped("POOL", &pool, options.pool_lines as usize * 64)?,
+            backend_memory: mapped("BACKENDS", &backends, MAX_BACKENDS as usize * 32)?,
+            counter_memory: mapped("COUNTERS", &counters, processors * MAX_BACKENDS as usize * 64)?,
+            reason_memory: mapped("REASONS", &reasons, processors * HOOKS as usize * 128)?,
+            programs,
+            listeners: taken.typed("LISTENERS")?,
+            returns: taken.typed("RETURNS")?,
+            services: taken.typed("SERVICES")?,
+            backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
+            links: taken.typed("LINKS")?,
+            flows: taken.typed("FLOWS")?,
+            udp_flows: taken.typed("UDP_FLOWS")?,
+            processors,
+            options,
+            pool: Pool::new(options.pool_lines),
+            live: Default::default(),
+            endpoints: Default::default(),
+            ways_back: Default::default(),
+            known_links: vec![Link::default()],
+        })
+    }
+}
+
+fn load_object(options: Options, processors: usize) -> Result<Ebpf, LoadError> {
+    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+    let knows_ipv6_flag = KernelVersion::at_least(6, 16, 0);
+    let config = Config {
+        inserts_per_second: options.inserts_per_second,
+        backends: MAX_BACKENDS,
+        l4_ipv6_flag: if knows_ipv6_flag { BPF_F_IPV6 } else { 0 },
+    };
+    EbpfLoader::new()
+        .override_global("CONFIG", &config, true)
+        .map_max_entries("FLOWS", options.flows)
+        .map_max_entries("UDP_FLOWS", options.udp_flows)
+        .map_max_entries("POOL", options.pool_lines)
+        .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))
+        .map_max_entries("REASONS", processors.saturating_mul(HOOKS))
+        .load(OBJECT)
+        .map_err(|error: EbpfError| match is_permission(&error) {
+            true => LoadError::Rights,
+            false => LoadError::Object(chain(&error)),
+        })
+}
+
+/// What the verifier or the kernel said of a program.
+pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadError {
+    move |error| match &error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = tail(&verifier_log.to_string());
+            if log.is_empty() && io_error.kind() == io::ErrorKind::PermissionDenied {
+                return LoadError::Rights;
+            }
+            LoadError::Program { program, reason: format!("{io_error}: {log}") }
+        }
+        other => LoadError::Program { program, reason: tail(&chain(other)) },
+    }
+}
+
+fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
+    move |error| LoadError::Map { map, reason: chain(&error) }
+}
+
+fn mapped(map: &'static str, data: &MapData, bytes: usize) -> Result<Mapped, LoadError> {
+    Mapped::new(data.fd().as_fd(), bytes)
+        .map_err(|error| LoadError::Map { map, reason: format!("cannot be mapped: {error}") })
+}
+
+/// The maps of an object whose programs are loaded.
+struct Taken(Ebpf);
+
+impl Taken {
+    fn map(&mut self, name: &'static str) -> Result<Map, LoadError> {
+        self.0
+            .take_map(name)
+            .ok_or(LoadError::Map { map: name, reason: "is not in the object".to_owned() })
+    }
+
+    fn typed<M: TryFrom<Map, Error = MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<M, LoadError> {
+        self.map(name)?.try_into().map_err(wrong(name))
+    }
+
+    /// An array's map itself.
+    fn data(&mut self, name: &'static str) -> Result<MapData, LoadError> {
+        match self.map(name)? {
+            Map::Array(data) => Ok(data),
+            _ => Err(LoadError::Map { map: name, reason: "is not an array".to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The kernel's data plane: the loaded program and its maps.
+//!
+//! The way of a commit: new tables are written to lines that no record points to, then one element
+//! of a map-in-map is replaced, and the kernel waits for every running program before that call
+//! returns. So no packet sees half a table, and none is decided by the old one afterwards.
+
+mod attach;
+mod load;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
+use weir_ebpf::abi::{
+    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
+    MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, NextHop as HopWord, REASONS, Return, Service,
+    VERSION_LINES, VERSIONS,
+};
+
+pub use attach::{Attached, Hook};
+pub use load::{LoadError, Options};
+
+use super::mapped::Mapped;
+use super::next_hop::NextHop;
+use super::pool::Pool;
+use super::{Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use crate::plan::tables::{BackendTable, ServiceTables};
+
+/// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
+const COUNTER_WORDS: usize = 8;
+const REASON_WORDS: usize = 16;
+const BACKEND_WORDS: usize = 4;
+/// The word of a backend's record that holds its next hop.
+const NEXT_HOP_WORD: usize = 3;
+
+/// The program, loaded, and its maps.
+#[derive(Debug)]
+pub struct Kernel {
+    programs: attach::Programs,
+    listeners: HashMapMap<MapData, Endpoint, Listener>,
+    returns: HashMapMap<MapData, Endpoint, Return>,
+    services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    backends: Array<MapData, Backend>,
+    links: Array<MapData, Link>,
+    flows: HashMapMap<MapData, FlowKey, FlowEntry>,
+    udp_flows: HashMapMap<MapData, FlowKey, FlowEntry>,
+    pool_memory: Mapped,
+    backend_memory: Mapped,
+    counter_memory: Mapped,
+    reason_memory: Mapped,
+    processors: usize,
+    options: Options,
+    pool: Pool,
+    /// The records in the kernel, and where their tables lie.
+    live: HashMap<u32, Live>,
+    /// What `LISTENERS` and `RETURNS` hold, so that a failed commit can be undone.
+    endpoints: HashMap<Endpoint, u32>,
+    ways_back: HashMap<Endpoint, Return>,
+    /// What `LINKS` holds, by index; index zero is never used.
+    known_links: Vec<Link>,
+}
+
+/// A service as it stands in the kernel.
+#[derive(Debug, Clone)]
+struct Live {
+    record: Service,
+    tables: Arc<ServiceTables>,
+    version_run: Range<u32>,
+    backend_runs: [Range<u32>; VERSIONS],
+}
+
+impl Live {
+    fn runs(&self) -> impl Iterator<Item = &Range<u32>> {
+        std::iter::once(&self.version_run).chain(&self.backend_runs)
+    }
+}
+
+fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |error| Error::Map { map, reason: load::chain(&error) }
+}
+
+impl Kernel {
+    /// Puts lines where a run of the pool is, word by word.
+    fn write_lines(&self, run: &Range<u32>, lines: &[Line]) {
+        let start = run.start as usize * 16;
+        let words = lines.iter().flat_map(|line| line.words);
+        for (place, word) in self.pool_memory.words()[start..].iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+
+    fn read_lines(&self, start: u32, lines: u32) -> Option<Vec<Line>> {
+        let (start, end) = (start as usize * 16, (start as usize + lines as usize) * 16);
+        let words = self.pool_memory.words().get(start..end)?;
+        let line = |words: &[std::sync::atomic::AtomicU32]| Line {
+            words: std::array::from_fn(|i| words[i].load(Ordering::Relaxed)),
+        };
+        Some(words.chunks_exact(16).map(line).collect())
+    }
+
+    /// Takes room for lines and writes them there.
+    fn place(&mut self, lines: &[Line], taken: &mut Vec<Range<u32>>) -> Result<Range<u32>, Error> {
+        let asked = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+        let run = self.pool.take(asked).ok_or_else(|| Error::PoolFull {
+            asked,
+            free: self.pool.size() - self.pool.used(),
+            size: self.pool.size(),
+        })?;
+        taken.push(run.clone());
+        self.write_lines(&run, lines);
+        Ok(run)
+    }
+
+    /// Writes the tables of an image that are not in the pool already, and makes its record.
+    fn prepare(
+        &mut self,
+        index: u32,
+        image: &Image,
+        generation: u32,
+        taken: &mut Vec<Range<u32>>,
+    ) -> Result<Live, Error> {
+        let old = self.live.get(&index).cloned();
+        let version_run = match &old {
+            Some(old) if old.tables.versions() == image.tables.versions() => old.version_run.clone(),
+            _ => self.place(&image.tables.version_lines(), taken)?,
+        };
+        let mut backend_runs: [Range<u32>; VERSIONS] = Default::default();
+        for (version, table) in image.tables.backends().iter().enumerate() {
+            backend_runs[version] = match &old {
+                Some(old) if old.tables.backends()[version] == *table => {
+                    old.backend_runs[version].clone()
+                }
+                _ => self.place(&table.lines(), taken)?,
+            };
+        }
+        let mask = |table: &BackendTable| u32::try_from(table.slots().len() - 1).unwrap_or(0);
+        let record = Service {
+            seed: image.seed,
+            version_table: version_run.start,
+            backend_table: backend_runs.each_ref().map(|run| run.start),
+            backend_mask: image.tables.backends().each_ref().map(mask),
+            generation,
+            affinity: image.affinity,
+            forwarding: image.forwarding,
+            pad: [0; 14],
+        };
+        Ok(Live { record, tables: Arc::clone(&image.tables), version_run, backend_runs })
+    }
+
+    /// All that can fail before the commit itself. Notes what must be undone.
+    fn stage(&mut self, commit: &Commit, undo: &mut Undo) -> Result<Array<MapData, Service>, Error> {
+        for (index, image) in &commit.services {
+            let live = match image {
+                Some(image) => {
+                    Some(self.prepare(*index, image, commit.generation, &mut undo.taken)?)
+                }
+                None => None,
+            };
+            undo.next.push((*index, live));
+        }
+        for (index, backend) in &commit.backends {
+            self.backends
+                .set(u32::from(*index), *backend, 0)
+                .map_err(map_error("BACKENDS"))?;
+        }
+        for (endpoint, back) in &commit.returns {
+            undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));
+            self.returns.insert(*endpoint, *back, 0).map_err(map_error("RETURNS"))?;
+        }
+        for (endpoint, service) in &commit.listeners {
+            undo.listeners.push((*endpoint, self.endpoints.get(endpoint).copied()));
+            let listener = Listener { service: *service };
+            self.listeners.insert(*endpoint, listener, 0).map_err(map_error("LISTENERS"))?;
+        }
+        self.records(&undo.next)
+    }
+
+    /// A new array of all records, with those in `next` in place of the old ones.
+    fn records(&self, next: &[(u32, Option<Live>)]) -> Result<Array<MapData, Service>, Error> {
+        let mut records = Array::create(MAX_SERVICES, 0).map_err(map_error("SERVICES"))?;
+        let changed = |index| next.iter().find(|(i, _)| *i == index);
+        let kept = self.live.iter().filter(|(index, _)| changed(**index).is_none());
+        let new = next.iter().filter_map(|(index, live)| Some((index, live.as_ref()?)));
+        for (index, live) in kept.chain(new) {
+            records.set(*index, live.record, 0).map_err(map_error("SERVICES"))?;
+        }
+        Ok(records)
+    }
+
+    /// Takes back what a commit that failed had done. What cannot be taken back is an entry that
+    /// points at the service it pointed at before, or at nothing.
+    fn undo(&mut self, undo: Undo) {
+        for (endpoint, before) in undo.returns.into_iter().rev() {
+            let _ = match before {
+                Some(back) => self.returns.insert(endpoint, back, 0),
+                None => self.returns.remove(&endpoint),
+            };
+        }
+        for (endpoint, before) in undo.listeners.into_iter().rev() {
+            let _ = match before {
+                Some(service) => self.listeners.insert(endpoint, Listener { service }, 0),
+                None => self.listeners.remove(&endpoint),
+            };
+        }
+        for run in undo.taken {
+            self.pool.give_back(run);
+        }
+    }
+
+    /// What follows the commit: nothing here can fail so that a packet would notice.
+    fn finish(&mut self, commit: &Commit, next: Vec<(u32, Option<Live>)>) {
+        for endpoint in &commit.closed {
+            let _ = self.listeners.remove(endpoint);
+            self.endpoints.remove(endpoint);
+        }
+        for endpoint in &commit.severed {
+            let _ = self.returns.remove(endpoint);
+            self.ways_back.remove(endpoint);
+        }
+        self.endpoints.extend(commit.listeners.iter().copied());
+        self.ways_back.extend(commit.returns.iter().copied());
+        for (index, live) in next {
+            let kept: Vec<Range<u32>> = live.iter().flat_map(Live::runs).cloned().collect();
+            let old = match live {
+                Some(live) => self.live.insert(index, live),
+                None => self.live.remove(&index),
+            };
+            for run in old.iter().flat_map(Live::runs).filter(|run| !kept.contains(run)) {
+                self.pool.give_back(run.clone());
+            }
+        }
+    }
+
+    /// Index of a link in `LINKS`, written there if it is new.
+    fn link(&mut self, hop: &NextHop) -> Result<u16, Error> {
+        let link = Link { ifindex: hop.interface, mac: hop.interface_mac, pad: [0; 2] };
+        let index = match self.known_links.iter().position(|known| *known == link) {
+            Some(index) => index,
+            None if self.known_links.len() < MAX_LINKS as usize => {
+                let index = self.known_links.len();
+                let key = u32::try_from(index).unwrap_or(u32::MAX);
+                self.links.set(key, link, 0).map_err(map_error("LINKS"))?;
+                self.known_links.push(link);
+                index
+            }
+            None => {
+                let reason = format!("all {MAX_LINKS} are in use; restart the agent");
+                return Err(Error::Map { map: "LINKS", reason });
+            }
+        };
+        Ok(u16::try_from(index).unwrap_or(0))
+    }
+
+    /// Counts the entries of a flow table by walking its keys.
+    fn count<V: aya::Pod>(map: &HashMapMap<MapData, FlowKey, V>) -> u64 {
+        map.keys().take_while(Result::is_ok).count() as u64
+    }
+}
+
+/// How to take a commit back before it has taken effect.
+#[derive(Default)]
+struct Undo {
+    taken: Vec<Range<u32>>,
+    returns: Vec<(Endpoint, Option<Return>)>,
+    listeners: Vec<(Endpoint, Option<u32>)>,
+    next: Vec<(u32, Option<Live>)>,
+}
+
+impl DataPlane for Kernel {
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        let mut undo = Undo::default();
+        let committed = self.stage(commit, &mut undo).and_then(|records| {
+            // The commit. The kernel waits for all running programs before this returns.
+            self.services.set(0, &records, 0).map_err(map_error("SERVICES"))
+        });
+        match committed {
+            Ok(()) => {
+                self.finish(commit, undo.next);
+                Ok(())
+            }
+            Err(error) => {
+                self.undo(undo);
+                Err(error)
+            }
+        }
+    }
+
+    fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
+        let records = self.services.get(&0, 0).map_err(map_error("SERVICES"))?;
+        let record = records.get(&service, 0).map_err(map_error("SERVICES"))?;
+        if record.generation == 0 {
+            return Ok(None);
+        }
+        let damaged = |reason: String| Error::Damaged { service, reason };
+        let read = |start, lines| {
+            self.read_lines(start, lines)
+                .ok_or_else(|| damaged(format!("lines {start} and on are outside of the pool")))
+        };
+        let version = read(record.version_table, VERSION_LINES)?;
+        let mut tables: [Vec<Line>; VERSIONS] = Default::default();
+        for (lines, (start, mask)) in
+            tables.iter_mut().zip(record.backend_table.into_iter().zip(record.backend_mask))
+        {
+            *lines = read(start, mask / 16 + 1)?;
+        }
+        ServiceTables::from_lines(&version, tables.each_ref().map(Vec::as_slice))
+            .map(Some)
+            .map_err(|error| damaged(error.to_string()))
+    }
+
+    fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
+        let word = match hop {
+            Some(hop) => HopWord::new(self.link(&hop)?, hop.mac),
+            None => HopWord::default(),
+        };
+        let place = usize::from(backend) * BACKEND_WORDS + NEXT_HOP_WORD;
+        if let Some(place) = self.backend_memory.long_words().get(place) {
+            place.store(word.0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn counters(&self, backend: u16) -> Counters {
+        let mut sum = [0_u64; COUNTER_WORDS];
+        for processor in 0..self.processors {
+            let start = (processor * MAX_BACKENDS as usize + usize::from(backend)) * COUNTER_WORDS;
+            for (total, word) in sum.iter_mut().zip(&self.counter_memory.long_words()[start..]) {
+                *total += word.load(Ordering::Relaxed);
+            }
+        }
+        let [connections, packets_in, bytes_in, packets_out, bytes_out, tracked, full, flood] = sum;
+        Counters {
+            connections,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            tracked,
+            fallback_full: full,
+            fallback_flood: flood,
+        }
+    }
+
+    fn clear_counters(&mut self, backend: u16) {
+        for processor in 0..self.processors {
+            let start = (processor * MAX_BACKENDS as usize + usize::from(backend)) * COUNTER_WORDS;
+            for word in self.counter_memory.long_words()[start..].iter().take(COUNTER_WORDS) {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn reasons(&self) -> ReasonCounts {
+        let mut sum = ReasonCounts::default();
+        for processor in 0..self.processors {
+            for (hook, counts) in sum.iter_mut().enumerate() {
+                let start = (processor * HOOKS as usize + hook) * REASON_WORDS;
+                let words = &self.reason_memory.long_words()[start..];
+                for (total, word) in counts.iter_mut().zip(words).take(REASONS) {
+                    *total += word.load(Ordering::Relaxed);
+                }
+            }
+        }
+        sum
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        let pool = Use {
+            resource: "pool_lines",
+            used: u64::from(self.pool.used()),
+            limit: u64::from(self.pool.size()),
+        };
+        let listeners = Use {
+            resource: "listeners",
+            used: self.endpoints.len() as u64,
+            limit: u64::from(MAX_LISTENERS),
+        };
+        let flows = Use {
+            resource: "flows",
+            used: Self::count(&self.flows),
+            limit: u64::from(self.options.flows),
+        };
+        let udp_flows = Use {
+            resource: "udp_flows",
+            used: Self::count(&self.udp_flows),
+            limit: u64::from(self.options.udp_flows),
+        };
+        vec![listeners, pool, flows, udp_flows]
+    }
+}

@@ -1,0 +1,133 @@
+//! What the agent needs of the machine: a trait, the kernel behind it, and a memory for tests.
+//!
+//! - [`kernel`]: loads the program, writes its maps, attaches it
+//! - [`memory`]: the same rules in the agent's own memory, for tests
+//! - [`pool`]: room for tables
+//! - [`next_hop`]: the way to each backend, as the kernel's routes and neighbours say
+//! - `mapped`: array maps as memory, the only unsafe code of the agent
+
+pub mod kernel;
+mod mapped;
+pub mod memory;
+pub mod next_hop;
+pub mod pool;
+
+use std::sync::Arc;
+
+use weir_ebpf::abi::{Backend, Counters, Endpoint, HOOKS, REASONS, Return};
+
+use crate::plan::tables::ServiceTables;
+use next_hop::NextHop;
+
+/// What one commit changes. All of it takes effect together, or nothing does.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Number of the commit, not zero.
+    pub generation: u32,
+    /// Services by index: their new image, or nothing to remove them. Others stay as they are.
+    pub services: Vec<(u32, Option<Image>)>,
+    /// Backends whose records are written anew, by index. No table may name them yet.
+    pub backends: Vec<(u16, Backend)>,
+    /// Listeners that appear, or that now belong to another service.
+    pub listeners: Vec<(Endpoint, u32)>,
+    /// Listeners that disappear.
+    pub closed: Vec<Endpoint>,
+    /// Return paths that appear or change.
+    pub returns: Vec<(Endpoint, Return)>,
+    /// Return paths that disappear.
+    pub severed: Vec<Endpoint>,
+}
+
+/// A service as the program shall see it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Key of its hashes.
+    pub seed: [u64; 2],
+    /// [`weir_ebpf::abi::AFFINITY_CONNECTION`] and the like.
+    pub affinity: u8,
+    /// [`weir_ebpf::abi::FORWARD_NAT`].
+    pub forwarding: u8,
+    /// Its tables.
+    pub tables: Arc<ServiceTables>,
+}
+
+/// Packets by hook and by reason, since the program was loaded.
+pub type ReasonCounts = [[u64; REASONS]; HOOKS as usize];
+
+/// How full a bounded part of the data plane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    /// Its name in answers.
+    pub resource: &'static str,
+    /// In use.
+    pub used: u64,
+    /// There are.
+    pub limit: u64,
+}
+
+/// Why the data plane could not do what was asked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pool has no run of lines long enough.
+    #[error("the pool of tables has {free} of {size} lines free, and not {asked} in a row")]
+    PoolFull {
+        /// Lines asked for.
+        asked: u32,
+        /// Lines free.
+        free: u32,
+        /// Lines there are.
+        size: u32,
+    },
+    /// A map could not be written or read.
+    #[error("map {map}: {reason}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// What is in the kernel cannot be.
+    #[error("the tables of service {service} in the kernel are damaged: {reason}")]
+    Damaged {
+        /// Index of the service.
+        service: u32,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A data plane: where tables lie and packets are decided.
+pub trait DataPlane: Send {
+    /// Makes a commit. When this returns, no packet is still decided by the old tables.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was changed.
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error>;
+
+    /// The tables of a service as they are, read back; nothing when there is no such service.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read, or cannot be a service's tables.
+    fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error>;
+
+    /// Sets or forgets the way to a backend, at once.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written; the old way stays.
+    fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error>;
+
+    /// Counters of a backend, summed over all processors.
+    fn counters(&self, backend: u16) -> Counters;
+
+    /// Sets a backend's counters to zero. Only for a backend that no table names.
+    fn clear_counters(&mut self, backend: u16);
+
+    /// Packets that no backend counts.
+    fn reasons(&self) -> ReasonCounts;
+
+    /// How full the data plane is.
+    fn uses(&self) -> Vec<Use>;
+}

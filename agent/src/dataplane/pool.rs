@@ -1,0 +1,91 @@
+//! Room for tables in the pool: which runs of lines are free. Pure.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A first-fit allocator of runs of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    size: u32,
+    /// Free runs: where each begins, and its length. No two of them touch.
+    free: BTreeMap<u32, u32>,
+}
+
+impl Pool {
+    /// A pool of `size` lines, all free.
+    #[must_use]
+    pub fn new(size: u32) -> Self {
+        Self { size, free: BTreeMap::from([(0, size)]) }
+    }
+
+    /// Lines in the pool.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Lines in use.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.size - self.free.values().sum::<u32>()
+    }
+
+    /// Takes a run of `length` lines, or nothing when no free run is long enough.
+    pub fn take(&mut self, length: u32) -> Option<Range<u32>> {
+        let (&start, &room) = self.free.iter().find(|(_, room)| **room >= length)?;
+        self.free.remove(&start);
+        if room > length {
+            self.free.insert(start + length, room - length);
+        }
+        Some(start..start + length)
+    }
+
+    /// Gives a run back that [`take`](Self::take) gave out.
+    pub fn give_back(&mut self, run: Range<u32>) {
+        let (mut start, mut end) = (run.start, run.end);
+        if let Some((&before, &length)) = self.free.range(..start).next_back()
+            && before + length == start
+        {
+            self.free.remove(&before);
+            start = before;
+        }
+        if let Some(length) = self.free.remove(&end) {
+            end += length;
+        }
+        if end > start {
+            self.free.insert(start, end - start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Runs never overlap, and when all are given back the pool is whole again.
+        #[test]
+        fn runs_are_disjoint_and_come_back(steps in prop::collection::vec((1_u32..40, any::<bool>()), 1..200)) {
+            let mut pool = Pool::new(512);
+            let mut taken: Vec<Range<u32>> = Vec::new();
+            for (length, give) in steps {
+                if give && !taken.is_empty() {
+                    let run = taken.swap_remove(length as usize % taken.len());
+                    pool.give_back(run);
+                } else if let Some(run) = pool.take(length) {
+                    prop_assert!(run.end <= 512);
+                    for other in &taken {
+                        prop_assert!(run.end <= other.start || other.end <= run.start);
+                    }
+                    taken.push(run);
+                }
+                prop_assert_eq!(pool.used(), taken.iter().map(|run| run.end - run.start).sum::<u32>());
+            }
+            for run in taken {
+                pool.give_back(run);
+            }
+            prop_assert_eq!(pool, Pool::new(512));
+        }
+    }
+}
