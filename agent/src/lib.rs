@@ -1,1 +1,4 @@
 //! The rooms of weir, lowest first.
+
+pub mod dataplane;
+pub mod plan;

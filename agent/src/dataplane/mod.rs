@@ -1,0 +1,3 @@
+//! Where tables and flows live.
+
+pub mod memory;
