@@ -1,3 +1,4 @@
 //! The rooms of weir, lowest first.
 
 pub mod dataplane;
+pub mod plan;

@@ -1,0 +1,72 @@
+//! A short name for what a service's tables do with new flows, the same on every node.
+//!
+//! SHA-256 over the version of each version slot (one byte), then for each version the number of
+//! slots of its backend table (four bytes, little endian) and each slot's backend by
+//! [`Identity::bytes`], or 18 zero bytes where there is none. A table with equal halves counts as
+//! one half, because the size in the kernel depends on history and what the table does does not.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use weir_ebpf::abi::NO_BACKEND;
+
+use super::goal::Goal;
+use super::identity::Identity;
+use super::tables::{ServiceTables, folded};
+
+/// Digest of a service's tables. Shown as its first 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of what a spec asks for.
+    #[must_use]
+    pub fn of_goal(goal: &Goal) -> Self {
+        let mut sum = Sha256::new_with_prefix(goal.versions());
+        for layout in goal.backends() {
+            let backend = |o: u16| layout.backends.get(usize::from(o)).copied();
+            add_backends(&mut sum, &layout.slots, &backend);
+        }
+        Self(sum.finalize().into())
+    }
+
+    /// Of tables read back from the kernel. `identity` names the backend with an index of this
+    /// node; an index it does not know counts as no backend, so the digest differs from any goal's.
+    #[must_use]
+    pub fn of_tables(tables: &ServiceTables, identity: &dyn Fn(u16) -> Option<Identity>) -> Self {
+        let versions: Vec<u8> = tables.versions().iter().map(|slot| slot.cur()).collect();
+        let mut sum = Sha256::new_with_prefix(versions);
+        for table in tables.backends() {
+            let cur: Vec<u16> = table.slots().iter().map(|slot| slot.cur()).collect();
+            let known = |index: u16| if index == NO_BACKEND { None } else { identity(index) };
+            add_backends(&mut sum, &cur, &known);
+        }
+        Self(sum.finalize().into())
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+fn add_backends(sum: &mut Sha256, slots: &[u16], identity: &dyn Fn(u16) -> Option<Identity>) {
+    let slots = folded(slots);
+    sum.update(u32::try_from(slots.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for &slot in slots {
+        sum.update(identity(slot).map_or([0; 18], |identity| identity.bytes()));
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

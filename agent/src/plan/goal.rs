@@ -1,0 +1,69 @@
+//! What a service's spec asks for: a pure function of the spec and its seed, in terms that hold on
+//! every node.
+
+use weir_ebpf::abi::{NO_BACKEND, VERSIONS};
+
+use super::backend_table::{self, Candidate, Layout};
+use super::identity::Identity;
+use super::version_table;
+
+/// The layouts of a service's tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Goal {
+    versions: Box<[u8]>,
+    backends: [Layout; VERSIONS],
+}
+
+impl Goal {
+    /// Lays out the tables. `weights` are basis points by version and add up to 10 000;
+    /// `candidates` are each version's backends in any order.
+    #[must_use]
+    pub fn new(
+        seed: [u8; 16],
+        weights: [u16; VERSIONS],
+        candidates: [&[Candidate]; VERSIONS],
+    ) -> Self {
+        Self {
+            versions: version_table::lay_out(weights),
+            backends: candidates.map(|c| backend_table::lay_out(seed, c)),
+        }
+    }
+
+    /// For each version slot its version.
+    #[must_use]
+    pub fn versions(&self) -> &[u8] {
+        &self.versions
+    }
+
+    /// The layout of each version's backend table.
+    #[must_use]
+    pub fn backends(&self) -> &[Layout; VERSIONS] {
+        &self.backends
+    }
+
+    /// The same in terms of this node. `index` gives each backend (its version, its identity) the
+    /// index it has here, below [`NO_BACKEND`]; it is asked once for each backend.
+    ///
+    /// An index belongs to one version of one service: `decide` leaves out of memory what `cur`
+    /// and `base` agree on, and two versions that agree by chance may part again.
+    #[must_use]
+    pub fn on_this_node(&self, index: &mut dyn FnMut(usize, Identity) -> u16) -> Target {
+        let mut version = 0..;
+        let backends = self.backends.each_ref().map(|layout| {
+            let version = version.next().unwrap_or_default();
+            let indices: Vec<u16> = layout.backends.iter().map(|&i| index(version, i)).collect();
+            let at = |&o: &u16| indices.get(usize::from(o)).copied().unwrap_or(NO_BACKEND);
+            layout.slots.iter().map(at).collect()
+        });
+        Target { versions: self.versions.clone(), backends }
+    }
+}
+
+/// A [`Goal`] in terms of one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// For each version slot its version.
+    pub(super) versions: Box<[u8]>,
+    /// For each slot of each version's backend table an index of `BACKENDS`, or [`NO_BACKEND`].
+    pub(super) backends: [Box<[u16]>; VERSIONS],
+}

@@ -1,0 +1,22 @@
+//! Planning: from a service's spec to its tables, and from the tables that are to those that shall be.
+//!
+//! All of it is pure: no I/O, no clock, no randomness, integers only, so every node computes the
+//! same bits on every architecture.
+//!
+//! - [`identity`]: what names a backend on every node
+//! - [`version_table`], [`backend_table`]: the two layouts
+//! - [`goal`]: both together: what a spec asks for
+//! - [`tables`]: what is in the kernel: `cur`, `base`, `tracked`
+//! - [`transition`]: old tables + goal → new tables + moves
+//! - [`settle`]: the two halves by which a transition ends
+//! - [`digest`], [`shares`]: what people and nodes compare
+
+pub mod backend_table;
+pub mod digest;
+pub mod goal;
+pub mod identity;
+pub mod settle;
+pub mod shares;
+pub mod tables;
+pub mod transition;
+pub mod version_table;
