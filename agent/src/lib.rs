@@ -1,1 +1,3 @@
 //! The rooms of weir, lowest first.
+
+pub mod model;
