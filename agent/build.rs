@@ -19,9 +19,7 @@ fn main() -> ExitCode {
 
 fn build() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let root = root
-        .canonicalize()
-        .map_err(|e| format!("{}: {e}", root.display()))?;
+    let root = root.canonicalize().map_err(|e| format!("{}: {e}", root.display()))?;
     for input in ["ebpf/src", "ebpf/Cargo.toml", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }

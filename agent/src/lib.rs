@@ -1,4 +1,5 @@
 //! The rooms of weir, lowest first.
 
 pub mod dataplane;
+pub mod model;
 pub mod plan;

@@ -75,17 +75,12 @@ impl Toolchain {
         }
         for compiler in &compilers {
             if let Some(linker) = linker(root, compiler.version.llvm) {
-                return Ok(Self {
-                    compiler: compiler.clone(),
-                    linker,
-                });
+                return Ok(Self { compiler: compiler.clone(), linker });
             }
         }
         let versions = compilers.iter().map(|c| format!("LLVM {}", c.version.llvm));
         let versions = versions.collect::<Vec<_>>().join(" or ");
-        Err(format!(
-            "no bpf-linker for {versions}: run `cargo xtask setup`"
-        ))
+        Err(format!("no bpf-linker for {versions}: run `cargo xtask setup`"))
     }
 
     /// Builds the BPF program and gives the object's path. The compiler's messages go to stderr.
@@ -174,8 +169,7 @@ fn nightlies() -> Vec<Compiler> {
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"nightly-"))
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"nightly-"))
         })
         .filter(|path| path.join("lib/rustlib/src/rust/library/core").is_dir())
         .collect();
@@ -183,12 +177,7 @@ fn nightlies() -> Vec<Compiler> {
     let compiler = |root: PathBuf| {
         let rustc = root.join("bin/rustc");
         let version = version_of(&rustc)?;
-        Some(Compiler {
-            rustc,
-            cargo: root.join("bin/cargo"),
-            version,
-            core: Core::Source,
-        })
+        Some(Compiler { rustc, cargo: root.join("bin/cargo"), version, core: Core::Source })
     };
     roots.into_iter().rev().filter_map(compiler).collect()
 }
@@ -203,12 +192,7 @@ fn distribution() -> Option<Compiler> {
     let rustc = PathBuf::from("/usr/bin/rustc");
     let version = version_of(&rustc)?;
     let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    Some(Compiler {
-        rustc,
-        cargo,
-        version,
-        core: Core::Prebuilt,
-    })
+    Some(Compiler { rustc, cargo, version, core: Core::Prebuilt })
 }
 
 /// A bpf-linker for this LLVM major: the project's own, else one on `PATH`.
@@ -256,37 +240,24 @@ pub(crate) fn is_new_enough(release: &str) -> bool {
 /// The LLVM major of a bpf-linker, which it does not say itself: from the name of the shared
 /// library it needs, else from the producer string of an LLVM linked in.
 fn llvm_major(bytes: &[u8]) -> Option<u32> {
-    [&b"libLLVM.so."[..], b"libLLVM-", b"LLVM"]
-        .iter()
-        .find_map(|mark| {
-            bytes.windows(mark.len() + 3).find_map(|window| {
-                let [tens, ones, end] = *window.strip_prefix(*mark)? else {
-                    return None;
-                };
-                let is_number =
-                    tens.is_ascii_digit() && ones.is_ascii_digit() && b".\0".contains(&end);
-                is_number.then(|| u32::from(tens - b'0') * 10 + u32::from(ones - b'0'))
-            })
+    [&b"libLLVM.so."[..], b"libLLVM-", b"LLVM"].iter().find_map(|mark| {
+        bytes.windows(mark.len() + 3).find_map(|window| {
+            let [tens, ones, end] = *window.strip_prefix(*mark)? else {
+                return None;
+            };
+            let is_number = tens.is_ascii_digit() && ones.is_ascii_digit() && b".\0".contains(&end);
+            is_number.then(|| u32::from(tens - b'0') * 10 + u32::from(ones - b'0'))
         })
+    })
 }
 
 /// Variables by which an outer cargo, rustc wrapper or clippy would steer the inner cargo. What
 /// says how to reach a registry stays.
 fn is_of_outer_cargo(name: &[u8]) -> bool {
-    let starts = |prefixes: &[&str]| {
-        prefixes
-            .iter()
-            .any(|prefix| name.starts_with(prefix.as_bytes()))
-    };
+    let starts =
+        |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
     let network = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
-    starts(&[
-        "CARGO",
-        "__CARGO",
-        "RUSTC",
-        "RUSTFLAGS",
-        "RUSTDOC",
-        "CLIPPY_",
-    ]) && !starts(&network)
+    starts(&["CARGO", "__CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY_"]) && !starts(&network)
 }
 
 #[cfg(test)]
@@ -296,10 +267,7 @@ mod tests {
     #[test]
     fn reads_the_compilers_version() {
         let text = "rustc 1.96.0 (x)\nhost: h\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
-        let version = Version {
-            release: "1.96.0".to_owned(),
-            llvm: 22,
-        };
+        let version = Version { release: "1.96.0".to_owned(), llvm: 22 };
         assert_eq!(parse_version(text), Some(version));
         assert_eq!(parse_version("rustc 1.96.0"), None);
     }
@@ -327,12 +295,7 @@ mod tests {
             (b"a script", None),
             (b"", None),
         ] {
-            assert_eq!(
-                llvm_major(bytes),
-                expected,
-                "{}",
-                String::from_utf8_lossy(bytes)
-            );
+            assert_eq!(llvm_major(bytes), expected, "{}", String::from_utf8_lossy(bytes));
         }
     }
 

@@ -80,16 +80,10 @@ fn act(root: &Path, machine: &Machine, step: &Step) -> Result<()> {
     fs::create_dir_all(&tools).with_context(|| format!("cannot make {}", tools.display()))?;
     let mut line = step.command(&tools);
     if step.needs_root() && machine.rights == Rights::Sudo {
-        say(&format!(
-            "  {step} needs root: sudo may ask for your password, for"
-        ));
+        say(&format!("  {step} needs root: sudo may ask for your password, for"));
         say(&format!("    {}", line.join(" ")));
         // Asks in the open; the quiet run after it then need not.
-        if !Command::new("sudo")
-            .arg("true")
-            .status()
-            .is_ok_and(|status| status.success())
-        {
+        if !Command::new("sudo").arg("true").status().is_ok_and(|status| status.success()) {
             bail!("sudo refused");
         }
         line.insert(0, "sudo".to_owned());
@@ -102,13 +96,8 @@ fn act(root: &Path, machine: &Machine, step: &Step) -> Result<()> {
 /// The commands of all that is missing, one a line.
 fn by_hand(root: &Path, machine: &Machine) -> String {
     let tools = bpf::tools_dir(root);
-    let lines = plan::plan(machine)
-        .into_iter()
-        .map(|step| plan::by_hand(machine, &step, &tools));
-    lines
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let lines = plan::plan(machine).into_iter().map(|step| plan::by_hand(machine, &step, &tools));
+    lines.map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// One line a thing.

@@ -2,24 +2,183 @@
 //!
 //! An interface in an XDP mode has both programs: what XDP leaves, TC finishes.
 
-use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
 
-use aya::programs::links::FdLink;
 use aya::programs::tc::{self, NlOptions, TcAttachOptions};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
-use aya::util::KernelVersion;
-use aya::{Ebpf, TestRun, TestRunOptions};
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp, XdpMode,
+};
+use aya::{Ebpf, maps::Map};
 
 use super::Kernel;
-use super::load::{LoadError, chain, refused};
+use super::load::{LoadError, chain, kernel_has, refused};
+use crate::model::{AttachMode, Hook};
 
-/// Where a program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
-    /// XDP in the driver.
-    XdpNative,
-    /// XDP in the stack, for drivers that have none.
-    XdpGeneric,
-    /// TC.
-    Tc,
+const XDP: &str = "weir_xdp";
+const TC: &str = "weir_tc";
+
+/// Why the program could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such interface.
+    #[error("there is no interface {0:?} here; `ip link` lists those there are")]
+    NoInterface(String),
+    /// The kernel or the driver refused.
+    #[error("cannot attach to {interface} as {hook}: {reason}")]
+    Refused {
+        /// The interface.
+        interface: String,
+        /// How.
+        hook: Hook,
+        /// What it said, and what to do.
+        reason: String,
+    },
+}
+
+/// A run of a program over one frame, without an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The program's verdict: an XDP action, or a TC action.
+    pub verdict: i32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+    /// Time of one run, on average over all repeats.
+    pub duration: Duration,
+}
+
+/// The object with its programs, loaded.
+pub(super) struct Programs(Ebpf);
+
+impl Programs {
+    /// Loads both programs of the object.
+    pub(super) fn load(mut object: Ebpf) -> Result<Self, LoadError> {
+        program::<Xdp>(&mut object, XDP).and_then(|xdp| xdp.load()).map_err(refused(XDP))?;
+        program::<SchedClassifier>(&mut object, TC)
+            .and_then(|tc| tc.load())
+            .map_err(refused(TC))?;
+        Ok(Self(object))
+    }
+
+    /// Takes a map out, for good.
+    pub(super) fn take_map(&mut self, name: &str) -> Option<Map> {
+        self.0.take_map(name)
+    }
+}
+
+fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    object.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+impl Kernel {
+    /// Attaches to an interface, and says how. Detaches when the data plane is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`]; nothing is attached to that interface then.
+    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
+        if !Path::new("/sys/class/net").join(interface).exists() {
+            return Err(AttachError::NoInterface(interface.to_owned()));
+        }
+        match mode {
+            AttachMode::Tc => self.attach_tc(interface),
+            AttachMode::Xdp => self.attach_xdp(interface, Hook::XdpNative),
+            AttachMode::XdpGeneric => self.attach_xdp(interface, Hook::XdpGeneric),
+            // On a virtual device XDP costs a copy for each packet from a local socket, so there
+            // `auto` is TC. Only real hardware has a device behind it.
+            AttachMode::Auto if is_hardware(interface) => {
+                self.attach_xdp(interface, Hook::XdpNative).or_else(|_| self.attach_tc(interface))
+            }
+            AttachMode::Auto => self.attach_tc(interface),
+        }
+    }
+
+    fn attach_tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
+        let hook = if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact };
+        let options = if hook == Hook::Tcx {
+            TcAttachOptions::TcxOrder(LinkOrder::default())
+        } else {
+            // It may be there already; if it could not be made, the attachment below says why.
+            let _ = tc::qdisc_add_clsact(interface);
+            TcAttachOptions::Netlink(NlOptions::default())
+        };
+        program::<SchedClassifier>(&mut self.programs.0, TC)
+            .and_then(|tc| tc.attach_with_options(interface, TcAttachType::Ingress, options))
+            .map_err(|error| attach_error(interface, hook, &error))?;
+        Ok(hook)
+    }
+
+    fn attach_xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
+        let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
+        let link = program::<Xdp>(&mut self.programs.0, XDP)
+            .and_then(|xdp| xdp.attach(interface, mode))
+            .map_err(|error| attach_error(interface, hook, &error))?;
+        if let Err(error) = self.attach_tc(interface) {
+            let _ = program::<Xdp>(&mut self.programs.0, XDP).and_then(|xdp| xdp.detach(link));
+            return Err(error);
+        }
+        Ok(hook)
+    }
+
+    /// Runs the XDP program over a frame `repeat` times (each time over the same bytes), as
+    /// `BPF_PROG_TEST_RUN` does: it counts and remembers, but sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn run_xdp(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
+        let xdp: &Xdp = self.programs.0.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()?;
+        run(|options| xdp.test_run(options), frame, repeat)
+    }
+
+    /// Runs the TC program likewise.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn run_tc(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
+        let tc: &SchedClassifier =
+            self.programs.0.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()?;
+        run(|options| tc.test_run(options), frame, repeat)
+    }
+}
+
+fn run(
+    test_run: impl FnOnce(TestRunOptions<'_>) -> Result<aya::programs::TestRunResult, ProgramError>,
+    frame: &[u8],
+    repeat: u32,
+) -> Result<Run, ProgramError> {
+    let mut out = vec![0; frame.len() + 256];
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut out);
+    options.repeat = repeat;
+    let result = test_run(options)?;
+    out.truncate(result.data_size_out as usize);
+    Ok(Run { verdict: result.return_value.cast_signed(), frame: out, duration: result.duration })
+}
+
+fn is_hardware(interface: &str) -> bool {
+    Path::new("/sys/class/net").join(interface).join("device").exists()
+}
+
+fn attach_error(interface: &str, hook: Hook, error: &ProgramError) -> AttachError {
+    let said = chain(error);
+    let busy = said.contains("os error 16");
+    let unsupported = said.contains("os error 95") || said.contains("os error 22");
+    let reason = if busy {
+        format!(
+            "another XDP program is attached there; `ip link show {interface}` names it ({said})"
+        )
+    } else if unsupported && hook == Hook::XdpNative {
+        format!(
+            "its driver has no native XDP; try {interface}:tc or {interface}:xdp-generic ({said})"
+        )
+    } else {
+        said
+    };
+    AttachError::Refused { interface: interface.to_owned(), hook, reason }
 }

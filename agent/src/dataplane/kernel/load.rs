@@ -12,8 +12,10 @@ use weir_ebpf::abi::{
     Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Link, MAX_BACKENDS, POOL_LINES,
 };
 
+use super::Kernel;
 use super::attach::Programs;
-use super::{Kernel, Mapped, Pool};
+use crate::dataplane::mapped::Mapped;
+use crate::dataplane::pool::Pool;
 
 /// The program, built beside the agent.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_BPF_OBJECT"));
@@ -49,7 +51,9 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel does not let this process load programs.
-    #[error("no right to load a BPF program: run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "no right to load a BPF program: run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     Rights,
     /// The kernel refused the object or a map.
     #[error("cannot load the BPF program on this kernel: {0}")]
@@ -70,6 +74,11 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// Whether this kernel is of the given release or newer.
+pub(super) fn kernel_has(major: u8, minor: u8) -> bool {
+    KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(major, minor, 0))
 }
 
 /// An error and its causes, in one line.
@@ -115,10 +124,8 @@ impl Kernel {
             map: "COUNTERS",
             reason: format!("number of processors: {what}: {error}"),
         })?;
-        let mut object = load_object(options, processors)?;
         // Programs first: a map taken out and dropped would be missing from them.
-        let programs = Programs::take(&mut object)?;
-        let mut taken = Taken(object);
+        let mut taken = Taken(Programs::load(load_object(options, processors)?)?);
         let pool = taken.data("POOL")?;
         let backends = taken.data("BACKENDS")?;
         let counters = taken.data("COUNTERS")?;
@@ -128,7 +135,6 @@ impl Kernel {
             backend_memory: mapped("BACKENDS", &backends, MAX_BACKENDS as usize * 32)?,
             counter_memory: mapped("COUNTERS", &counters, processors * MAX_BACKENDS as usize * 64)?,
             reason_memory: mapped("REASONS", &reasons, processors * HOOKS as usize * 128)?,
-            programs,
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             services: taken.typed("SERVICES")?,
@@ -143,13 +149,14 @@ impl Kernel {
             endpoints: Default::default(),
             ways_back: Default::default(),
             known_links: vec![Link::default()],
+            programs: taken.0,
         })
     }
 }
 
 fn load_object(options: Options, processors: usize) -> Result<Ebpf, LoadError> {
     let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-    let knows_ipv6_flag = KernelVersion::at_least(6, 16, 0);
+    let knows_ipv6_flag = kernel_has(6, 16);
     let config = Config {
         inserts_per_second: options.inserts_per_second,
         backends: MAX_BACKENDS,
@@ -193,7 +200,7 @@ fn mapped(map: &'static str, data: &MapData, bytes: usize) -> Result<Mapped, Loa
 }
 
 /// The maps of an object whose programs are loaded.
-struct Taken(Ebpf);
+struct Taken(Programs);
 
 impl Taken {
     fn map(&mut self, name: &'static str) -> Result<Map, LoadError> {

@@ -9,7 +9,6 @@ mod load;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +19,7 @@ use weir_ebpf::abi::{
     VERSION_LINES, VERSIONS,
 };
 
-pub use attach::{Attached, Hook};
+pub use attach::{AttachError, Run};
 pub use load::{LoadError, Options};
 
 use super::mapped::Mapped;
@@ -37,7 +36,6 @@ const BACKEND_WORDS: usize = 4;
 const NEXT_HOP_WORD: usize = 3;
 
 /// The program, loaded, and its maps.
-#[derive(Debug)]
 pub struct Kernel {
     programs: attach::Programs,
     listeners: HashMapMap<MapData, Endpoint, Listener>,
@@ -124,7 +122,9 @@ impl Kernel {
     ) -> Result<Live, Error> {
         let old = self.live.get(&index).cloned();
         let version_run = match &old {
-            Some(old) if old.tables.versions() == image.tables.versions() => old.version_run.clone(),
+            Some(old) if old.tables.versions() == image.tables.versions() => {
+                old.version_run.clone()
+            }
             _ => self.place(&image.tables.version_lines(), taken)?,
         };
         let mut backend_runs: [Range<u32>; VERSIONS] = Default::default();
@@ -151,7 +151,11 @@ impl Kernel {
     }
 
     /// All that can fail before the commit itself. Notes what must be undone.
-    fn stage(&mut self, commit: &Commit, undo: &mut Undo) -> Result<Array<MapData, Service>, Error> {
+    fn stage(
+        &mut self,
+        commit: &Commit,
+        undo: &mut Undo,
+    ) -> Result<Array<MapData, Service>, Error> {
         for (index, image) in &commit.services {
             let live = match image {
                 Some(image) => {
@@ -162,9 +166,7 @@ impl Kernel {
             undo.next.push((*index, live));
         }
         for (index, backend) in &commit.backends {
-            self.backends
-                .set(u32::from(*index), *backend, 0)
-                .map_err(map_error("BACKENDS"))?;
+            self.backends.set(u32::from(*index), *backend, 0).map_err(map_error("BACKENDS"))?;
         }
         for (endpoint, back) in &commit.returns {
             undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));

@@ -1,0 +1,36 @@
+//! What an operator asks for, as types that cannot be wrong.
+//!
+//! - [`spec`]: the form of the YAML file; right in shape, not yet in content
+//! - [`parse`]: from spec to [`Service`], the only way to make one; names every field that is wrong
+//! - [`set`]: the rules between the services of one node
+//! - [`service`], [`version`], [`weight`]: the words themselves
+//! - [`shift`]: the new weights that a change of some of them makes
+//! - [`observed`]: shares as observed, with their interval
+//! - [`violation`]: what is wrong with a request, by field
+//!
+//! All of it is pure: no clock, no disk, no kernel.
+
+pub mod interface;
+pub mod observed;
+pub mod parse;
+pub mod service;
+pub mod set;
+pub mod shift;
+pub mod spec;
+pub mod version;
+pub mod violation;
+pub mod weight;
+
+pub use interface::{AttachMode, Hook, InterfaceSpec};
+pub use observed::Observed;
+pub use parse::parse_services;
+pub use service::{
+    Affinity, Backend, Family, Forwarding, Listener, Protocol, Seed, Service, ServiceName,
+    VersionGroup,
+};
+pub use set::validate_set;
+pub use shift::{ShiftError, resolve};
+pub use spec::{ServiceSpec, SpecFile};
+pub use version::{PerVersion, Version};
+pub use violation::{Violation, Violations};
+pub use weight::{Weight, Weights};

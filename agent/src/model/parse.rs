@@ -1,0 +1,268 @@
+//! From spec to [`Service`]: each rule about the fields of one service.
+
+use std::net::IpAddr;
+
+use super::{
+    Backend, Family, Listener, PerVersion, Seed, Service, ServiceName, ServiceSpec, Version,
+    VersionGroup, Violation, Violations, Weight, Weights,
+    service::{MAX_BACKEND_WEIGHT, MAX_BACKENDS, MAX_LISTENERS, MAX_RELEASE, MAX_SERVICES},
+    set,
+    spec::{BackendSpec, ListenerSpec, VersionSpec},
+    weight::{SumIsOff, above_full, percent},
+};
+
+/// The services of one request, or everything that is wrong with it.
+///
+/// The rules between services hold within the result; against the services a node has already,
+/// [`super::validate_set`] checks them. `force` allows weight for a version that nothing serves.
+pub fn parse_services(specs: &[ServiceSpec], force: bool) -> Result<Vec<Service>, Vec<Violation>> {
+    let mut violations = Violations::default();
+    if specs.is_empty() {
+        violations.push("services", "is empty; name at least one service");
+    }
+    if specs.len() > MAX_SERVICES {
+        violations.push(
+            "services",
+            format!("holds {}; a node takes at most {MAX_SERVICES}", specs.len()),
+        );
+        return Err(violations.into_result().err().unwrap_or_default());
+    }
+    let parsed: Vec<(usize, Service)> = specs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, spec)| {
+            service(spec, &format!("services[{index}]"), force, &mut violations)
+                .map(|service| (index, service))
+        })
+        .collect();
+    // Services that are whole are compared even if another is not, to name as much as possible at once.
+    set::compare(parsed.iter().map(|(index, service)| (*index, service)), &[], &mut violations);
+    violations.into_result()?;
+    Ok(parsed.into_iter().map(|(_, service)| service).collect())
+}
+
+/// One service; `None` after noting at least one violation.
+fn service(
+    spec: &ServiceSpec,
+    path: &str,
+    force: bool,
+    violations: &mut Violations,
+) -> Option<Service> {
+    let mut own = Noted { violations, any: false };
+    let name = own.note(format!("{path}.name"), ServiceName::new(&spec.name));
+    let seed = spec.seed.as_deref().map(|text| {
+        let seed =
+            Seed::from_hex(text).ok_or_else(|| format!("{text:?} is not 32 hexadecimal digits"));
+        own.note(format!("{path}.seed"), seed)
+    });
+    let listeners = listeners(&spec.listeners, path, &mut own);
+    let family = listeners.first().map(|listener| Family::of(listener.address));
+    if Version::ALL.iter().all(|version| spec.versions.get(*version).is_none()) {
+        own.push(
+            format!("{path}.versions"),
+            "names no version; name at least one of blue, green and canary",
+        );
+        return None;
+    }
+    let weights = weights(spec, path, &mut own);
+    let versions = PerVersion::from_fn(|version| match spec.versions.get(version) {
+        Some(spec) => group(spec, family, &format!("{path}.versions.{version}"), &mut own),
+        None => VersionGroup::default(),
+    });
+    if own.any {
+        return None;
+    }
+    let service = Service {
+        name: name?,
+        listeners,
+        forwarding: spec.forwarding,
+        affinity: spec.affinity,
+        seed: seed.flatten(),
+        weights: weights?,
+        versions,
+    };
+    if !force {
+        for version in service.unserved() {
+            let weight = service.weights.get(version);
+            let message = if service.versions[version].backends.is_empty() {
+                format!("is empty, but {version} has weight {weight}; give it a backend, or force")
+            } else {
+                format!(
+                    "all have weight 0, but {version} has weight {weight}; give one a weight, or force"
+                )
+            };
+            own.push(format!("{path}.versions.{version}.backends"), message);
+        }
+    }
+    (!own.any).then_some(service)
+}
+
+/// Violations of one service.
+struct Noted<'a> {
+    violations: &'a mut Violations,
+    any: bool,
+}
+
+impl Noted<'_> {
+    fn push(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.any = true;
+        self.violations.push(field, message);
+    }
+
+    /// The value, or `None` after noting why there is none.
+    fn note<T>(&mut self, field: String, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|message| self.push(field, message)).ok()
+    }
+}
+
+/// The listeners that are right by themselves.
+fn listeners(specs: &[ListenerSpec], path: &str, own: &mut Noted<'_>) -> Vec<Listener> {
+    let path = format!("{path}.listeners");
+    if specs.is_empty() {
+        own.push(&path, "is empty; name at least one");
+    }
+    if specs.len() > MAX_LISTENERS {
+        own.push(&path, format!("holds {}; a service takes at most {MAX_LISTENERS}", specs.len()));
+        return Vec::new();
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let address = own.note(format!("{path}.address"), address(&spec.address));
+        let port = own.note(format!("{path}.port"), port(spec.port));
+        let (Some(address), Some(port)) = (address, port) else {
+            continue;
+        };
+        let listener = Listener { address, port, protocol: spec.protocol };
+        let (family, first) =
+            (Family::of(address), listeners.first().map(|first| Family::of(first.address)));
+        if first.is_some_and(|first| first != family) {
+            own.push(
+                format!("{path}.address"),
+                format!(
+                    "{address} is {family}, but other listeners are not; a service has one family"
+                ),
+            );
+        }
+        if listeners.contains(&listener) {
+            own.push(&path, format!("{listener} is listed twice"));
+        } else if let Some(other) =
+            listeners.iter().find(|other| other.protocol == listener.protocol)
+        {
+            own.push(
+                &path,
+                format!(
+                    "{listener} is a second {} listener beside {other}: with nat a backend's answer could belong to \
+                     either; make it a service with backends of its own",
+                    listener.protocol
+                ),
+            );
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+/// The weights, if each is right and they add up.
+fn weights(spec: &ServiceSpec, path: &str, own: &mut Noted<'_>) -> Option<Weights> {
+    let asked =
+        PerVersion::from_fn(|version| spec.versions.get(version).map_or(0, |spec| spec.weight));
+    let parsed = asked.map(Weight::from_bp);
+    for (version, weight) in parsed.iter() {
+        if weight.is_none() {
+            own.push(format!("{path}.versions.{version}.weight"), above_full(asked[version]));
+        }
+    }
+    let weights =
+        PerVersion::new(parsed[Version::Blue]?, parsed[Version::Green]?, parsed[Version::Canary]?);
+    let sum = |sum: SumIsOff| {
+        let named = weights.iter().filter(|(_, weight)| **weight != Weight::ZERO);
+        let parts: Vec<String> =
+            named.map(|(version, weight)| format!("{version} {weight}")).collect();
+        match parts.len() {
+            0 => "no version has a weight; they must add up to 100%".to_owned(),
+            _ => format!("weights add up to {}, not 100% ({})", percent(sum.0), parts.join(", ")),
+        }
+    };
+    own.note(format!("{path}.versions"), Weights::new(weights).map_err(sum))
+}
+
+/// What serves one version: the backends that are right.
+fn group(
+    spec: &VersionSpec,
+    family: Option<Family>,
+    path: &str,
+    own: &mut Noted<'_>,
+) -> VersionGroup {
+    let length = spec.release.chars().count();
+    if length > MAX_RELEASE {
+        own.push(
+            format!("{path}.release"),
+            format!("has {length} characters; at most {MAX_RELEASE} are allowed"),
+        );
+    } else if spec.release.chars().any(char::is_control) {
+        own.push(format!("{path}.release"), "holds a control character");
+    }
+    if spec.backends.len() > MAX_BACKENDS {
+        let message =
+            format!("holds {}; a version takes at most {MAX_BACKENDS}", spec.backends.len());
+        own.push(format!("{path}.backends"), message);
+        return VersionGroup::default();
+    }
+    let backends = spec.backends.iter().enumerate();
+    let backends = backends.filter_map(|(index, spec)| {
+        backend(spec, family, &format!("{path}.backends[{index}]"), own)
+    });
+    VersionGroup { backends: backends.collect(), release: spec.release.clone() }
+}
+
+fn backend(
+    spec: &BackendSpec,
+    family: Option<Family>,
+    path: &str,
+    own: &mut Noted<'_>,
+) -> Option<Backend> {
+    let address = own.note(format!("{path}.address"), address(&spec.address));
+    let port = own.note(format!("{path}.port"), port(spec.port));
+    let weight = u16::try_from(spec.weight).ok().filter(|weight| *weight <= MAX_BACKEND_WEIGHT);
+    let too_much = || format!("{} is more than {MAX_BACKEND_WEIGHT}", spec.weight);
+    let weight = own.note(format!("{path}.weight"), weight.ok_or_else(too_much));
+    let (address, port, weight) = (address?, port?, weight?);
+    if let Some(family) = family.filter(|family| *family != Family::of(address)) {
+        own.push(
+            format!("{path}.address"),
+            format!(
+                "{address} is {}, but the service's listeners are {family}",
+                Family::of(address)
+            ),
+        );
+    }
+    Some(Backend { address, port, weight })
+}
+
+fn port(port: u32) -> Result<u16, String> {
+    match u16::try_from(port) {
+        Ok(0) => Err("0 is not a port here; with nat it is 1 to 65535".to_owned()),
+        Ok(port) => Ok(port),
+        Err(_) => Err(format!("{port} is not a port; a port is 1 to 65535")),
+    }
+}
+
+/// An address that one host can have and that packets can be sent to.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+    let kind = match address {
+        address if address.is_unspecified() => "the unspecified address",
+        address if address.is_loopback() => "a loopback address",
+        address if address.is_multicast() => "a multicast address",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => "an address of \"this network\"",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => return Err(format!("{v6} is an IPv4-mapped address; write {v4}")),
+            None => return Ok(address),
+        },
+        IpAddr::V4(_) => return Ok(address),
+    };
+    Err(format!("{address} is {kind}; it must be a global or private unicast address"))
+}

@@ -1,0 +1,333 @@
+//! A service: listeners, three versions and their weights. Built by [`super::parse_services`] alone.
+
+use std::{fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    PerVersion, Version, Weights,
+    spec::{BackendSpec, ListenerSpec, ServiceSpec, VersionSpec, VersionsSpec},
+};
+
+/// The most services of a node.
+pub const MAX_SERVICES: usize = 512;
+/// The most listeners of a service.
+pub const MAX_LISTENERS: usize = 16;
+/// The most backends of a version.
+pub const MAX_BACKENDS: usize = 4096;
+/// The most characters of a release label.
+pub const MAX_RELEASE: usize = 128;
+/// The most characters of a service's name.
+pub const MAX_NAME: usize = 63;
+/// The highest weight of a backend.
+pub const MAX_BACKEND_WEIGHT: u16 = 1000;
+/// The weight of a backend that gives none.
+pub const DEFAULT_BACKEND_WEIGHT: u16 = 100;
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// How a packet reaches its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarding {
+    /// The destination is rewritten; answers come back through this node.
+    #[default]
+    Nat,
+}
+
+/// Which connections stay together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Each connection is decided by itself.
+    #[default]
+    Connection,
+    /// All connections of a client address go to one version.
+    Client,
+    /// All connections of a client address go to one backend.
+    ClientBackend,
+}
+
+/// The family of an IP address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// A name that can be a DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at the ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ServiceName(String);
+
+impl ServiceName {
+    /// The name, or what is wrong with it.
+    pub fn new(name: &str) -> Result<Self, String> {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let bytes = name.as_bytes();
+        if bytes.is_empty() {
+            Err("is empty; a service needs a name".to_owned())
+        } else if bytes.len() > MAX_NAME {
+            Err(format!("has {} characters; at most {MAX_NAME} are allowed", name.chars().count()))
+        } else if !bytes.iter().all(|byte| inner(*byte) || *byte == b'-') {
+            Err(format!("{name:?} holds something other than a-z, 0-9 and -"))
+        } else if name.starts_with('-') || name.ends_with('-') {
+            Err(format!("{name:?} must begin and end with a letter or a digit"))
+        } else {
+            Ok(Self(name.to_owned()))
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listener {
+    /// A unicast address.
+    pub address: IpAddr,
+    /// The port, not 0.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol)
+    }
+}
+
+/// One endpoint that serves a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Backend {
+    /// A unicast address.
+    pub address: IpAddr,
+    /// The port, not 0.
+    pub port: u16,
+    /// Weight among the backends of the version, 0 to 1000. 0 quiesces: no new connections.
+    pub weight: u16,
+}
+
+/// The key of a service's hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seed(pub [u8; 16]);
+
+impl Seed {
+    /// The seed of a service that gives none: the same on every node.
+    #[must_use]
+    pub fn derived(name: &ServiceName) -> Self {
+        let digest =
+            Sha256::new().chain_update(b"weir seed v1\0").chain_update(name.as_str()).finalize();
+        let mut seed = [0; 16];
+        seed.copy_from_slice(&digest[..16]);
+        Self(seed)
+    }
+
+    /// Reads 32 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(|number| Self(number.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What serves one version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct VersionGroup {
+    /// A label that says what runs here; may be empty.
+    pub release: String,
+    /// The backends; no two with the same address and port.
+    pub backends: Vec<Backend>,
+}
+
+impl VersionGroup {
+    /// Whether a backend takes new connections.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.backends.iter().any(|backend| backend.weight > 0)
+    }
+}
+
+/// A valid service.
+///
+/// What holds: listeners are not empty, differ, and are of one protocol each; everything is of one family;
+/// backends differ over all versions and are no listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Service {
+    pub(super) name: ServiceName,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) forwarding: Forwarding,
+    pub(super) affinity: Affinity,
+    pub(super) seed: Option<Seed>,
+    pub(super) weights: Weights,
+    pub(super) versions: PerVersion<VersionGroup>,
+}
+
+impl Service {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Where clients connect: at least one, all of one family.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// How packets reach the backends.
+    #[must_use]
+    pub fn forwarding(&self) -> Forwarding {
+        self.forwarding
+    }
+
+    /// Which connections stay together.
+    #[must_use]
+    pub fn affinity(&self) -> Affinity {
+        self.affinity
+    }
+
+    /// The key of the hashes: as given, else derived from the name.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed.unwrap_or_else(|| Seed::derived(&self.name))
+    }
+
+    /// The weights of the versions.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What serves each version.
+    #[must_use]
+    pub fn versions(&self) -> &PerVersion<VersionGroup> {
+        &self.versions
+    }
+
+    /// The family of all its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.listeners.first().map_or(Family::V4, |listener| Family::of(listener.address))
+    }
+
+    /// Versions that have weight but no backend that takes new connections.
+    pub fn unserved(&self) -> impl Iterator<Item = Version> {
+        let weights = self.weights;
+        let missing = move |(version, group): (Version, &VersionGroup)| {
+            (weights.get(version).bp() > 0 && !group.is_served()).then_some(version)
+        };
+        self.versions.iter().filter_map(missing)
+    }
+
+    /// The same service with other weights.
+    #[must_use]
+    pub fn with_weights(mut self, weights: Weights) -> Self {
+        self.weights = weights;
+        self
+    }
+}
+
+impl From<&Service> for ServiceSpec {
+    /// The spec that makes this service again. Versions with nothing in them are left out.
+    fn from(service: &Service) -> Self {
+        let version = |version: Version| {
+            let group = &service.versions[version];
+            let spec = VersionSpec {
+                release: group.release.clone(),
+                weight: service.weights.get(version).bp(),
+                backends: group.backends.iter().map(BackendSpec::from).collect(),
+            };
+            (spec != VersionSpec::default()).then_some(spec)
+        };
+        Self {
+            name: service.name.to_string(),
+            listeners: service.listeners.iter().map(ListenerSpec::from).collect(),
+            forwarding: service.forwarding,
+            affinity: service.affinity,
+            seed: service.seed.map(|seed| seed.to_string()),
+            versions: VersionsSpec {
+                blue: version(Version::Blue),
+                green: version(Version::Green),
+                canary: version(Version::Canary),
+            },
+        }
+    }
+}
+
+impl From<&Listener> for ListenerSpec {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            address: listener.address.to_string(),
+            port: listener.port.into(),
+            protocol: listener.protocol,
+        }
+    }
+}
+
+impl From<&Backend> for BackendSpec {
+    fn from(backend: &Backend) -> Self {
+        Self {
+            address: backend.address.to_string(),
+            port: backend.port.into(),
+            weight: backend.weight.into(),
+        }
+    }
+}

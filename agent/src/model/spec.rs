@@ -1,0 +1,228 @@
+//! The spec file: right in shape, not yet in content.
+//!
+//! ```yaml
+//! services:
+//!   - name: shop                      # 1 to 63 of a-z 0-9 -
+//!     listeners:                      # where clients connect
+//!       - { address: 10.50.0.100, port: 80, protocol: tcp }       # tcp | udp
+//!     forwarding: nat                 # the default
+//!     affinity: connection            # the default | client | client-backend
+//!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
+//!     versions:                       # blue | green | canary
+//!       blue:
+//!         release: v1.41              # a free label
+//!         weight: 95%                 # share of new connections
+//!         backends:
+//!           - { address: 10.61.0.2, port: 80 }
+//!       canary:
+//!         release: v1.42
+//!         weight: 5%
+//!         backends:
+//!           - { address: 10.63.0.2, port: 80, weight: 100 }       # 0 to 1000, the default is 100
+//! ```
+//!
+//! A version's weight is percent with up to two decimals (`5%`, `33.34%`), basis points with their unit
+//! (`500bp`) or basis points as a bare number (`500`); left out it is 0. Unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
+
+use super::{
+    Affinity, Forwarding, Protocol, Version,
+    service::DEFAULT_BACKEND_WEIGHT,
+    weight::{parse_bp, percent},
+};
+
+/// A whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecFile {
+    /// The services to create or replace.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// One service, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The name.
+    pub name: String,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerSpec>,
+    /// How packets reach the backends.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// Which connections stay together.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// 32 hexadecimal digits, or nothing to derive them from the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<String>,
+    /// What takes the connections.
+    pub versions: VersionsSpec,
+}
+
+/// Address, port and protocol that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSpec {
+    /// An IP address.
+    pub address: String,
+    /// A port.
+    #[serde(deserialize_with = "whole_number::deserialize")]
+    pub port: u32,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+/// The versions; one that is absent has weight 0 and no backends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionsSpec {
+    /// Blue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue: Option<VersionSpec>,
+    /// Green.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub green: Option<VersionSpec>,
+    /// Canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<VersionSpec>,
+}
+
+impl VersionsSpec {
+    /// One version, if it is present.
+    #[must_use]
+    pub fn get(&self, version: Version) -> Option<&VersionSpec> {
+        match version {
+            Version::Blue => self.blue.as_ref(),
+            Version::Green => self.green.as_ref(),
+            Version::Canary => self.canary.as_ref(),
+        }
+    }
+}
+
+/// One version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionSpec {
+    /// A free label that says what runs here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
+    /// Share of new connections, in basis points.
+    #[serde(default, with = "weight_text")]
+    pub weight: u32,
+    /// What serves this version.
+    #[serde(default)]
+    pub backends: Vec<BackendSpec>,
+}
+
+/// One endpoint that serves a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendSpec {
+    /// An IP address.
+    pub address: String,
+    /// A port.
+    #[serde(deserialize_with = "whole_number::deserialize")]
+    pub port: u32,
+    /// Weight among the backends of the version; 0 quiesces.
+    #[serde(default = "default_backend_weight", deserialize_with = "whole_number::deserialize")]
+    pub weight: u32,
+}
+
+fn default_backend_weight() -> u32 {
+    u32::from(DEFAULT_BACKEND_WEIGHT)
+}
+
+/// A file that is not right in shape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct SpecError {
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl SpecFile {
+    /// Reads the text of a file.
+    pub fn parse(yaml: &str) -> Result<Self, SpecError> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
+            let place = error.location();
+            SpecError {
+                line: place.map_or(1, |place| place.line()),
+                column: place.map_or(1, |place| place.column()),
+                // The formatter for users speaks of the file, not of Rust types.
+                message: UserMessageFormatter.format_message(&error).into_owned(),
+            }
+        })
+    }
+}
+
+/// A weight in a file: percent as text, basis points as text or as a number.
+mod weight_text {
+    use std::fmt;
+
+    use serde::{Deserializer, Serializer, de};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        basis_points: &u32,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::percent(*basis_points))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_any(Visitor)
+    }
+
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a weight: percent (5%, 33.34%) or basis points (500)")
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u32, E> {
+            u32::try_from(number)
+                .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<u32, E> {
+            super::parse_bp(text).map_err(E::custom)
+        }
+    }
+}
+
+/// A number in a file. What its bounds are, the model says: it knows the field.
+mod whole_number {
+    use std::fmt;
+
+    use serde::{Deserializer, de};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_any(Visitor)
+    }
+
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number")
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u32, E> {
+            u32::try_from(number)
+                .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+        }
+    }
+}
