@@ -5,21 +5,25 @@
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`shift`]: the new weights that a change of some of them makes
+//! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
 //! - [`violation`]: what is wrong with a request, by field
 //!
 //! All of it is pure: no clock, no disk, no kernel.
 
+pub mod interface;
 pub mod observed;
 pub mod parse;
 pub mod service;
 pub mod set;
 pub mod shift;
 pub mod spec;
+pub mod table;
 pub mod version;
 pub mod violation;
 pub mod weight;
 
+pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use observed::Observed;
 pub use parse::parse_services;
 pub use service::{
@@ -29,6 +33,7 @@ pub use service::{
 pub use set::validate_set;
 pub use shift::{ShiftError, resolve};
 pub use spec::{ServiceSpec, SpecFile};
+pub use table::TableShare;
 pub use version::{PerVersion, Version};
 pub use violation::{Violation, Violations};
 pub use weight::{Weight, Weights};
