@@ -1,5 +1,17 @@
-//! The rooms of weir, lowest first.
+//! The rooms of weir, lowest first. A room depends only on rooms above it in this list.
+
+pub mod model;
+
+pub mod plan;
 
 pub mod dataplane;
-pub mod model;
-pub mod plan;
+
+pub mod node;
+
+pub mod api;
+
+pub mod client;
+
+pub mod cli;
+
+pub mod agent;

@@ -1,3 +1,7 @@
 //! weir: one binary, the agent of a load-balancer host and its command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weir::cli::main()
+}

@@ -5,6 +5,7 @@
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`shift`]: the new weights that a change of some of them makes
+//! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
 //! - [`violation`]: what is wrong with a request, by field
 //!
@@ -17,6 +18,7 @@ pub mod service;
 pub mod set;
 pub mod shift;
 pub mod spec;
+pub mod table;
 pub mod version;
 pub mod violation;
 pub mod weight;
@@ -31,6 +33,7 @@ pub use service::{
 pub use set::validate_set;
 pub use shift::{ShiftError, resolve};
 pub use spec::{ServiceSpec, SpecFile};
+pub use table::TableShare;
 pub use version::{PerVersion, Version};
 pub use violation::{Violation, Violations};
 pub use weight::{Weight, Weights};

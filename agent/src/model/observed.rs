@@ -1,5 +1,7 @@
 //! Shares as observed, with the interval in which the true share lies.
 
+use serde::{Serialize, Serializer};
+
 /// The normal quantile of a two-sided 99.9 % interval.
 const Z: f64 = 3.290_526_731_491_895;
 
@@ -34,6 +36,23 @@ impl Observed {
         let middle = (p + Z * Z / (2.0 * n)) / scale;
         let half = Z / scale * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
         ((middle - half).max(0.0), (middle + half).min(1.0))
+    }
+}
+
+impl Serialize for Observed {
+    /// With what follows from the counts: `share`, and the interval from `low` to `high`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form {
+            connections: u64,
+            total: u64,
+            share: f64,
+            low: f64,
+            high: f64,
+        }
+        let (low, high) = self.interval();
+        Form { connections: self.connections, total: self.total, share: self.share(), low, high }
+            .serialize(serializer)
     }
 }
 

@@ -53,6 +53,14 @@ pub enum Forwarding {
     Nat,
 }
 
+impl fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+        })
+    }
+}
+
 /// Which connections stay together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,6 +72,16 @@ pub enum Affinity {
     Client,
     /// All connections of a client address go to one backend.
     ClientBackend,
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connection => "connection",
+            Self::Client => "client",
+            Self::ClientBackend => "client-backend",
+        })
+    }
 }
 
 /// The family of an IP address.

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The most violations one answer lists; the rest are only counted.
 pub const MAX_VIOLATIONS: usize = 32;
+/// The most characters of one message: it may quote what a request holds.
+const MAX_MESSAGE: usize = 300;
 
 /// One field of a request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +35,18 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Notes that `field` is wrong.
+    /// Notes that `field` is wrong. A message that is too long is cut.
     pub fn push(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        if self.list.len() < MAX_VIOLATIONS {
-            self.list.push(Violation { field: field.into(), message: message.into() });
-        } else {
+        if self.list.len() == MAX_VIOLATIONS {
             self.more += 1;
+            return;
         }
+        let mut message: String = message.into();
+        if let Some((cut, _)) = message.char_indices().nth(MAX_MESSAGE) {
+            message.truncate(cut);
+            message.push('…');
+        }
+        self.list.push(Violation { field: field.into(), message });
     }
 
     /// Whether nothing was found wrong so far.

@@ -1,0 +1,197 @@
+//! Answers, for the wire.
+
+use weir_proto::v1;
+
+use super::{spec, version_number};
+use crate::{
+    model::{Observed, PerVersion, TableShare, Version},
+    node::messages::{
+        BackendCounters, BackendState, BackendStatus, Capacity, Change, Commit, Counters,
+        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic,
+        Verdict, VersionChange, VersionCounters, VersionStatus,
+    },
+};
+
+/// All three versions, each with its number.
+fn by_version<T, U>(values: PerVersion<T>, convert: impl Fn(i32, T) -> U) -> Vec<U> {
+    values
+        .into_iter()
+        .map(|(version, value): (Version, T)| convert(version_number(version), value))
+        .collect()
+}
+
+/// A commit.
+#[must_use]
+pub fn commit(commit: Commit) -> v1::Commit {
+    v1::Commit {
+        generation: commit.generation,
+        dry_run: commit.dry_run,
+        duration_us: u64::try_from(commit.duration.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+/// What a commit did to one service.
+#[must_use]
+pub fn change(change: Change) -> v1::Change {
+    v1::Change {
+        service: change.service.to_string(),
+        generation: change.generation,
+        created: change.created,
+        versions: by_version(change.versions, version_change),
+        moves: change.moves.into_iter().map(slots_moved).collect(),
+        digest: change.digest,
+    }
+}
+
+fn version_change(version: i32, change: VersionChange) -> v1::VersionChange {
+    v1::VersionChange {
+        version,
+        before_bp: change.before.bp(),
+        asked_bp: change.asked.bp(),
+        table: Some(table(change.table)),
+        observed: Some(observed(change.observed)),
+        backend_slots_moved: change.backend_slots_moved,
+    }
+}
+
+fn slots_moved(moved: Move) -> v1::Move {
+    v1::Move { from: version_number(moved.from), to: version_number(moved.to), slots: moved.slots }
+}
+
+fn table(table: TableShare) -> v1::TableShare {
+    v1::TableShare { slots: table.slots, total: table.total, share: table.share() }
+}
+
+fn observed(observed: Observed) -> v1::Observed {
+    let (low, high) = observed.interval();
+    v1::Observed {
+        connections: observed.connections,
+        total: observed.total,
+        share: observed.share(),
+        low,
+        high,
+    }
+}
+
+/// A service: asked, table, observed.
+#[must_use]
+pub fn service_status(status: ServiceStatus) -> v1::ServiceStatus {
+    v1::ServiceStatus {
+        spec: Some(spec::to_proto(&status.spec)),
+        generation: status.generation,
+        digest: status.digest,
+        versions: by_version(status.versions, version_status),
+    }
+}
+
+fn version_status(version: i32, status: VersionStatus) -> v1::VersionStatus {
+    v1::VersionStatus {
+        version,
+        release: status.release,
+        asked_bp: status.asked.bp(),
+        table: Some(table(status.table)),
+        observed: Some(observed(status.observed)),
+        backends: status.backends.into_iter().map(backend_status).collect(),
+    }
+}
+
+fn backend_status(status: BackendStatus) -> v1::BackendStatus {
+    let next_hop = match status.next_hop {
+        NextHop::Resolved { interface } => v1::NextHop { resolved: true, interface },
+        NextHop::Unresolved => v1::NextHop { resolved: false, interface: String::new() },
+    };
+    v1::BackendStatus {
+        address: status.address.to_string(),
+        port: status.port.into(),
+        weight: status.weight.into(),
+        state: match status.state {
+            BackendState::Active => v1::BackendState::Active,
+            BackendState::Draining => v1::BackendState::Draining,
+        }
+        .into(),
+        slots: status.slots,
+        connections: status.connections,
+        next_hop: Some(next_hop),
+    }
+}
+
+/// All counters.
+#[must_use]
+pub fn counters(counters: Counters) -> v1::Counters {
+    v1::Counters {
+        epoch: counters.epoch,
+        time: Some(counters.time.into()),
+        services: counters.services.into_iter().map(service_counters).collect(),
+        verdicts: counters.verdicts.into_iter().map(verdict).collect(),
+    }
+}
+
+fn service_counters(counters: ServiceCounters) -> v1::ServiceCounters {
+    v1::ServiceCounters {
+        service: counters.service.to_string(),
+        versions: by_version(counters.versions, version_counters),
+    }
+}
+
+fn version_counters(version: i32, counters: VersionCounters) -> v1::VersionCounters {
+    v1::VersionCounters {
+        version,
+        traffic: Some(traffic(counters.traffic)),
+        backends: counters.backends.into_iter().map(backend_counters).collect(),
+    }
+}
+
+fn backend_counters(counters: BackendCounters) -> v1::BackendCounters {
+    v1::BackendCounters {
+        address: counters.address.to_string(),
+        port: counters.port.into(),
+        traffic: Some(traffic(counters.traffic)),
+    }
+}
+
+fn traffic(traffic: Traffic) -> v1::Traffic {
+    v1::Traffic {
+        connections: traffic.connections,
+        packets_in: traffic.packets_in,
+        bytes_in: traffic.bytes_in,
+        packets_out: traffic.packets_out,
+        bytes_out: traffic.bytes_out,
+        tracked: traffic.tracked,
+        fallback_full: traffic.fallback_full,
+        fallback_flood: traffic.fallback_flood,
+        fallback_fib: traffic.fallback_fib,
+    }
+}
+
+fn verdict(verdict: Verdict) -> v1::Verdict {
+    v1::Verdict { hook: verdict.hook, reason: verdict.reason, packets: verdict.packets }
+}
+
+/// The agent itself.
+#[must_use]
+pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
+    let interface = |interface: InterfaceStatus| v1::Interface {
+        name: interface.name,
+        index: interface.index,
+        asked: interface.asked.to_string(),
+        actual: interface.actual.map(|hook| hook.to_string()).unwrap_or_default(),
+        state: interface.state,
+    };
+    let capacity = |capacity: Capacity| v1::Capacity {
+        resource: capacity.resource,
+        used: capacity.used,
+        limit: capacity.limit,
+    };
+    v1::NodeStatusResponse {
+        version: status.version,
+        abi: status.abi,
+        kernel: status.kernel,
+        epoch: status.epoch,
+        generation: status.generation,
+        uptime_s: status.uptime.as_secs(),
+        interfaces: status.interfaces.into_iter().map(interface).collect(),
+        capacity: status.capacity.into_iter().map(capacity).collect(),
+        state_dir: status.state_dir,
+        warnings: status.warnings,
+    }
+}

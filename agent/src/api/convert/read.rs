@@ -1,0 +1,236 @@
+//! Answers, as the client reads them from the wire.
+
+use std::{net::IpAddr, time::Duration};
+
+use weir_proto::v1;
+
+use super::{Malformed, spec, version};
+use crate::{
+    model::{Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight},
+    node::messages::{
+        BackendCounters, BackendState, BackendStatus, Capacity, Change, Commit, Counters,
+        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic,
+        Verdict, VersionChange, VersionCounters, VersionStatus,
+    },
+};
+
+type Read<T> = Result<T, Malformed>;
+
+/// One value for each version, whatever their order; each must be there once.
+fn by_version<T, U>(
+    values: Vec<T>,
+    number: impl Fn(&T) -> i32,
+    read: impl Fn(T) -> Read<U>,
+) -> Read<PerVersion<U>> {
+    let mut found: PerVersion<Option<U>> = PerVersion::new(None, None, None);
+    for value in values {
+        let version = version(number(&value)).ok_or(Malformed("version"))?;
+        if found[version].replace(read(value)?).is_some() {
+            return Err(Malformed("versions"));
+        }
+    }
+    let mut take = |version: Version| found[version].take().ok_or(Malformed("versions"));
+    Ok(PerVersion::new(take(Version::Blue)?, take(Version::Green)?, take(Version::Canary)?))
+}
+
+fn all<T, U>(values: Vec<T>, read: impl Fn(T) -> Read<U>) -> Read<Vec<U>> {
+    values.into_iter().map(read).collect()
+}
+
+fn weight(bp: u32) -> Read<Weight> {
+    Weight::from_bp(bp).ok_or(Malformed("weight_bp"))
+}
+
+fn service_name(name: &str) -> Read<ServiceName> {
+    ServiceName::new(name).map_err(|_| Malformed("service"))
+}
+
+fn address(text: &str) -> Read<IpAddr> {
+    text.parse().map_err(|_| Malformed("address"))
+}
+
+fn small(number: u32, field: &'static str) -> Read<u16> {
+    u16::try_from(number).map_err(|_| Malformed(field))
+}
+
+/// A commit.
+pub fn commit(commit: Option<v1::Commit>) -> Read<Commit> {
+    let commit = commit.ok_or(Malformed("commit"))?;
+    Ok(Commit {
+        generation: commit.generation,
+        dry_run: commit.dry_run,
+        duration: Duration::from_micros(commit.duration_us),
+    })
+}
+
+/// What a commit did, by service.
+pub fn changes(changes: Vec<v1::Change>) -> Read<Vec<Change>> {
+    all(changes, |change| {
+        Ok(Change {
+            service: service_name(&change.service)?,
+            generation: change.generation,
+            created: change.created,
+            versions: by_version(change.versions, |change| change.version, version_change)?,
+            moves: all(change.moves, slots_moved)?,
+            digest: change.digest,
+        })
+    })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "all readers of a repeated field are alike")]
+fn version_change(change: v1::VersionChange) -> Read<VersionChange> {
+    Ok(VersionChange {
+        before: weight(change.before_bp)?,
+        asked: weight(change.asked_bp)?,
+        table: table(change.table),
+        observed: observed(change.observed),
+        backend_slots_moved: change.backend_slots_moved,
+    })
+}
+
+fn slots_moved(moved: v1::Move) -> Read<Move> {
+    Ok(Move {
+        from: version(moved.from).ok_or(Malformed("moves.from"))?,
+        to: version(moved.to).ok_or(Malformed("moves.to"))?,
+        slots: moved.slots,
+    })
+}
+
+/// Share and interval follow from the counts.
+fn table(table: Option<v1::TableShare>) -> TableShare {
+    table.map(|table| TableShare { slots: table.slots, total: table.total }).unwrap_or_default()
+}
+
+fn observed(observed: Option<v1::Observed>) -> Observed {
+    observed
+        .map(|seen| Observed { connections: seen.connections, total: seen.total })
+        .unwrap_or_default()
+}
+
+/// A service: asked, table, observed.
+pub fn service_status(status: v1::ServiceStatus) -> Read<ServiceStatus> {
+    let mut violations = Violations::default();
+    let spec = spec::from_proto(status.spec.ok_or(Malformed("spec"))?, "spec", &mut violations);
+    violations.into_result().map_err(|_| Malformed("spec"))?;
+    Ok(ServiceStatus {
+        spec,
+        generation: status.generation,
+        digest: status.digest,
+        versions: by_version(status.versions, |status| status.version, version_status)?,
+    })
+}
+
+/// Services, in their order.
+pub fn service_statuses(statuses: Vec<v1::ServiceStatus>) -> Read<Vec<ServiceStatus>> {
+    all(statuses, service_status)
+}
+
+fn version_status(status: v1::VersionStatus) -> Read<VersionStatus> {
+    Ok(VersionStatus {
+        release: status.release,
+        asked: weight(status.asked_bp)?,
+        table: table(status.table),
+        observed: observed(status.observed),
+        backends: all(status.backends, backend_status)?,
+    })
+}
+
+fn backend_status(status: v1::BackendStatus) -> Read<BackendStatus> {
+    Ok(BackendStatus {
+        address: address(&status.address)?,
+        port: small(status.port, "port")?,
+        weight: small(status.weight, "weight")?,
+        state: match v1::BackendState::try_from(status.state) {
+            Ok(v1::BackendState::Active) => BackendState::Active,
+            Ok(v1::BackendState::Draining) => BackendState::Draining,
+            Ok(v1::BackendState::Unspecified) | Err(_) => return Err(Malformed("state")),
+        },
+        slots: status.slots,
+        connections: status.connections,
+        next_hop: match status.next_hop {
+            Some(next_hop) if next_hop.resolved => {
+                NextHop::Resolved { interface: next_hop.interface }
+            }
+            _ => NextHop::Unresolved,
+        },
+    })
+}
+
+/// All counters.
+pub fn counters(counters: Option<v1::Counters>) -> Read<Counters> {
+    let counters = counters.ok_or(Malformed("counters"))?;
+    Ok(Counters {
+        epoch: counters.epoch,
+        time: counters.time.and_then(|time| time.try_into().ok()).ok_or(Malformed("time"))?,
+        services: all(counters.services, service_counters)?,
+        verdicts: all(counters.verdicts, |verdict| {
+            Ok(Verdict { hook: verdict.hook, reason: verdict.reason, packets: verdict.packets })
+        })?,
+    })
+}
+
+fn service_counters(counters: v1::ServiceCounters) -> Read<ServiceCounters> {
+    Ok(ServiceCounters {
+        service: service_name(&counters.service)?,
+        versions: by_version(counters.versions, |counters| counters.version, version_counters)?,
+    })
+}
+
+fn version_counters(counters: v1::VersionCounters) -> Read<VersionCounters> {
+    Ok(VersionCounters {
+        traffic: traffic(counters.traffic),
+        backends: all(counters.backends, |backend| {
+            Ok(BackendCounters {
+                address: address(&backend.address)?,
+                port: small(backend.port, "port")?,
+                traffic: traffic(backend.traffic),
+            })
+        })?,
+    })
+}
+
+fn traffic(traffic: Option<v1::Traffic>) -> Traffic {
+    let traffic = traffic.unwrap_or_default();
+    Traffic {
+        connections: traffic.connections,
+        packets_in: traffic.packets_in,
+        bytes_in: traffic.bytes_in,
+        packets_out: traffic.packets_out,
+        bytes_out: traffic.bytes_out,
+        tracked: traffic.tracked,
+        fallback_full: traffic.fallback_full,
+        fallback_flood: traffic.fallback_flood,
+        fallback_fib: traffic.fallback_fib,
+    }
+}
+
+/// The agent itself.
+pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
+    let interface = |interface: v1::Interface| {
+        Ok(InterfaceStatus {
+            name: interface.name,
+            index: interface.index,
+            asked: interface.asked.parse().map_err(|_| Malformed("asked"))?,
+            actual: match interface.actual.as_str() {
+                "" => None,
+                hook => Some(hook.parse().map_err(|_| Malformed("actual"))?),
+            },
+            state: interface.state,
+        })
+    };
+    let capacity = |capacity: v1::Capacity| {
+        Ok(Capacity { resource: capacity.resource, used: capacity.used, limit: capacity.limit })
+    };
+    Ok(NodeStatus {
+        version: status.version,
+        abi: status.abi,
+        kernel: status.kernel,
+        epoch: status.epoch,
+        generation: status.generation,
+        uptime: Duration::from_secs(status.uptime_s),
+        interfaces: all(status.interfaces, interface)?,
+        capacity: all(status.capacity, capacity)?,
+        state_dir: status.state_dir,
+        warnings: status.warnings,
+    })
+}

@@ -1,0 +1,223 @@
+//! Requests: from the wire with every field checked, and for the wire.
+
+use std::collections::HashSet;
+
+use weir_proto::v1;
+
+use super::{spec, version, version_number};
+use crate::{
+    model::{
+        ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
+        service::MAX_SERVICES, weight::above_full,
+    },
+    node::{
+        Error,
+        messages::{Apply, ChangeOptions, Delete, RequestId, ServiceShift, Shift},
+    },
+};
+
+/// The most versions that a shift may name; naming one twice is the model's to refuse.
+const MAX_NAMED: usize = 8;
+
+/// From the wire: services to create or replace.
+pub fn apply(request: v1::ApplyRequest) -> Result<Apply, Error> {
+    let mut violations = Violations::default();
+    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    if request.services.len() > MAX_SERVICES {
+        too_many("services", request.services.len(), &mut violations);
+    }
+    let specs = request.services.into_iter().take(MAX_SERVICES).enumerate();
+    let specs: Vec<ServiceSpec> = specs
+        .map(|(index, service)| {
+            spec::from_proto(service, &format!("services[{index}]"), &mut violations)
+        })
+        .collect();
+    let services = parse_services(&specs, options.force);
+    // What the wire alone can get wrong comes first, then what the model finds.
+    for violation in services.as_ref().err().into_iter().flatten() {
+        violations.push(&violation.field, &violation.message);
+    }
+    violations.into_result().map_err(Error::Invalid)?;
+    Ok(Apply { services: services.map_err(Error::Invalid)?, options })
+}
+
+/// From the wire: services to remove.
+pub fn delete(request: &v1::DeleteRequest) -> Result<Delete, Error> {
+    let mut violations = Violations::default();
+    let request_id = request_id(&request.request_id, &mut violations);
+    if request.services.is_empty() {
+        violations.push("services", "is empty; name at least one service");
+    }
+    let services = collect_names(&request.services, &mut violations);
+    violations.into_result().map_err(Error::Invalid)?;
+    Ok(Delete { services, request_id })
+}
+
+/// From the wire: names of services, each once; may be none.
+pub fn names(names: &[String]) -> Result<Vec<ServiceName>, Error> {
+    let mut violations = Violations::default();
+    let names = collect_names(names, &mut violations);
+    violations.into_result().map_err(Error::Invalid)?;
+    Ok(names)
+}
+
+/// From the wire: the name of one service.
+pub fn name(request: &v1::GetRequest) -> Result<ServiceName, Error> {
+    let mut violations = Violations::default();
+    let name =
+        ServiceName::new(&request.service).map_err(|message| violations.push("service", message));
+    violations.into_result().map_err(Error::Invalid)?;
+    name.map_err(|()| Error::Invalid(Vec::new()))
+}
+
+/// From the wire: changes of weights.
+pub fn shift(request: &v1::ShiftWeightsRequest) -> Result<Shift, Error> {
+    let mut violations = Violations::default();
+    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    if request.shifts.is_empty() {
+        violations.push("shifts", "is empty; name at least one service");
+    }
+    if request.shifts.len() > MAX_SERVICES {
+        too_many("shifts", request.shifts.len(), &mut violations);
+    }
+    let mut seen = HashSet::new();
+    let mut shifts = Vec::new();
+    for (index, shift) in request.shifts.iter().take(MAX_SERVICES).enumerate() {
+        if !seen.insert(&shift.service) {
+            violations.push(
+                format!("shifts[{index}].service"),
+                format!("{:?} is named twice", shift.service),
+            );
+        }
+        shifts.extend(service_shift(shift, &format!("shifts[{index}]"), &mut violations));
+    }
+    violations.into_result().map_err(Error::Invalid)?;
+    Ok(Shift { shifts, options })
+}
+
+fn service_shift(
+    shift: &v1::Shift,
+    path: &str,
+    violations: &mut Violations,
+) -> Option<ServiceShift> {
+    let service = ServiceName::new(&shift.service)
+        .map_err(|message| violations.push(format!("{path}.service"), message))
+        .ok();
+    if shift.set.is_empty() {
+        violations.push(format!("{path}.set"), "is empty; name at least one version");
+    }
+    if shift.set.len() > MAX_NAMED {
+        violations.push(
+            format!("{path}.set"),
+            format!("holds {}; there are three versions", shift.set.len()),
+        );
+        return None;
+    }
+    let mut set = Vec::new();
+    for (index, entry) in shift.set.iter().enumerate() {
+        let version = version(entry.version);
+        if version.is_none() {
+            violations
+                .push(format!("{path}.set[{index}].version"), "must be blue, green or canary");
+        }
+        let weight = Weight::from_bp(entry.weight_bp);
+        if weight.is_none() {
+            violations.push(format!("{path}.set[{index}].weight_bp"), above_full(entry.weight_bp));
+        }
+        set.extend(version.zip(weight));
+    }
+    let remainder = match shift.remainder {
+        0 => Some(Version::Blue),
+        number => version(number),
+    };
+    if remainder.is_none() {
+        violations.push(format!("{path}.remainder"), "must be blue, green or canary");
+    }
+    Some(ServiceShift {
+        service: service?,
+        set,
+        remainder: remainder?,
+        expected_generation: shift.expected_generation,
+    })
+}
+
+fn options(id: &str, dry_run: bool, force: bool, violations: &mut Violations) -> ChangeOptions {
+    ChangeOptions { request_id: request_id(id, violations), dry_run, force }
+}
+
+fn request_id(id: &str, violations: &mut Violations) -> Option<RequestId> {
+    if id.is_empty() {
+        return None;
+    }
+    RequestId::new(id).map_err(|message| violations.push("request_id", message)).ok()
+}
+
+fn collect_names(names: &[String], violations: &mut Violations) -> Vec<ServiceName> {
+    if names.len() > MAX_SERVICES {
+        too_many("services", names.len(), violations);
+    }
+    let mut seen = HashSet::new();
+    let mut good = Vec::new();
+    for (index, name) in names.iter().take(MAX_SERVICES).enumerate() {
+        match ServiceName::new(name) {
+            Ok(_) if !seen.insert(name) => {
+                violations.push(format!("services[{index}]"), format!("{name:?} is named twice"));
+            }
+            Ok(name) => good.push(name),
+            Err(message) => violations.push(format!("services[{index}]"), message),
+        }
+    }
+    good
+}
+
+fn too_many(field: &str, number: usize, violations: &mut Violations) {
+    violations.push(field, format!("holds {number}; a node takes at most {MAX_SERVICES}"));
+}
+
+/// For the wire: services to create or replace.
+#[must_use]
+pub fn apply_to_proto(services: &[ServiceSpec], options: &ChangeOptions) -> v1::ApplyRequest {
+    v1::ApplyRequest {
+        services: services.iter().map(spec::to_proto).collect(),
+        request_id: id_text(options.request_id.as_ref()),
+        dry_run: options.dry_run,
+        force: options.force,
+    }
+}
+
+/// For the wire: services to remove.
+#[must_use]
+pub fn delete_to_proto(delete: &Delete) -> v1::DeleteRequest {
+    v1::DeleteRequest {
+        services: delete.services.iter().map(ToString::to_string).collect(),
+        request_id: id_text(delete.request_id.as_ref()),
+    }
+}
+
+/// For the wire: changes of weights.
+#[must_use]
+pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
+    let one = |shift: &ServiceShift| v1::Shift {
+        service: shift.service.to_string(),
+        set: shift
+            .set
+            .iter()
+            .map(|(version, weight)| v1::VersionWeight {
+                version: version_number(*version),
+                weight_bp: weight.bp(),
+            })
+            .collect(),
+        remainder: version_number(shift.remainder),
+        expected_generation: shift.expected_generation,
+    };
+    v1::ShiftWeightsRequest {
+        shifts: shift.shifts.iter().map(one).collect(),
+        request_id: id_text(shift.options.request_id.as_ref()),
+        dry_run: shift.options.dry_run,
+        force: shift.options.force,
+    }
+}
+
+fn id_text(id: Option<&RequestId>) -> String {
+    id.map(|id| id.as_str().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,112 @@
+//! A service's spec, to and from the wire.
+
+use weir_proto::v1;
+
+use super::protocol;
+use crate::model::{
+    Affinity, Forwarding, Protocol, ServiceSpec, Violations,
+    service::DEFAULT_BACKEND_WEIGHT,
+    spec::{BackendSpec, ListenerSpec, VersionSpec, VersionsSpec},
+};
+
+/// For the wire.
+#[must_use]
+pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
+    let version = |spec: &VersionSpec| v1::VersionSpec {
+        release: spec.release.clone(),
+        weight_bp: spec.weight,
+        backends: spec
+            .backends
+            .iter()
+            .map(|backend| v1::Backend {
+                address: backend.address.clone(),
+                port: backend.port,
+                weight: Some(backend.weight),
+            })
+            .collect(),
+    };
+    let listener = |listener: &ListenerSpec| v1::Listener {
+        address: listener.address.clone(),
+        port: listener.port,
+        protocol: match listener.protocol {
+            Protocol::Tcp => v1::Protocol::Tcp,
+            Protocol::Udp => v1::Protocol::Udp,
+        }
+        .into(),
+    };
+    v1::ServiceSpec {
+        name: spec.name.clone(),
+        listeners: spec.listeners.iter().map(listener).collect(),
+        forwarding: match spec.forwarding {
+            Forwarding::Nat => v1::Forwarding::Nat,
+        }
+        .into(),
+        affinity: match spec.affinity {
+            Affinity::Connection => v1::Affinity::Connection,
+            Affinity::Client => v1::Affinity::Client,
+            Affinity::ClientBackend => v1::Affinity::ClientBackend,
+        }
+        .into(),
+        seed: spec.seed.clone().unwrap_or_default(),
+        versions: Some(v1::Versions {
+            blue: spec.versions.blue.as_ref().map(version),
+            green: spec.versions.green.as_ref().map(version),
+            canary: spec.versions.canary.as_ref().map(version),
+        }),
+    }
+}
+
+/// From the wire. What no spec can hold (an unknown number for a word) is noted; the rest is for the model.
+pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations) -> ServiceSpec {
+    let forwarding = match v1::Forwarding::try_from(spec.forwarding) {
+        Ok(v1::Forwarding::Unspecified | v1::Forwarding::Nat) => Forwarding::Nat,
+        Err(_) => {
+            violations.push(
+                format!("{path}.forwarding"),
+                format!("{} is no forwarding mode", spec.forwarding),
+            );
+            Forwarding::default()
+        }
+    };
+    let affinity = match v1::Affinity::try_from(spec.affinity) {
+        Ok(v1::Affinity::Unspecified | v1::Affinity::Connection) => Affinity::Connection,
+        Ok(v1::Affinity::Client) => Affinity::Client,
+        Ok(v1::Affinity::ClientBackend) => Affinity::ClientBackend,
+        Err(_) => {
+            violations
+                .push(format!("{path}.affinity"), format!("{} is no affinity", spec.affinity));
+            Affinity::default()
+        }
+    };
+    let listeners = spec.listeners.into_iter().enumerate().map(|(index, listener)| ListenerSpec {
+        address: listener.address,
+        port: listener.port,
+        protocol: protocol(listener.protocol).unwrap_or_else(|| {
+            violations.push(format!("{path}.listeners[{index}].protocol"), "must be TCP or UDP");
+            Protocol::Tcp
+        }),
+    });
+    let listeners = listeners.collect();
+    let versions = spec.versions.unwrap_or_default();
+    ServiceSpec {
+        name: spec.name,
+        listeners,
+        forwarding,
+        affinity,
+        seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
+        versions: VersionsSpec {
+            blue: versions.blue.map(version),
+            green: versions.green.map(version),
+            canary: versions.canary.map(version),
+        },
+    }
+}
+
+fn version(spec: v1::VersionSpec) -> VersionSpec {
+    let backends = spec.backends.into_iter().map(|backend| BackendSpec {
+        address: backend.address,
+        port: backend.port,
+        weight: backend.weight.unwrap_or(DEFAULT_BACKEND_WEIGHT.into()),
+    });
+    VersionSpec { release: spec.release, weight: spec.weight_bp, backends: backends.collect() }
+}

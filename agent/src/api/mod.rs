@@ -1,0 +1,20 @@
+//! The gRPC API `weir.v1` on a Unix socket, with grpc.health.v1 and server reflection.
+//!
+//! - [`socket`]: the socket file, of one agent at a time
+//! - [`server`]: what is served on it, and until when
+//! - [`service`]: one function a method
+//! - [`watch`]: the counter stream
+//! - [`convert`]: between `weir.v1` and the node's messages, both ways
+//! - [`error`]: from the node's errors to gRPC statuses
+
+pub mod convert;
+pub mod error;
+pub mod server;
+mod service;
+pub mod socket;
+mod watch;
+
+pub use server::serve;
+
+/// The most bytes of one message: some 10 000 backends in a request fit many times.
+pub const MAX_MESSAGE: usize = 16 << 20;

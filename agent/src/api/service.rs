@@ -1,0 +1,135 @@
+//! The methods of `weir.v1.Weir`: convert, ask the node, convert back.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, watch as stop};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use weir_proto::v1::{self, weir_server};
+
+use super::{
+    convert::{answer, request},
+    error::too_many_watchers,
+    watch,
+};
+use crate::{
+    model::Violation,
+    node::{Error, Handle},
+};
+
+/// The most counter streams at once.
+pub(super) const MAX_WATCHERS: usize = 64;
+/// The shortest, longest and default interval of a counter stream.
+const INTERVAL_MS: (u32, u32, u32) = (100, 3_600_000, 1_000);
+
+/// The service behind the socket.
+pub(super) struct Weir {
+    node: Handle,
+    watchers: Arc<Semaphore>,
+    /// Turns true when the server stops; ends the streams.
+    stopping: stop::Receiver<bool>,
+}
+
+impl Weir {
+    pub(super) fn new(node: Handle, stopping: stop::Receiver<bool>) -> Self {
+        Self { node, watchers: Arc::new(Semaphore::new(MAX_WATCHERS)), stopping }
+    }
+}
+
+#[tonic::async_trait]
+impl weir_server::Weir for Weir {
+    type WatchCountersStream = ReceiverStream<Result<v1::WatchCountersResponse, Status>>;
+
+    async fn apply(
+        &self,
+        request: Request<v1::ApplyRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let changed = self.node.apply(request::apply(request.into_inner())?).await?;
+        Ok(Response::new(v1::ApplyResponse {
+            commit: Some(answer::commit(changed.commit)),
+            changes: changed.changes.into_iter().map(answer::change).collect(),
+        }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let commit = self.node.delete(request::delete(request.get_ref())?).await?;
+        Ok(Response::new(v1::DeleteResponse { commit: Some(answer::commit(commit)) }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
+        let status = self.node.get(request::name(request.get_ref())?).await?;
+        Ok(Response::new(v1::GetResponse { service: Some(answer::service_status(status)) }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListResponse>, Status> {
+        let services = self.node.list().await?.into_iter().map(answer::service_status).collect();
+        Ok(Response::new(v1::ListResponse { services }))
+    }
+
+    async fn shift_weights(
+        &self,
+        request: Request<v1::ShiftWeightsRequest>,
+    ) -> Result<Response<v1::ShiftWeightsResponse>, Status> {
+        let changed = self.node.shift(request::shift(request.get_ref())?).await?;
+        Ok(Response::new(v1::ShiftWeightsResponse {
+            commit: Some(answer::commit(changed.commit)),
+            changes: changed.changes.into_iter().map(answer::change).collect(),
+        }))
+    }
+
+    async fn read_counters(
+        &self,
+        request: Request<v1::ReadCountersRequest>,
+    ) -> Result<Response<v1::ReadCountersResponse>, Status> {
+        let counters = self.node.counters(request::names(&request.get_ref().services)?).await?;
+        Ok(Response::new(v1::ReadCountersResponse { counters: Some(answer::counters(counters)) }))
+    }
+
+    async fn watch_counters(
+        &self,
+        request: Request<v1::WatchCountersRequest>,
+    ) -> Result<Response<Self::WatchCountersStream>, Status> {
+        let request = request.into_inner();
+        let interval = interval(request.interval_ms)?;
+        let services = request::names(&request.services)?;
+        let permit = Arc::clone(&self.watchers).try_acquire_owned();
+        let permit = permit.map_err(|_| too_many_watchers(MAX_WATCHERS))?;
+        // The first answer is read here, so that a wrong name fails the call and not the stream.
+        let first = self.node.counters(services.clone()).await?;
+        let stream = watch::start(
+            self.node.clone(),
+            services,
+            first,
+            interval,
+            self.stopping.clone(),
+            permit,
+        );
+        Ok(Response::new(stream))
+    }
+
+    async fn node_status(
+        &self,
+        _: Request<v1::NodeStatusRequest>,
+    ) -> Result<Response<v1::NodeStatusResponse>, Status> {
+        Ok(Response::new(answer::node_status(self.node.status().await?)))
+    }
+}
+
+fn interval(asked_ms: u32) -> Result<Duration, Error> {
+    let (shortest, longest, default) = INTERVAL_MS;
+    let interval_ms = if asked_ms == 0 { default } else { asked_ms };
+    if !(shortest..=longest).contains(&interval_ms) {
+        let message = format!("{interval_ms} is not within {shortest} and {longest}");
+        return Err(Error::Invalid(vec![Violation { field: "interval_ms".into(), message }]));
+    }
+    Ok(Duration::from_millis(interval_ms.into()))
+}

@@ -1,0 +1,45 @@
+//! `weir agent`
+
+use std::{collections::HashSet, path::PathBuf};
+
+use clap::Args;
+
+use super::fail::Failure;
+use crate::{
+    agent::{self, Options},
+    model::InterfaceSpec,
+};
+
+/// Run the agent of this host, until SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// Attach to this interface; repeat for more. MODE is xdp (native), xdp-generic or tc; without it, native XDP
+    /// where the driver has it, and tc on veth and other virtual devices.
+    #[arg(short, long = "interface", required = true, value_name = "NAME[:MODE]")]
+    interfaces: Vec<InterfaceSpec>,
+    /// Keep the desired state here.
+    #[arg(long, default_value = "/var/lib/weir", value_name = "DIR")]
+    state_dir: PathBuf,
+    /// Room of the flow table. Only flows in slots that moved are kept in it; when it is full, flows keep to where
+    /// they were, and new ones go there too.
+    #[arg(long, default_value_t = 1 << 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
+    flows: u32,
+}
+
+impl Agent {
+    pub(super) fn run(self, socket: PathBuf) -> Result<(), Failure> {
+        let mut names = HashSet::new();
+        if let Some(twice) = self.interfaces.iter().find(|interface| !names.insert(&interface.name))
+        {
+            return Err(Failure::Usage(format!("--interface names {} twice", twice.name)));
+        }
+        let options = Options {
+            interfaces: self.interfaces,
+            socket,
+            state_dir: self.state_dir,
+            flows: self.flows,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        Ok(runtime.block_on(agent::run(options))?)
+    }
+}

@@ -1,0 +1,158 @@
+//! `weir get`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::{
+    fail::Failure,
+    figures::{count, interval, observed, table_share},
+    output::{Output, print, yaml},
+    table::{
+        Side::{Left, Right},
+        Table, dim, text, version, warning,
+    },
+};
+use crate::{
+    client::Client,
+    model::{ServiceName, SpecFile, Version},
+    node::messages::{BackendState, NextHop, ServiceStatus, VersionStatus},
+};
+
+/// Show services: the weights asked for, the shares of the table, the shares observed.
+#[derive(Debug, Args)]
+pub(super) struct Get {
+    /// One service, with its backends; without it, all services.
+    #[arg(value_name = "SERVICE", value_parser = ServiceName::new)]
+    service: Option<ServiceName>,
+    /// Print the file that `weir apply` would make the same of.
+    #[arg(long)]
+    spec: bool,
+}
+
+impl Get {
+    pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
+        let services = match &self.service {
+            Some(name) => vec![client.get(name).await?],
+            None => client.list().await?,
+        };
+        if self.spec {
+            let services = services.into_iter().map(|status| status.spec).collect();
+            return print(&yaml(&SpecFile { services })?);
+        }
+        match (self.service, services.as_slice()) {
+            (Some(_), [only]) => output.answer(only, render_one),
+            _ => output.answer(&services, |services, colour| render_all(services, colour)),
+        }
+    }
+}
+
+/// Whether a version has anything to show.
+fn in_use(status: &VersionStatus) -> bool {
+    status.asked.bp() > 0 || status.table.slots > 0 || !status.backends.is_empty()
+}
+
+/// One line a version.
+fn render_all(services: &[ServiceStatus], colour: bool) -> String {
+    if services.is_empty() {
+        return "no services; `weir apply -f FILE` makes some\n".to_owned();
+    }
+    let columns = [
+        ("SERVICE", Left),
+        ("GEN", Right),
+        ("VERSION", Left),
+        ("RELEASE", Left),
+        ("ASKED", Right),
+        ("TABLE", Right),
+        ("OBSERVED", Right),
+        ("99.9% INTERVAL", Right),
+        ("CONNECTIONS", Right),
+        ("BACKENDS", Right),
+    ];
+    let mut table = Table::new(&columns, colour);
+    for service in services {
+        let mut first = true;
+        for (name, status) in service.versions.iter().filter(|(_, status)| in_use(status)) {
+            let active = status
+                .backends
+                .iter()
+                .filter(|backend| backend.state == BackendState::Active)
+                .count();
+            let all = status.backends.len();
+            table.row([
+                text(if first { service.spec.name.as_str() } else { "" }),
+                text(if first { service.generation.to_string() } else { String::new() }),
+                version(name),
+                text(&status.release),
+                text(status.asked),
+                text(table_share(status.table)),
+                text(observed(status.observed)),
+                dim(interval(status.observed)),
+                text(count(status.observed.connections)),
+                if active == all { text(all) } else { warning(format!("{active} of {all}")) },
+            ]);
+            first = false;
+        }
+    }
+    table.render()
+}
+
+/// Everything about one service.
+fn render_one(service: &ServiceStatus, colour: bool) -> String {
+    let spec = &service.spec;
+    let listeners: Vec<String> = spec
+        .listeners
+        .iter()
+        .map(|listener| {
+            let brackets = listener.address.contains(':');
+            let (open, close) = if brackets { ("[", "]") } else { ("", "") };
+            format!("{open}{}{close}:{}/{}", listener.address, listener.port, listener.protocol)
+        })
+        .collect();
+    let mut lines = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(lines, "service     {}, generation {}", spec.name, service.generation);
+    let _ = writeln!(lines, "listeners   {}", listeners.join(", "));
+    let _ = writeln!(lines, "forwarding  {}, affinity {}", spec.forwarding, spec.affinity);
+    let _ = writeln!(lines, "digest      {}\n", service.digest);
+    lines.push_str(&render_all(std::slice::from_ref(service), colour));
+    lines.push('\n');
+    lines.push_str(&render_backends(service, colour));
+    lines
+}
+
+fn render_backends(service: &ServiceStatus, colour: bool) -> String {
+    let columns = [
+        ("VERSION", Left),
+        ("BACKEND", Left),
+        ("WEIGHT", Right),
+        ("STATE", Left),
+        ("SLOTS", Right),
+        ("CONNECTIONS", Right),
+        ("NEXT HOP", Left),
+    ];
+    let mut table = Table::new(&columns, colour);
+    let all = service
+        .versions
+        .iter()
+        .flat_map(|(version, status)| status.backends.iter().map(move |one| (version, one)));
+    for (name, backend) in all {
+        let name: Version = name;
+        table.row([
+            version(name),
+            text(std::net::SocketAddr::new(backend.address, backend.port)),
+            text(backend.weight),
+            match backend.state {
+                BackendState::Active => text("active"),
+                BackendState::Draining => warning("draining"),
+            },
+            text(count(backend.slots.into())),
+            text(count(backend.connections)),
+            match &backend.next_hop {
+                NextHop::Resolved { interface } => text(interface),
+                NextHop::Unresolved => warning("unresolved"),
+            },
+        ]);
+    }
+    if table.is_empty() { "no backends\n".to_owned() } else { table.render() }
+}

@@ -1,0 +1,125 @@
+//! The command line: one file a verb, and what they share.
+//!
+//! - [`output`]: table, JSON or YAML, with or without colour
+//! - [`table`], [`figures`]: aligned tables and the figures in them
+//! - [`fail`]: errors and exit codes
+
+mod agent;
+mod apply;
+mod change;
+mod completions;
+mod counters;
+mod delete;
+mod fail;
+mod figures;
+mod get;
+mod output;
+mod shift;
+mod status;
+mod table;
+
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::{
+    fail::Failure,
+    output::{Colour, Format, Output},
+};
+use crate::client::{Client, DEFAULT_SOCKET};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: the agent, the network or the disk
+  2  wrong usage of the command line
+  3  no agent could be reached at the socket
+  4  refused: bad input, no such service, or a condition that does not hold; nothing was changed";
+
+/// Sends connections to blue, green and canary backends by weight, in the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The agent's Unix socket.
+    #[arg(long, global = true, env = "WEIR_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    socket: PathBuf,
+    /// How to print the answer.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// When to use colour; `auto` is on a terminal, unless `NO_COLOR` is set.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Colour,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Agent(agent::Agent),
+    Apply(apply::Apply),
+    Get(get::Get),
+    Delete(delete::Delete),
+    Shift(shift::Shift),
+    Counters(counters::Counters),
+    Status(status::Status),
+    Completions(completions::Completions),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, verb } = cli;
+    let output = Output::new(global.output, global.color);
+    match verb {
+        Verb::Agent(verb) => verb.run(global.socket),
+        Verb::Completions(verb) => verb.run(),
+        Verb::Apply(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+    }
+}
+
+/// Connects, and lets a verb speak to the agent.
+fn with_client<F: Future<Output = Result<(), Failure>>>(
+    socket: &Path,
+    verb: impl FnOnce(Client) -> F,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::connect(socket).await?;
+        verb(client).await
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

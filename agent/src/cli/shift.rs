@@ -1,0 +1,100 @@
+//! `weir shift`
+
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::{
+    change::{self, ChangeArgs},
+    fail::Failure,
+    output::Output,
+};
+use crate::{
+    client::Client,
+    model::{ServiceName, Version, Weight},
+    node::messages::{self, ServiceShift},
+};
+
+/// Change the weights of one or many services, in one atomic commit.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir shift shop canary=5%                  5% to canary; blue gives or takes the rest
+  weir shift shop green=100%                 everything to green
+  weir shift shop blue=90% --from canary     canary gives or takes the rest
+  weir shift shop,api canary=5%              the same change to two services, at one instant
+  weir shift shop canary=25% --dry-run       show what would move")]
+pub(super) struct Shift {
+    /// The service; several with commas between them make the same change in one commit.
+    #[arg(required = true, value_delimiter = ',', num_args = 1, value_name = "SERVICE[,SERVICE...]", value_parser = ServiceName::new)]
+    services: Vec<ServiceName>,
+    /// A version's new weight: percent (5%, 33.34%) or basis points (500bp).
+    #[arg(required = true, value_name = "VERSION=WEIGHT")]
+    set: Vec<Setting>,
+    /// The version that gives or takes the rest.
+    #[arg(long, default_value = "blue", value_name = "VERSION")]
+    from: Version,
+    /// Refuse unless the service has this generation, as `weir get` shows it. For one service.
+    #[arg(long, value_name = "N")]
+    expect_generation: Option<u64>,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// `canary=5%`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Setting(Version, Weight);
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (version, weight) = text
+            .split_once('=')
+            .ok_or_else(|| "write VERSION=WEIGHT, such as canary=5%".to_owned())?;
+        Ok(Self(
+            version
+                .parse()
+                .map_err(|error: crate::model::version::NotAVersion| error.to_string())?,
+            weight.parse()?,
+        ))
+    }
+}
+
+impl Shift {
+    pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
+        if self.expect_generation.is_some() && self.services.len() > 1 {
+            return Err(Failure::Usage("--expect-generation is for one service".to_owned()));
+        }
+        let set: Vec<_> = self.set.iter().map(|setting| (setting.0, setting.1)).collect();
+        let shift = |service| ServiceShift {
+            service,
+            set: set.clone(),
+            remainder: self.from,
+            expected_generation: self.expect_generation,
+        };
+        let shifts = self.services.into_iter().map(shift).collect();
+        let changed =
+            client.shift(&messages::Shift { shifts, options: self.change.into() }).await?;
+        output.answer(&changed, change::render)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read() {
+        let read = |text: &str| text.parse::<Setting>().map(|setting| (setting.0, setting.1.bp()));
+        assert_eq!(read("canary=5%"), Ok((Version::Canary, 500)));
+        assert_eq!(read("green=33.34%"), Ok((Version::Green, 3_334)));
+        assert_eq!(read("canary"), Err("write VERSION=WEIGHT, such as canary=5%".into()));
+        assert_eq!(
+            read("pink=5%"),
+            Err("\"pink\" is not a version; the versions are blue, green and canary".into())
+        );
+        assert_eq!(read("canary=5"), Err("\"5\" has no unit; write 5% or 5bp".into()));
+        assert_eq!(read("canary=101%"), Err("101% is more than 100%".into()));
+    }
+}

@@ -1,0 +1,82 @@
+//! `weir status`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::{
+    fail::Failure,
+    figures::{count, long_time, share},
+    output::Output,
+    table::{
+        Side::{Left, Right},
+        Table, dim, text, warning,
+    },
+};
+use crate::{client::Client, node::messages::NodeStatus};
+
+/// Show the agent, its interfaces and how full its tables are.
+#[derive(Debug, Args)]
+pub(super) struct Status {}
+
+impl Status {
+    pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
+        output.answer(&client.status().await?, render)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "two decimals are shown")]
+fn render(status: &NodeStatus, colour: bool) -> String {
+    let mut lines = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        lines,
+        "agent       {} (ABI {}), up {}",
+        status.version,
+        status.abi,
+        long_time(status.uptime)
+    );
+    let _ = writeln!(lines, "kernel      {}", status.kernel);
+    let _ = writeln!(lines, "generation  {}, counters' epoch {}", status.generation, status.epoch);
+    let _ = writeln!(lines, "state       {}\n", status.state_dir);
+
+    let columns =
+        [("INTERFACE", Left), ("INDEX", Right), ("ASKED", Left), ("MODE", Left), ("STATE", Left)];
+    let mut table = Table::new(&columns, colour);
+    for interface in &status.interfaces {
+        table.row([
+            text(&interface.name),
+            text(interface.index),
+            text(interface.asked),
+            interface.actual.map_or_else(|| dim("-"), text),
+            if interface.actual.is_some() {
+                text(&interface.state)
+            } else {
+                warning(&interface.state)
+            },
+        ]);
+    }
+    lines.push_str(&table.render());
+    lines.push('\n');
+
+    let mut table =
+        Table::new(&[("RESOURCE", Left), ("USED", Right), ("LIMIT", Right), ("", Right)], colour);
+    for capacity in &status.capacity {
+        let part =
+            if capacity.limit == 0 { 0.0 } else { capacity.used as f64 / capacity.limit as f64 };
+        table.row([
+            text(capacity.resource.replace('_', " ")),
+            text(count(capacity.used)),
+            text(count(capacity.limit)),
+            if part < 0.9 { dim(share(part)) } else { warning(share(part)) },
+        ]);
+    }
+    lines.push_str(&table.render());
+    for warning in &status.warnings {
+        let _ = write!(lines, "\nwarning: {warning}");
+    }
+    if !status.warnings.is_empty() {
+        lines.push('\n');
+    }
+    lines
+}

@@ -1,0 +1,311 @@
+//! The client of an agent: typed calls over its Unix socket, and errors fit to be read.
+
+use std::{
+    error::Error as _,
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+use weir_proto::v1::{self, weir_client::WeirClient};
+
+use crate::{
+    api::{
+        MAX_MESSAGE,
+        convert::{Malformed, read, request},
+    },
+    model::{ServiceName, ServiceSpec, Violation},
+    node::messages::{
+        ChangeOptions, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift,
+    },
+};
+
+/// Where an agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
+
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Longer than the agent's own bound on an answer, so that the agent's error is the one that is seen.
+const ANSWER_WAIT: Duration = Duration::from_secs(90);
+/// Details of an error travel in headers; an answer with all violations is some 20 KiB.
+const MAX_HEADERS: u32 = 128 << 10;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody listens at the socket.
+    NoAgent(PathBuf),
+    /// The socket may not be used by this user.
+    Denied(PathBuf),
+    /// The agent was not reached, or was lost on the way.
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        message: String,
+    },
+    /// The agent refused the request; nothing was changed.
+    Refused {
+        /// The reason that programs can match on, such as `INVALID_REQUEST`; may be empty.
+        reason: String,
+        /// What is wrong.
+        message: String,
+        /// Each field that is wrong.
+        violations: Vec<Violation>,
+    },
+    /// The agent failed.
+    Failed(String),
+    /// The answer is of another version.
+    Malformed(Malformed),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAgent(socket) => write!(
+                f,
+                "no agent at {}: is it running? Start it with `weir agent --interface NAME`, or name its socket \
+                 with --socket",
+                socket.display()
+            ),
+            Self::Denied(socket) => write!(
+                f,
+                "no permission to use {}: run as root, or as a member of the socket's group",
+                socket.display()
+            ),
+            Self::Unreachable { socket, message } => {
+                write!(f, "the agent at {}: {message}", socket.display())
+            }
+            Self::Refused { message, violations, .. } => match violations.as_slice() {
+                [] => write!(f, "refused: {message}"),
+                [only] => write!(f, "refused: {only}"),
+                all => {
+                    f.write_str("refused:")?;
+                    all.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
+                }
+            },
+            Self::Failed(message) => write!(f, "the agent failed: {message}"),
+            Self::Malformed(malformed) => malformed.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<Malformed> for ClientError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// A connection to one agent. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+    weir: WeirClient<Channel>,
+}
+
+impl Client {
+    /// Connects to the agent that listens at `socket`.
+    pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let unreachable =
+            |message: String| ClientError::Unreachable { socket: socket.to_owned(), message };
+        let path =
+            socket.to_str().ok_or_else(|| unreachable("the path is not UTF-8".to_owned()))?;
+        let endpoint = Endpoint::from_shared(format!("unix:{path}"))
+            .map_err(|error| unreachable(error.to_string()))?
+            .connect_timeout(CONNECT_WAIT)
+            .http2_max_header_list_size(MAX_HEADERS);
+        let channel = endpoint.connect().await.map_err(|error| {
+            match io_error(&error).map(io::Error::kind) {
+                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                    ClientError::NoAgent(socket.to_owned())
+                }
+                Some(io::ErrorKind::PermissionDenied) => ClientError::Denied(socket.to_owned()),
+                _ => unreachable(chain(&error)),
+            }
+        })?;
+        let weir = WeirClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        Ok(Self { socket: socket.to_owned(), weir })
+    }
+
+    /// Creates or replaces services.
+    pub async fn apply(
+        &mut self,
+        services: &[ServiceSpec],
+        options: &ChangeOptions,
+    ) -> Result<Changed, ClientError> {
+        let request = bounded(request::apply_to_proto(services, options));
+        let answer =
+            self.weir.apply(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        Ok(Changed {
+            commit: read::commit(answer.commit)?,
+            changes: read::changes(answer.changes)?,
+        })
+    }
+
+    /// Removes services.
+    pub async fn delete(&mut self, delete: &Delete) -> Result<Commit, ClientError> {
+        let request = bounded(request::delete_to_proto(delete));
+        let answer = self.weir.delete(request).await.map_err(|status| self.failed(&status))?;
+        Ok(read::commit(answer.into_inner().commit)?)
+    }
+
+    /// One service.
+    pub async fn get(&mut self, service: &ServiceName) -> Result<ServiceStatus, ClientError> {
+        let request = bounded(v1::GetRequest { service: service.to_string() });
+        let answer =
+            self.weir.get(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        Ok(read::service_status(answer.service.ok_or(Malformed("service"))?)?)
+    }
+
+    /// All services, ordered by name.
+    pub async fn list(&mut self) -> Result<Vec<ServiceStatus>, ClientError> {
+        let answer = self
+            .weir
+            .list(bounded(v1::ListRequest {}))
+            .await
+            .map_err(|status| self.failed(&status))?;
+        Ok(read::service_statuses(answer.into_inner().services)?)
+    }
+
+    /// Changes weights.
+    pub async fn shift(&mut self, shift: &Shift) -> Result<Changed, ClientError> {
+        let request = bounded(request::shift_to_proto(shift));
+        let answer = self
+            .weir
+            .shift_weights(request)
+            .await
+            .map_err(|status| self.failed(&status))?
+            .into_inner();
+        Ok(Changed {
+            commit: read::commit(answer.commit)?,
+            changes: read::changes(answer.changes)?,
+        })
+    }
+
+    /// The counters of the named services, or of all if none is named.
+    pub async fn counters(&mut self, services: &[ServiceName]) -> Result<Counters, ClientError> {
+        let request = bounded(v1::ReadCountersRequest { services: texts(services) });
+        let answer =
+            self.weir.read_counters(request).await.map_err(|status| self.failed(&status))?;
+        Ok(read::counters(answer.into_inner().counters)?)
+    }
+
+    /// The counters now and at each interval, until the stream is dropped.
+    pub async fn watch_counters(
+        &mut self,
+        services: &[ServiceName],
+        interval: Duration,
+    ) -> Result<impl Stream<Item = Result<Counters, ClientError>> + use<>, ClientError> {
+        let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+        let request = v1::WatchCountersRequest { interval_ms, services: texts(services) };
+        let stream = self
+            .weir
+            .watch_counters(request)
+            .await
+            .map_err(|status| self.failed(&status))?
+            .into_inner();
+        let socket = self.socket.clone();
+        Ok(stream.map(move |answer| {
+            let answer = answer.map_err(|status| from_status(&socket, &status))?;
+            Ok(read::counters(answer.counters)?)
+        }))
+    }
+
+    /// The agent itself.
+    pub async fn status(&mut self) -> Result<NodeStatus, ClientError> {
+        let request = bounded(v1::NodeStatusRequest {});
+        let answer = self.weir.node_status(request).await.map_err(|status| self.failed(&status))?;
+        Ok(read::node_status(answer.into_inner())?)
+    }
+
+    fn failed(&self, status: &Status) -> ClientError {
+        from_status(&self.socket, status)
+    }
+}
+
+/// A request with a bound on the wait for its answer.
+fn bounded<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ANSWER_WAIT);
+    request
+}
+
+fn texts(services: &[ServiceName]) -> Vec<String> {
+    services.iter().map(ToString::to_string).collect()
+}
+
+/// Sorts a status: refused by the agent, failed in it, or lost on the way.
+fn from_status(socket: &Path, status: &Status) -> ClientError {
+    let details = status.get_error_details();
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::ResourceExhausted
+        | Code::OutOfRange => {
+            let violations = details
+                .bad_request()
+                .map(|bad| bad.field_violations.as_slice())
+                .unwrap_or_default();
+            let violation = |wrong: &tonic_types::FieldViolation| Violation {
+                field: wrong.field.clone(),
+                message: wrong.description.clone(),
+            };
+            ClientError::Refused {
+                reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
+                message: status.message().to_owned(),
+                violations: violations.iter().map(violation).collect(),
+            }
+        }
+        Code::Unavailable => {
+            ClientError::Unreachable { socket: socket.to_owned(), message: message(status) }
+        }
+        Code::Unimplemented => ClientError::Failed(
+            "it does not know this call: are agent and command line of the same version?".into(),
+        ),
+        _ => ClientError::Failed(message(status)),
+    }
+}
+
+/// What the status says, or its code's meaning if it says nothing.
+fn message(status: &Status) -> String {
+    if status.message().is_empty() {
+        status.code().description().to_owned()
+    } else {
+        status.message().to_owned()
+    }
+}
+
+/// The operating system's error at the root of a transport error.
+fn io_error(error: &tonic::transport::Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// An error with its causes, which the transport leaves out of its own message.
+fn chain(error: &tonic::transport::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

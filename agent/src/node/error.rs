@@ -1,0 +1,69 @@
+//! Why a request to the node fails. `api::error` maps each to a gRPC status.
+
+use crate::model::{ServiceName, Version, Violation};
+
+/// A request that was not carried out. Nothing was changed, unless the variant says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong by itself, or beside what the node has. Never empty.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Violation>),
+    /// There is no such service.
+    #[error("there is no service {:?}", .0.as_str())]
+    NotFound(ServiceName),
+    /// The service changed since the caller looked.
+    #[error("service {:?} has generation {actual}, not {expected}: it changed meanwhile; look again", .service.as_str())]
+    GenerationMismatch {
+        /// The service.
+        service: ServiceName,
+        /// The generation the caller expected.
+        expected: u64,
+        /// The generation it has.
+        actual: u64,
+    },
+    /// Weight for a version that nothing serves.
+    #[error("{version} of service {:?} has no backend that takes connections; give it one, or force", .service.as_str())]
+    NoReadyBackend {
+        /// The service.
+        service: ServiceName,
+        /// The version that would get weight.
+        version: Version,
+    },
+    /// The id was used for a request that asks for something else.
+    #[error("request id {0:?} was used for another request; choose a new one")]
+    RequestIdReused(String),
+    /// A bounded resource of this node does not suffice.
+    #[error("{what}: {asked} would be needed, this node has room for {limit}")]
+    Exhausted {
+        /// The resource, such as "backends".
+        what: String,
+        /// The bound.
+        limit: u64,
+        /// How many would be in use.
+        asked: u64,
+    },
+    /// Too many requests wait.
+    #[error("the agent is busy: too many requests wait; try again")]
+    Busy,
+    /// The agent stops.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// No answer in time. The change may still be made.
+    #[error("no answer in time; the change may still be made: repeat it with the same request id")]
+    TimedOut,
+    /// The kernel refused something.
+    #[error("data plane: {0}")]
+    DataPlane(String),
+    /// The state could not be kept. The tables hold the change, the disk does not.
+    #[error("state store: {0}")]
+    Store(String),
+}
+
+/// The first violation, and how many there are besides.
+fn summary(violations: &[Violation]) -> String {
+    match violations {
+        [] => "the request is not valid".to_owned(),
+        [only] => only.to_string(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
+}

@@ -1,0 +1,104 @@
+//! The queue to the owner task: requests in, each with the place for its answer.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    Error,
+    messages::{Apply, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift},
+};
+use crate::model::ServiceName;
+
+/// How many requests wait at most.
+pub const QUEUE: usize = 64;
+/// How long a caller waits for room in the queue.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+/// How long a caller waits for its answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+
+/// Where the owner task puts the answer. The caller may be gone: a failure to send is no error.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A request, as the owner task receives it.
+#[derive(Debug)]
+pub enum Request {
+    /// Create or replace services.
+    Apply(Apply, Reply<Changed>),
+    /// Remove services.
+    Delete(Delete, Reply<Commit>),
+    /// One service.
+    Get(ServiceName, Reply<ServiceStatus>),
+    /// All services, ordered by name.
+    List(Reply<Vec<ServiceStatus>>),
+    /// Change weights.
+    Shift(Shift, Reply<Changed>),
+    /// The counters of the named services, or of all if none is named.
+    Counters(Vec<ServiceName>, Reply<Counters>),
+    /// The agent itself.
+    Status(Reply<NodeStatus>),
+}
+
+/// Speaks to the owner task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    queue: mpsc::Sender<Request>,
+}
+
+/// A handle, and the end that the owner task receives from.
+#[must_use]
+pub fn channel() -> (Handle, mpsc::Receiver<Request>) {
+    let (queue, requests) = mpsc::channel(QUEUE);
+    (Handle { queue }, requests)
+}
+
+impl Handle {
+    /// Creates or replaces services.
+    pub async fn apply(&self, apply: Apply) -> Result<Changed, Error> {
+        self.ask(|reply| Request::Apply(apply, reply)).await
+    }
+
+    /// Removes services.
+    pub async fn delete(&self, delete: Delete) -> Result<Commit, Error> {
+        self.ask(|reply| Request::Delete(delete, reply)).await
+    }
+
+    /// One service.
+    pub async fn get(&self, service: ServiceName) -> Result<ServiceStatus, Error> {
+        self.ask(|reply| Request::Get(service, reply)).await
+    }
+
+    /// All services, ordered by name.
+    pub async fn list(&self) -> Result<Vec<ServiceStatus>, Error> {
+        self.ask(Request::List).await
+    }
+
+    /// Changes weights.
+    pub async fn shift(&self, shift: Shift) -> Result<Changed, Error> {
+        self.ask(|reply| Request::Shift(shift, reply)).await
+    }
+
+    /// The counters of the named services, or of all if none is named.
+    pub async fn counters(&self, services: Vec<ServiceName>) -> Result<Counters, Error> {
+        self.ask(|reply| Request::Counters(services, reply)).await
+    }
+
+    /// The agent itself.
+    pub async fn status(&self) -> Result<NodeStatus, Error> {
+        self.ask(Request::Status).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let room = timeout(ROOM_WAIT, self.queue.reserve()).await.map_err(|_| Error::Busy)?;
+        room.map_err(|_| Error::Stopping)?.send(request(reply));
+        // A dropped reply means that the owner task ended before it answered.
+        timeout(ANSWER_WAIT, answer)
+            .await
+            .map_err(|_| Error::TimedOut)?
+            .map_err(|_| Error::Stopping)?
+    }
+}

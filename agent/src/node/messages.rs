@@ -1,0 +1,364 @@
+//! What can be asked of the node, and what it answers. Plain data; `api::convert` maps it to `weir.v1`.
+//!
+//! The serialized form of the answers is what `weir -o json` prints: names and units are stable.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Serialize, Serializer};
+
+use crate::model::{
+    AttachMode, Hook, Observed, PerVersion, Service, ServiceName, ServiceSpec, TableShare, Version,
+    Weight,
+};
+
+/// The most characters of a request id.
+pub const MAX_REQUEST_ID: usize = 64;
+
+/// Names a request, so that repeating it is harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The id, if it is 1 to 64 printable ASCII characters.
+    pub fn new(id: &str) -> Result<Self, String> {
+        if id.is_empty()
+            || id.len() > MAX_REQUEST_ID
+            || !id.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(format!(
+                "is not 1 to {MAX_REQUEST_ID} printable ASCII characters without spaces"
+            ));
+        }
+        Ok(Self(id.to_owned()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How to make a change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChangeOptions {
+    /// The answer to an id that was carried out before is given again, and nothing changed.
+    pub request_id: Option<RequestId>,
+    /// Say what would change, and change nothing.
+    pub dry_run: bool,
+    /// Allow weight for a version that nothing serves.
+    pub force: bool,
+}
+
+/// Create or replace services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apply {
+    /// At least one; valid beside each other, but not yet beside what the node has.
+    pub services: Vec<Service>,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// Remove services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delete {
+    /// At least one; no name twice.
+    pub services: Vec<ServiceName>,
+    /// As in [`ChangeOptions`].
+    pub request_id: Option<RequestId>,
+}
+
+/// Change weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shift {
+    /// At least one; no service twice.
+    pub shifts: Vec<ServiceShift>,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// Change the weights of one service. [`crate::model::resolve`] says what it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceShift {
+    /// The service.
+    pub service: ServiceName,
+    /// The versions whose weight changes.
+    pub set: Vec<(Version, Weight)>,
+    /// The version that gives or takes the rest.
+    pub remainder: Version,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+}
+
+/// The answer to [`Apply`] and [`Shift`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Changed {
+    /// The commit that made the change.
+    pub commit: Commit,
+    /// One for each service, in the order of the request.
+    pub changes: Vec<Change>,
+}
+
+/// One atomic commit of the node's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Commit {
+    /// Number of the commit; of the last one made, if `dry_run`.
+    pub generation: u64,
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// From writing the new tables to the end of the commit.
+    #[serde(rename = "duration_us", serialize_with = "microseconds")]
+    pub duration: Duration,
+}
+
+/// What a commit did (or would do) to one service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// The service.
+    pub service: ServiceName,
+    /// Counts the service's changes, from 1.
+    pub generation: u64,
+    /// The service did not exist before.
+    pub created: bool,
+    /// By version.
+    pub versions: PerVersion<VersionChange>,
+    /// Slots of the version table that changed hands.
+    pub moves: Vec<Move>,
+    /// Digest of the new tables, hexadecimal.
+    pub digest: String,
+}
+
+/// What changed for one version.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct VersionChange {
+    /// Weight before; 0 for a service that was created.
+    #[serde(rename = "before_bp")]
+    pub before: Weight,
+    /// Weight asked for.
+    #[serde(rename = "asked_bp")]
+    pub asked: Weight,
+    /// Share of the new version table, read back.
+    pub table: TableShare,
+    /// New connections from the last change of weights to this one.
+    pub observed: Observed,
+    /// Slots of the version's backend table that changed hands.
+    pub backend_slots_moved: u32,
+}
+
+/// Slots of a version table that changed hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// Where new connections went before.
+    pub from: Version,
+    /// Where they go now.
+    pub to: Version,
+    /// How many slots.
+    pub slots: u32,
+}
+
+/// A service: asked, table, observed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    /// What was asked for.
+    pub spec: ServiceSpec,
+    /// Counts the service's changes, from 1.
+    pub generation: u64,
+    /// Digest of the tables, hexadecimal.
+    pub digest: String,
+    /// By version.
+    pub versions: PerVersion<VersionStatus>,
+}
+
+/// One version of a service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VersionStatus {
+    /// Label of what runs here.
+    pub release: String,
+    /// Weight asked for.
+    #[serde(rename = "asked_bp")]
+    pub asked: Weight,
+    /// Share of the version table, read back.
+    pub table: TableShare,
+    /// New connections since the last change of weights.
+    pub observed: Observed,
+    /// The backends, those that drain included.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// Whether a backend takes new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    /// Yes, by its weight.
+    Active,
+    /// Removed or quiesced: it keeps the connections it has.
+    Draining,
+}
+
+/// How packets leave towards a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum NextHop {
+    /// Neighbour and interface are known.
+    Resolved {
+        /// Name of the interface.
+        interface: String,
+    },
+    /// The kernel looks the way up for each packet.
+    Unresolved,
+}
+
+/// One backend of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendStatus {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Weight among the backends of its version.
+    pub weight: u16,
+    /// Whether it takes new connections.
+    pub state: BackendState,
+    /// Slots of the version's backend table that send new connections to it.
+    pub slots: u32,
+    /// Connections it was given since the counters' epoch.
+    pub connections: u64,
+    /// How packets leave towards it.
+    pub next_hop: NextHop,
+}
+
+/// All counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Changes when the counters start anew from 0.
+    pub epoch: u64,
+    /// When they were read; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// By service, ordered by name.
+    pub services: Vec<ServiceCounters>,
+    /// Packets that no service counts.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// The counters of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceCounters {
+    /// The service.
+    pub service: ServiceName,
+    /// By version.
+    pub versions: PerVersion<VersionCounters>,
+}
+
+/// The counters of a version: its own, with what backends that are gone have served.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct VersionCounters {
+    /// What was counted.
+    pub traffic: Traffic,
+    /// By backend, those that drain included.
+    pub backends: Vec<BackendCounters>,
+}
+
+/// The counters of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BackendCounters {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// What was counted.
+    pub traffic: Traffic,
+}
+
+/// What was counted in the kernel; `weir.proto` says when each grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[allow(missing_docs, reason = "the names say it; weir.proto says it exactly")]
+pub struct Traffic {
+    pub connections: u64,
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    pub tracked: u64,
+    pub fallback_full: u64,
+    pub fallback_flood: u64,
+    pub fallback_fib: u64,
+}
+
+/// Packets dropped or passed to the host's stack for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Where: `xdp` or `tc`.
+    pub hook: String,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// The agent, its interfaces and how full its tables are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeStatus {
+    /// Version of the agent.
+    pub version: String,
+    /// Version of the interface between the agent and its kernel program.
+    pub abi: u32,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// As in [`Counters`].
+    pub epoch: u64,
+    /// Number of the last commit; 0: none yet.
+    pub generation: u64,
+    /// Time since the agent started.
+    #[serde(rename = "uptime_s", serialize_with = "seconds")]
+    pub uptime: Duration,
+    /// Where the program is attached.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// How full the node is.
+    pub capacity: Vec<Capacity>,
+    /// Directory of the state store.
+    pub state_dir: String,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// An interface that the program is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Mode asked for.
+    pub asked: AttachMode,
+    /// Mode in use, if any.
+    pub actual: Option<Hook>,
+    /// `attached`, or what is wrong.
+    pub state: String,
+}
+
+/// Use of one bounded resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capacity {
+    /// `services`, `backends`, `pool_lines`, `flows` or `udp_flows`.
+    pub resource: String,
+    /// In use.
+    pub used: u64,
+    /// The bound.
+    pub limit: u64,
+}
+
+fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&prost_types::Timestamp::from(*time))
+}
