@@ -23,6 +23,9 @@ pub trait Tables {
     /// Whether this backend's flows are void.
     fn given_up(&self, backend: u16) -> bool;
     /// Remembers the flow in question at `backend`. `known`: an entry is there and is replaced.
+    /// That takes no room, so neither a full table nor a flood may refuse it: the old entry would
+    /// stay, and the flow's next packet would follow it. Only if the entry has gone meanwhile is
+    /// it an insert like any other.
     fn remember(&self, backend: u16, known: bool) -> Remembered;
 }
 

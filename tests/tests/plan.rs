@@ -12,7 +12,7 @@ use weir::plan::goal::{Goal, Target};
 use weir::plan::identity::Identity;
 use weir::plan::settle::{settle, untrack};
 use weir::plan::shares;
-use weir::plan::tables::ServiceTables;
+use weir::plan::tables::{BackendTable, ServiceTables};
 use weir::plan::transition::{Moves, transition};
 use weir::plan::version_table;
 use weir_ebpf::abi::{Address, NO_BACKEND, VERSION_SLOTS, VERSIONS};
@@ -201,7 +201,7 @@ proptest! {
         let old = transition(None, &node.target(&goal(before, &sets)), &|_| false).tables;
         let [blue, green, _] = sets;
         let tables = transition(Some(&old), &node.target(&goal(after, &[blue, green, vec![]])), &|_| false).tables;
-        let lines = tables.backends().each_ref().map(|t| t.lines());
+        let lines = tables.backends().each_ref().map(BackendTable::lines);
         let back = ServiceTables::from_lines(&tables.version_lines(), lines.each_ref().map(Vec::as_slice));
         prop_assert_eq!(back, Ok(tables));
     }
@@ -220,7 +220,7 @@ proptest! {
         for (weights, sets, only_backends, what) in steps {
             let weights = if only_backends { last_weights } else { weights };
             let next = goal(weights, &sets);
-            let given_up = |index: u16| what & 3 == 0 && index % 3 == 0;
+            let given_up = |index: u16| what % 4 == 3 && index.is_multiple_of(3);
             let step = transition(Some(&tables), &node.target(&next), &given_up);
             sound(&step.tables)?;
             prop_assert_eq!(node.digest(&step.tables), Digest::of_goal(&next));
@@ -236,7 +236,6 @@ proptest! {
             let undone = transition(Some(&step.tables), &node.target(&last), &given_up);
             sound(&undone.tables)?;
             prop_assert_eq!(function(&undone.tables), function(&tables));
-            prop_assert_eq!(&undone.tables.version_lines().len(), &tables.version_lines().len());
             prop_assert_eq!(node.digest(&undone.tables), Digest::of_goal(&last));
             for (from, row) in step.moves.versions.iter().enumerate() {
                 for (to, &slots) in row.iter().enumerate() {
@@ -272,7 +271,7 @@ fn sound(tables: &ServiceTables) -> Result<(), TestCaseError> {
         let empty = base.slots().iter().all(|s| s.base() == NO_BACKEND);
         prop_assert!(slot.base() == slot.cur() || !empty);
     }
-    for slot in tables.backends().iter().flat_map(|t| t.slots()) {
+    for slot in tables.backends().iter().flat_map(BackendTable::slots) {
         prop_assert!(slot.tracked() || slot.base() == slot.cur());
         prop_assert!(slot.base() != NO_BACKEND || slot.cur() == NO_BACKEND);
     }

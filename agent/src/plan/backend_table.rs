@@ -86,7 +86,7 @@ fn fill(claimants: &[Claimant], cells: usize) -> Vec<u16> {
     let won: Vec<Claim> = (0..size).map(|slot| claims[cell(slot, cells)]).collect();
     let mut slots: Vec<u16> = won.iter().map(|claim| claim.claimant).collect();
     let (free, needs) = shed(claimants, &won);
-    hand_out(claimants, free, needs, &mut slots);
+    hand_out(claimants, cells, free, needs, &mut slots);
     slots
 }
 
@@ -178,16 +178,18 @@ fn shed(claimants: &[Claimant], won: &[Claim]) -> (Vec<usize>, Vec<(usize, usize
     (free, needs)
 }
 
-/// Gives each free slot to that one of the needy whose hash with the slot is highest.
+/// Gives each free slot to that one of the needy whose hash with the slot's cell is highest. The
+/// two slots of one cell go the same way, so that it matters little when the cell splits.
 fn hand_out(
     claimants: &[Claimant],
+    cells: usize,
     mut free: Vec<usize>,
     mut needs: Vec<(usize, usize)>,
     slots: &mut [u16],
 ) {
-    free.sort_unstable_by_key(|&slot| mix(slot as u64));
+    free.sort_unstable_by_key(|&slot| (mix(cell(slot, cells) as u64), slot));
     for slot in free {
-        let salt = mix(!(slot as u64));
+        let salt = mix(!(cell(slot, cells) as u64));
         let highest = (0..needs.len()).max_by_key(|&n| mix(claimants[needs[n].0].key ^ salt));
         let Some(n) = highest else { break };
         let (claimant, need) = &mut needs[n];
