@@ -10,7 +10,7 @@ use weir::plan::backend_table::{self, Candidate};
 use weir::plan::digest::Digest;
 use weir::plan::goal::{Goal, Target};
 use weir::plan::identity::Identity;
-use weir::plan::settle::{settle, untrack};
+use weir::plan::settle::{SlotRef, settle, untrack};
 use weir::plan::shares;
 use weir::plan::tables::{BackendTable, ServiceTables};
 use weir::plan::transition::{Moves, transition};
@@ -317,4 +317,24 @@ fn losing_one_of_n_moves_little() {
     }
     println!("worst {worst:.2}/n");
     assert!(worst <= 3.0, "losing one of n moved {worst:.2}/n");
+}
+
+/// A version that nobody can be at any more is nobody's `base`: otherwise a new flow that finds no
+/// room in the flow table would have nowhere to go.
+#[test]
+fn an_empty_version_is_no_base() {
+    let mut node = Node::default();
+    let sets = [candidates(0..3), vec![], candidates(10..13)];
+    let old = transition(None, &node.target(&goal([10_000, 0, 0], &sets)), &|_| false).tables;
+    let [_, _, canary] = sets;
+    let after = node.target(&goal([0, 0, 10_000], &[vec![], vec![], canary]));
+    let left = |tables: &ServiceTables| {
+        tables.versions().iter().all(|slot| slot.tracked() && slot.base() == slot.cur())
+    };
+    let given_up = transition(Some(&old), &after, &|index| index < 3).tables;
+    assert!(left(&given_up));
+    let mut drained = transition(Some(&old), &after, &|_| false).tables;
+    assert!(drained.versions().iter().all(|slot| slot.tracked() && slot.base() == 0));
+    assert!(settle(&mut drained, &|slot| matches!(slot, SlotRef::Backend { .. })));
+    assert!(left(&drained));
 }
