@@ -22,8 +22,10 @@ pub trait Tables {
     fn flow(&self) -> Option<FlowEntry>;
     /// Whether this backend's flows are void.
     fn given_up(&self, backend: u16) -> bool;
-    /// Remembers the flow in question at `backend`. An entry that is there already is replaced and
-    /// needs no room.
+    /// Remembers the flow in question at `backend`. An entry that is there already is replaced.
+    /// That takes no room, so neither a full table nor a flood may refuse it: the old entry would
+    /// stay, and the flow's next packet would follow it. Only if the entry has gone meanwhile is
+    /// it an insert like any other.
     fn remember(&self, backend: u16) -> Remembered;
 }
 

@@ -14,9 +14,9 @@ use weir::plan::settle::{SlotRef, settle, untrack};
 use weir::plan::tables::ServiceTables;
 use weir::plan::transition::transition;
 use weir_ebpf::abi::{
-    Address, FlowKey, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, TCP, VERSIONS,
+    Address, FlowKey, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, TCP, UDP, VERSIONS,
 };
-use weir_ebpf::decide::{Decision, Slots, Undecided, Why, decide, slots};
+use weir_ebpf::decide::{Decision, Slots, Undecided, Why, decide, decide_udp, slots};
 
 /// No live flow is silent for longer, in steps.
 const IDLE: u32 = 40;
@@ -218,6 +218,13 @@ impl World {
             entry.seen = self.now;
         }
         decision
+    }
+
+    fn datagram(&self, key: FlowKey) -> Result<Decision, Undecided> {
+        let given_up = |b| self.given_up.contains(&b);
+        let view =
+            MemoryTables { tables: &self.tables, flows: &self.flows, given_up: &given_up, key };
+        decide_udp(&view, self.slots(&key))
     }
 
     /// A SYN. The flow begins wherever it goes, but to a backend that gets new flows, unless it
@@ -522,4 +529,42 @@ fn flows_stay_with_room_for_five() {
 #[test]
 fn flows_stay_with_no_room() {
     histories(50, 0);
+}
+
+/// UDP flows are remembered from their first datagram: they stay through everything, while there
+/// is room, until their backend is given up.
+#[test]
+fn udp_flows_stay_while_there_is_room() {
+    let mut world = World::new(7, usize::MAX);
+    let mut homes: Vec<(FlowKey, u16)> = Vec::new();
+    for round in 0..60_u16 {
+        for client in 0..20 {
+            let key = FlowKey {
+                source: Address::from_v4([192, 0, 2, client]),
+                destination: Address::from_v4([198, 51, 100, 1]),
+                source_port: round,
+                destination_port: 53_u16.to_be(),
+                protocol: UDP,
+                pad: [0; 3],
+            };
+            if let Ok(decision) = world.datagram(key) {
+                homes.push((key, decision.backend));
+            }
+        }
+        for _ in 0..3 {
+            world.now += 1;
+            world.change();
+        }
+        homes.retain_mut(|(key, home)| {
+            let decision = world.datagram(*key);
+            if world.given_up.contains(home) {
+                let anew = decision.ok().filter(|d| d.why == Why::Remembered);
+                anew.inspect(|d| *home = d.backend).is_some()
+            } else {
+                assert_eq!(decision, Ok(Decision { backend: *home, why: Why::Pinned }));
+                true
+            }
+        });
+    }
+    assert!(homes.len() > 500);
 }

@@ -10,7 +10,8 @@
 //! *Cells.* A table has about a hundred cells for each backend, and its size is the next power of
 //! two. Cells double one by one as backends come (Litwin's linear hashing, 1980): where a cell has
 //! not split yet, two slots share it. If all split at once where the size doubles, then the one
-//! backend that crosses the line would move half of the table.
+//! backend that crosses the line would move half of the table. So losing one of n moves 1.0 to 2.7
+//! times 1/n of the slots for n up to 64, wherever the size changes.
 
 use sha2::{Digest as _, Sha256};
 use weir_ebpf::abi::{MAX_BACKEND_SLOTS, MAX_BACKENDS, MIN_BACKEND_SLOTS, NO_BACKEND};
@@ -86,7 +87,7 @@ fn fill(claimants: &[Claimant], cells: usize) -> Vec<u16> {
     let won: Vec<Claim> = (0..size).map(|slot| claims[cell(slot, cells)]).collect();
     let mut slots: Vec<u16> = won.iter().map(|claim| claim.claimant).collect();
     let (free, needs) = shed(claimants, &won);
-    hand_out(claimants, free, needs, &mut slots);
+    hand_out(claimants, cells, free, needs, &mut slots);
     slots
 }
 
@@ -178,16 +179,18 @@ fn shed(claimants: &[Claimant], won: &[Claim]) -> (Vec<usize>, Vec<(usize, usize
     (free, needs)
 }
 
-/// Gives each free slot to that one of the needy whose hash with the slot is highest.
+/// Gives each free slot to that one of the needy whose hash with the slot's cell is highest. The
+/// two slots of one cell go the same way, so that it matters little when the cell splits.
 fn hand_out(
     claimants: &[Claimant],
+    cells: usize,
     mut free: Vec<usize>,
     mut needs: Vec<(usize, usize)>,
     slots: &mut [u16],
 ) {
-    free.sort_unstable_by_key(|&slot| mix(slot as u64));
+    free.sort_unstable_by_key(|&slot| (mix(cell(slot, cells) as u64), slot));
     for slot in free {
-        let salt = mix(!(slot as u64));
+        let salt = mix(!(cell(slot, cells) as u64));
         let highest = (0..needs.len()).max_by_key(|&n| mix(claimants[needs[n].0].key ^ salt));
         let Some(n) = highest else { break };
         let (claimant, need) = &mut needs[n];
