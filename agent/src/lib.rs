@@ -4,6 +4,8 @@ pub mod model;
 
 pub mod plan;
 
+pub mod store;
+
 pub mod dataplane;
 
 pub mod node;

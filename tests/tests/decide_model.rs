@@ -204,7 +204,7 @@ impl World {
         match decision.map(|d| d.why) {
             Ok(Why::Pinned) => self.tally.pinned += 1,
             Ok(Why::Remembered) => self.tally.remembered += 1,
-            Ok(Why::Fallback) => {
+            Ok(Why::Full | Why::Flooded) => {
                 self.tally.fallback += 1;
                 self.failed = Some(self.now);
             }
@@ -242,7 +242,7 @@ impl World {
                 assert_eq!(decision.backend, entry.backend);
             }
             Why::Table | Why::Remembered => assert_eq!(decision.backend, fresh, "a new flow"),
-            Why::Fallback => {}
+            Why::Full | Why::Flooded => {}
         }
         assert!(!self.given_up.contains(&decision.backend), "a new flow at a given-up backend");
         Some(decision.backend)

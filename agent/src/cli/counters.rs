@@ -120,7 +120,7 @@ fn render(counters: &messages::Counters, colour: bool) -> String {
     lines
 }
 
-fn figures(traffic: &Traffic) -> [String; 9] {
+fn figures(traffic: &Traffic) -> [String; 8] {
     [
         count(traffic.connections),
         count(traffic.packets_in),
@@ -130,7 +130,6 @@ fn figures(traffic: &Traffic) -> [String; 9] {
         count(traffic.tracked),
         count(traffic.fallback_full),
         count(traffic.fallback_flood),
-        count(traffic.fallback_fib),
     ]
 }
 

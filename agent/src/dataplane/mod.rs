@@ -12,6 +12,7 @@ pub mod memory;
 pub mod next_hop;
 pub mod pool;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_ebpf::abi::{Backend, Counters, Endpoint, HOOKS, REASONS, Return};
@@ -124,6 +125,14 @@ pub trait DataPlane: Send {
 
     /// Sets a backend's counters to zero. Only for a backend that no table names.
     fn clear_counters(&mut self, backend: u16);
+
+    /// Forgets every remembered flow of these backends, which no table names any more, and gives
+    /// the number of them.
+    ///
+    /// # Errors
+    ///
+    /// Some could not be removed.
+    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error>;
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;

@@ -285,7 +285,20 @@ pub struct Traffic {
     pub tracked: u64,
     pub fallback_full: u64,
     pub fallback_flood: u64,
-    pub fallback_fib: u64,
+}
+
+impl Traffic {
+    /// Adds what another has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.packets_in += other.packets_in;
+        self.bytes_in += other.bytes_in;
+        self.packets_out += other.packets_out;
+        self.bytes_out += other.bytes_out;
+        self.tracked += other.tracked;
+        self.fallback_full += other.fallback_full;
+        self.fallback_flood += other.fallback_flood;
+    }
 }
 
 /// Packets dropped or passed to the host's stack for one reason.

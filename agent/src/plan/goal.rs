@@ -29,6 +29,12 @@ impl Goal {
         }
     }
 
+    /// The same backends under other weights, without laying out their tables again.
+    #[must_use]
+    pub fn with_weights(self, weights: [u16; VERSIONS]) -> Self {
+        Self { versions: version_table::lay_out(weights), ..self }
+    }
+
     /// For each version slot its version.
     #[must_use]
     pub fn versions(&self) -> &[u8] {

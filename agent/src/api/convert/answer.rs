@@ -159,7 +159,6 @@ fn traffic(traffic: Traffic) -> v1::Traffic {
         tracked: traffic.tracked,
         fallback_full: traffic.fallback_full,
         fallback_flood: traffic.fallback_flood,
-        fallback_fib: traffic.fallback_fib,
     }
 }
 

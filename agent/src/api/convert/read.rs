@@ -200,7 +200,6 @@ fn traffic(traffic: Option<v1::Traffic>) -> Traffic {
         tracked: traffic.tracked,
         fallback_full: traffic.fallback_full,
         fallback_flood: traffic.fallback_flood,
-        fallback_fib: traffic.fallback_fib,
     }
 }
 

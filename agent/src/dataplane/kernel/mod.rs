@@ -7,7 +7,7 @@
 mod attach;
 mod load;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -262,6 +262,28 @@ impl Kernel {
     }
 }
 
+/// Removes the entries of a flow table that name one of these backends.
+fn forget(
+    map: &mut HashMapMap<MapData, FlowKey, FlowEntry>,
+    name: &'static str,
+    backends: &BTreeSet<u16>,
+) -> Result<u64, Error> {
+    // Gathered first: a walk that removes under its own feet may begin anew.
+    let named = |entry: &Result<(FlowKey, FlowEntry), MapError>| {
+        entry.as_ref().is_ok_and(|(_, flow)| backends.contains(&flow.backend))
+    };
+    let keys: Vec<FlowKey> = map.iter().filter(named).filter_map(|e| Some(e.ok()?.0)).collect();
+    let mut removed = 0;
+    for key in keys {
+        match map.remove(&key) {
+            Ok(()) => removed += 1,
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(map_error(name)(error)),
+        }
+    }
+    Ok(removed)
+}
+
 /// How to take a commit back before it has taken effect.
 #[derive(Default)]
 struct Undo {
@@ -353,6 +375,11 @@ impl DataPlane for Kernel {
                 word.store(0, Ordering::Relaxed);
             }
         }
+    }
+
+    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
+        let tcp = forget(&mut self.flows, "FLOWS", backends)?;
+        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", backends)?)
     }
 
     fn reasons(&self) -> ReasonCounts {

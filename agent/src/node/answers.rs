@@ -1,0 +1,277 @@
+//! What the node answers: asked, table, observed, put together from the state, the tables read
+//! back and the counters.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
+
+use super::error::Error;
+use super::messages::{
+    BackendCounters, BackendState, BackendStatus, Capacity, Change, Changed, Commit, Counters,
+    Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic, Verdict, VersionChange,
+    VersionCounters, VersionStatus,
+};
+use super::owner::Owner;
+use super::state::{Entry, Next, State};
+use crate::dataplane::DataPlane;
+use crate::model::{Observed, PerVersion, ServiceName, ServiceSpec, TableShare, Version, Weight};
+use crate::plan::shares;
+use crate::plan::tables::ServiceTables;
+use crate::store::Store;
+
+/// Names of the hooks, in the order of their rows.
+const HOOKS: [&str; abi::HOOKS as usize] = ["xdp", "tc"];
+
+impl<P: DataPlane, S: Store> Owner<P, S> {
+    /// New connections of each version since the service's weights changed last.
+    pub(super) fn observed(&self, name: &ServiceName) -> PerVersion<Observed> {
+        let now = self.connections(name);
+        let mark = self.marks.get(name);
+        let since = PerVersion::from_fn(|version| {
+            now[version].saturating_sub(mark.map_or(0, |mark| mark[version]))
+        });
+        let total = since.iter().map(|(_, count)| count).sum();
+        since.map(|connections| Observed { connections, total })
+    }
+
+    /// The answer to a change.
+    pub(super) fn changed(
+        &self,
+        commit: Commit,
+        names: &[ServiceName],
+        next: &Next,
+        before: &State,
+        observed: &BTreeMap<ServiceName, PerVersion<Observed>>,
+        dry_run: bool,
+    ) -> Changed {
+        let changes = names
+            .iter()
+            .filter_map(|name| {
+                let entry = next.state.services.get(name)?;
+                let was = before.services.get(name);
+                // What is really there; what would be there, if nothing was changed.
+                let read =
+                    if dry_run { None } else { self.plane.tables(entry.index).ok().flatten() };
+                let tables = read.as_ref().unwrap_or(&entry.tables);
+                let moves = next.moves.get(name).copied().unwrap_or_default();
+                let versions = PerVersion::from_fn(|version| VersionChange {
+                    before: was.map_or(Weight::default(), |was| was.service.weights().get(version)),
+                    asked: entry.service.weights().get(version),
+                    table: share(tables, version),
+                    observed: observed.get(name).map_or(Observed::default(), |o| o[version]),
+                    backend_slots_moved: moves.backends[version.index()].moved,
+                });
+                Some(Change {
+                    service: name.clone(),
+                    generation: entry.generation,
+                    created: was.is_none(),
+                    versions,
+                    moves: move_list(&moves.versions),
+                    digest: entry.digest.to_string(),
+                })
+            })
+            .collect();
+        Changed { commit, changes }
+    }
+
+    /// One service.
+    pub(super) fn get(&self, name: &ServiceName) -> Result<ServiceStatus, Error> {
+        let entry = self.state.get(name)?;
+        let tables = self
+            .plane
+            .tables(entry.index)
+            .map_err(|error| Error::DataPlane(error.to_string()))?
+            .ok_or_else(|| Error::DataPlane(format!("service {name} is not in the kernel")))?;
+        let observed = self.observed(name);
+        let versions = PerVersion::from_fn(|version| VersionStatus {
+            release: entry.service.versions()[version].release.clone(),
+            asked: entry.service.weights().get(version),
+            table: share(&tables, version),
+            observed: observed[version],
+            backends: self.backends(entry, &tables, version),
+        });
+        Ok(ServiceStatus {
+            spec: ServiceSpec::from(&entry.service),
+            generation: entry.generation,
+            digest: entry.digest.to_string(),
+            versions,
+        })
+    }
+
+    /// All services.
+    pub(super) fn list(&self) -> Result<Vec<ServiceStatus>, Error> {
+        self.state.services.keys().map(|name| self.get(name)).collect()
+    }
+
+    fn backends(
+        &self,
+        entry: &Entry,
+        tables: &ServiceTables,
+        version: Version,
+    ) -> Vec<BackendStatus> {
+        let mut slots: BTreeMap<u16, u32> = BTreeMap::new();
+        for slot in tables.backends()[version.index()].slots() {
+            *slots.entry(slot.cur()).or_default() += 1;
+        }
+        let listed = &entry.service.versions()[version].backends;
+        let of_version = |key: &super::directory::Key| key.version == version;
+        self.state
+            .directory
+            .of(entry.service.name())
+            .filter(|(key, _)| of_version(key))
+            .map(|(key, place)| {
+                let spec = listed.iter().find(|b| b.address == key.address && b.port == key.port);
+                let weight = spec.map_or(0, |backend| backend.weight);
+                let drains = place.drains || weight == 0;
+                BackendStatus {
+                    address: key.address,
+                    port: key.port,
+                    weight,
+                    state: if drains { BackendState::Draining } else { BackendState::Active },
+                    slots: slots.get(&place.index).copied().unwrap_or(0),
+                    connections: self.plane.counters(place.index).connections,
+                    next_hop: self.next_hop(key.address),
+                }
+            })
+            .collect()
+    }
+
+    fn next_hop(&self, address: std::net::IpAddr) -> NextHop {
+        let Some(hop) = self.hops.get(&address) else { return NextHop::Unresolved };
+        let name = nix::net::if_::if_indextoname(hop.interface).ok();
+        let name = name.and_then(|name| name.into_string().ok());
+        NextHop::Resolved { interface: name.unwrap_or_else(|| hop.interface.to_string()) }
+    }
+
+    /// The counters of the named services, or of all.
+    pub(super) fn counters(&self, names: &[ServiceName]) -> Result<Counters, Error> {
+        for name in names {
+            self.state.get(name)?;
+        }
+        let chosen = |name: &&ServiceName| names.is_empty() || names.contains(name);
+        let services = self.state.services.keys().filter(chosen).map(|name| self.of(name));
+        Ok(Counters {
+            epoch: self.epoch,
+            time: SystemTime::now(),
+            services: services.collect(),
+            verdicts: self.verdicts(),
+        })
+    }
+
+    fn of(&self, name: &ServiceName) -> ServiceCounters {
+        let mut versions = PerVersion::<VersionCounters>::default();
+        for (key, place) in self.state.directory.of(name) {
+            let traffic = traffic(self.plane.counters(place.index));
+            let version = &mut versions[key.version];
+            version.traffic.add(&traffic);
+            version.backends.push(BackendCounters {
+                address: key.address,
+                port: key.port,
+                traffic,
+            });
+        }
+        ServiceCounters { service: name.clone(), versions }
+    }
+
+    /// Packets that no backend counts, and those that took a way of their own. Zeroes are left out.
+    fn verdicts(&self) -> Vec<Verdict> {
+        let counts = self.plane.reasons();
+        let row = |(hook, counts): (&'static str, &[u64; abi::REASONS])| {
+            let seen = Reason::ALL.into_iter().zip(*counts).filter(|(_, packets)| *packets > 0);
+            seen.map(|(reason, packets)| Verdict {
+                hook: hook.to_owned(),
+                reason: reason_name(reason).to_owned(),
+                packets,
+            })
+            .collect::<Vec<_>>()
+        };
+        HOOKS.into_iter().zip(&counts).flat_map(row).collect()
+    }
+
+    /// The agent itself.
+    pub(super) fn status(&self) -> NodeStatus {
+        let own = [
+            ("services", self.state.services.len() as u64, u64::from(MAX_SERVICES)),
+            ("backends", self.state.directory.len() as u64, u64::from(MAX_BACKENDS)),
+        ];
+        let own = own.map(|(resource, used, limit)| Capacity {
+            resource: resource.to_owned(),
+            used,
+            limit,
+        });
+        let planes = self.plane.uses().into_iter().map(|u| Capacity {
+            resource: u.resource.to_owned(),
+            used: u.used,
+            limit: u.limit,
+        });
+        let kernel = nix::sys::utsname::uname();
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: abi::VERSION,
+            kernel: kernel
+                .map(|name| name.release().to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            epoch: self.epoch,
+            generation: u64::from(self.generation),
+            uptime: self.started.elapsed(),
+            interfaces: self.identity.interfaces.clone(),
+            capacity: own.into_iter().chain(planes).collect(),
+            state_dir: self.identity.state_dir.display().to_string(),
+            warnings: self.identity.warnings.clone(),
+        }
+    }
+}
+
+fn share(tables: &ServiceTables, version: Version) -> TableShare {
+    TableShare { slots: shares::by_version(tables)[version.index()], total: VERSION_SLOTS }
+}
+
+fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
+    let pairs = Version::ALL.into_iter().flat_map(|from| Version::ALL.map(|to| (from, to)));
+    pairs
+        .map(|(from, to)| Move { from, to, slots: matrix[from.index()][to.index()] })
+        .filter(|moved| moved.slots > 0)
+        .collect()
+}
+
+fn traffic(counters: abi::Counters) -> Traffic {
+    Traffic {
+        connections: counters.connections,
+        packets_in: counters.packets_in,
+        bytes_in: counters.bytes_in,
+        packets_out: counters.packets_out,
+        bytes_out: counters.bytes_out,
+        tracked: counters.tracked,
+        fallback_full: counters.fallback_full,
+        fallback_flood: counters.fallback_flood,
+    }
+}
+
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotIp => "pass-not-ip",
+        Reason::NotTransport => "pass-not-tcp-or-udp",
+        Reason::Malformed => "pass-malformed",
+        Reason::Fragment => "pass-fragment",
+        Reason::Vlan => "pass-vlan",
+        Reason::NotOurs => "pass-not-ours",
+        Reason::Direct => "pass-direct",
+        Reason::NoBackend => "drop-no-backend",
+        Reason::HopLimit => "drop-hop-limit",
+        Reason::NoRoute => "drop-no-route",
+        Reason::Rewrite => "drop-rewrite",
+        Reason::NoTable => "drop-no-table",
+        Reason::Fib => "forward-by-kernel-route",
+    }
+}
+
+/// Before and after, for the log.
+pub(super) fn in_words(change: &Change) -> String {
+    let part = |(version, change): (Version, &VersionChange)| {
+        (change.before != change.asked)
+            .then(|| format!("{version} {} → {}", change.before, change.asked))
+    };
+    let parts: Vec<String> = change.versions.iter().filter_map(part).collect();
+    if parts.is_empty() { "weights as before".to_owned() } else { parts.join(", ") }
+}

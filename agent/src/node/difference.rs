@@ -1,0 +1,118 @@
+//! The commit that leads a data plane from one state to another. Pure.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weir_ebpf::abi::{self, Endpoint, Return};
+
+use super::directory::{Directory, address};
+use super::state::{Entry, State};
+use crate::dataplane::{Commit, Image};
+use crate::model::{Affinity, Forwarding, Protocol, ServiceName};
+
+/// What differs between `before` and `after`.
+pub(super) fn difference(before: &State, after: &State, generation: u32) -> Commit {
+    let mut commit = Commit { generation, ..Commit::default() };
+    let (mut old, mut new) = (Paths::default(), Paths::default());
+    for (name, was) in &before.services {
+        let is = after.services.get(name);
+        if is.is_some_and(|is| Arc::ptr_eq(is, was)) {
+            continue;
+        }
+        old.add(was, &before.directory);
+        if is.is_none() {
+            commit.services.push((was.index, None));
+        }
+    }
+    for (name, is) in &after.services {
+        if before.services.get(name).is_some_and(|was| Arc::ptr_eq(was, is)) {
+            continue;
+        }
+        new.add(is, &after.directory);
+        // Last, so that an index that one service gives up and another takes is set, not removed.
+        commit.services.retain(|(index, _)| *index != is.index);
+        commit.services.push((is.index, Some(image(is))));
+        commit.backends.extend(new_backends(name, before, after));
+    }
+    commit.closed =
+        old.listeners.keys().filter(|e| !new.listeners.contains_key(e)).copied().collect();
+    commit.severed = old.returns.keys().filter(|e| !new.returns.contains_key(e)).copied().collect();
+    commit.listeners = new
+        .listeners
+        .into_iter()
+        .filter(|(e, index)| old.listeners.get(e) != Some(index))
+        .collect();
+    commit.returns =
+        new.returns.into_iter().filter(|(e, back)| old.returns.get(e) != Some(back)).collect();
+    commit
+}
+
+/// Records of the backends of a service that have got their index in this step.
+fn new_backends(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, abi::Backend)> {
+    let is_new = |key| before.directory.get(key).is_none();
+    after
+        .directory
+        .of(name)
+        .filter(|(key, _)| is_new(key))
+        .map(|(key, place)| {
+            let record = abi::Backend {
+                address: address(key.address),
+                port: key.port.to_be(),
+                ..abi::Backend::default()
+            };
+            (place.index, record)
+        })
+        .collect()
+}
+
+/// Where packets of some services come in: from clients, and from backends.
+#[derive(Default)]
+struct Paths {
+    listeners: HashMap<Endpoint, u32>,
+    returns: HashMap<Endpoint, Return>,
+}
+
+impl Paths {
+    fn add(&mut self, entry: &Entry, directory: &Directory) {
+        for listener in entry.service.listeners() {
+            let at = endpoint(listener.address, listener.port, listener.protocol);
+            self.listeners.insert(at, entry.index);
+            // Those that drain first: where a backend has changed its version, the active one counts.
+            let mut backends: Vec<_> = directory.of(entry.service.name()).collect();
+            backends.sort_by_key(|(_, place)| !place.drains);
+            for (key, place) in backends {
+                let back = Return { address: at.address, port: at.port, backend: place.index };
+                self.returns.insert(endpoint(key.address, key.port, listener.protocol), back);
+            }
+        }
+    }
+}
+
+fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
+    let protocol = match protocol {
+        Protocol::Tcp => abi::TCP,
+        Protocol::Udp => abi::UDP,
+    };
+    Endpoint { address: address(at), port: port.to_be(), protocol, pad: 0 }
+}
+
+/// A service as the program shall see it.
+fn image(entry: &Entry) -> Image {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = entry.service.seed().0;
+    Image {
+        seed: [
+            u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            u64::from_le_bytes([i, j, k, l, m, n, o, p]),
+        ],
+        affinity: match entry.service.affinity() {
+            Affinity::Connection => abi::AFFINITY_CONNECTION,
+            Affinity::Client => abi::AFFINITY_CLIENT,
+            Affinity::ClientBackend => abi::AFFINITY_CLIENT_BACKEND,
+        },
+        forwarding: match entry.service.forwarding() {
+            Forwarding::Nat => abi::FORWARD_NAT,
+        },
+        tables: Arc::clone(&entry.tables),
+    }
+}

@@ -1,0 +1,169 @@
+//! Which backend has which index: the numbers by which the kernel's tables name backends. Pure.
+//!
+//! An index belongs to one backend of one version of one service. A backend that is taken out of
+//! its service's spec keeps its index, because slots and flows may still name it: it drains.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use weir_ebpf::abi::{Address, MAX_BACKENDS};
+
+use crate::model::{ServiceName, Version};
+use crate::plan::identity::Identity;
+
+/// What names a backend on this node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) service: ServiceName,
+    pub(super) version: Version,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+}
+
+/// A backend's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Index of its record.
+    pub(super) index: u16,
+    /// Taken out of the spec: it keeps the flows it has.
+    pub(super) drains: bool,
+}
+
+/// All backends that have an index.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Directory {
+    places: BTreeMap<Key, Place>,
+    used: BTreeSet<u16>,
+}
+
+/// Every index is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Directory {
+    /// Backends that have an index.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The place of a backend.
+    pub(super) fn get(&self, key: &Key) -> Option<Place> {
+        self.places.get(key).copied()
+    }
+
+    /// Makes exactly `backends` the active ones of a service: new ones get an index, others drain.
+    pub(super) fn set(
+        &mut self,
+        service: &ServiceName,
+        backends: impl Iterator<Item = (Version, IpAddr, u16)>,
+    ) -> Result<(), Full> {
+        for (key, place) in &mut self.places {
+            place.drains |= key.service == *service;
+        }
+        let mut free = 0;
+        for (version, address, port) in backends {
+            let key = Key { service: service.clone(), version, address, port };
+            if let Some(place) = self.places.get_mut(&key) {
+                place.drains = false;
+                continue;
+            }
+            while self.used.contains(&free) {
+                free += 1;
+            }
+            if u32::from(free) >= MAX_BACKENDS {
+                return Err(Full);
+            }
+            self.used.insert(free);
+            self.places.insert(key, Place { index: free, drains: false });
+        }
+        Ok(())
+    }
+
+    /// Forgets all backends of a service, and gives their indices.
+    pub(super) fn remove(&mut self, service: &ServiceName) -> BTreeSet<u16> {
+        let indices: BTreeSet<u16> = self.of(service).map(|(_, place)| place.index).collect();
+        self.places.retain(|key, _| key.service != *service);
+        self.used.retain(|index| !indices.contains(index));
+        indices
+    }
+
+    /// The backends of a service, those that drain included, in order.
+    pub(super) fn of<'a>(
+        &'a self,
+        service: &'a ServiceName,
+    ) -> impl Iterator<Item = (&'a Key, Place)> {
+        // Ordered by service first; but there is no least key of a service, so all are looked at.
+        self.places
+            .iter()
+            .skip_while(move |(key, _)| key.service < *service)
+            .take_while(move |(key, _)| key.service == *service)
+            .map(|(key, place)| (key, *place))
+    }
+
+    /// All backends.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, Place)> {
+        self.places.iter().map(|(key, place)| (key, *place))
+    }
+}
+
+/// An address as the kernel's program has it.
+pub(super) fn address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => Address::from_v4(v4.octets()),
+        IpAddr::V6(v6) => Address::from_v6(v6.octets()),
+    }
+}
+
+/// A backend as the plan names it.
+pub(super) fn identity(at: IpAddr, port: u16) -> Identity {
+    Identity { address: address(at), port }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> ServiceName {
+        ServiceName::new(name).unwrap()
+    }
+
+    fn backend(last: u8) -> (Version, IpAddr, u16) {
+        (Version::Blue, IpAddr::from([10, 0, 0, last]), 80)
+    }
+
+    #[test]
+    fn an_index_stays_with_its_backend_while_it_drains() {
+        let mut directory = Directory::default();
+        let shop = name("shop");
+        directory.set(&shop, [backend(1), backend(2)].into_iter()).unwrap();
+        let before: Vec<Place> = directory.of(&shop).map(|(_, place)| place).collect();
+        directory.set(&shop, [backend(2), backend(3)].into_iter()).unwrap();
+        let after: Vec<Place> = directory.of(&shop).map(|(_, place)| place).collect();
+        assert_eq!(after[0], Place { index: before[0].index, drains: true });
+        assert_eq!(after[1], before[1]);
+        assert_eq!(after[2], Place { index: 2, drains: false });
+        directory.set(&shop, [backend(1)].into_iter()).unwrap();
+        assert_eq!(directory.of(&shop).next().unwrap().1, before[0]);
+    }
+
+    #[test]
+    fn services_do_not_share_and_give_back_what_they_had() {
+        let mut directory = Directory::default();
+        directory.set(&name("a"), [backend(1)].into_iter()).unwrap();
+        directory.set(&name("ab"), [backend(1)].into_iter()).unwrap();
+        assert_eq!(directory.of(&name("a")).count(), 1);
+        assert_eq!(directory.remove(&name("a")), BTreeSet::from([0]));
+        assert_eq!(directory.len(), 1);
+        directory.set(&name("b"), [backend(9)].into_iter()).unwrap();
+        assert_eq!(directory.of(&name("b")).next().unwrap().1.index, 0);
+    }
+
+    #[test]
+    fn the_last_index_is_the_last() {
+        let mut directory = Directory::default();
+        let many = (0..MAX_BACKENDS + 1)
+            .map(|i| (Version::Blue, IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + i)), 80));
+        assert_eq!(directory.set(&name("a"), many), Err(Full));
+    }
+}

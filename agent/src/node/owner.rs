@@ -1,0 +1,319 @@
+//! The owner of the node: it alone changes the state, the data plane and the store.
+//!
+//! A change goes: next state (pure) → commit → store → answer. A store that fails takes the commit
+//! back. A crash between two steps leaves the stored state, which the next start applies.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::difference::difference;
+use super::error::Error;
+use super::messages::{Apply, Changed, Commit, Delete, InterfaceStatus, Shift};
+use super::repeats::{Answered, Asked, Repeats};
+use super::state::{Next, State};
+use crate::dataplane::{self, DataPlane, next_hop};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, parse_services};
+use crate::store::{Store, Stored, StoredService};
+
+/// What the node knows of itself from its start.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// Where the program is attached.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Directory of the store.
+    pub state_dir: PathBuf,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// The owner, with what it owns.
+pub struct Owner<P, S> {
+    pub(super) plane: P,
+    store: S,
+    pub(super) state: State,
+    /// Number of the last commit.
+    pub(super) generation: u32,
+    repeats: Repeats,
+    /// Connections of each version when its service's weights changed last.
+    pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
+    pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
+    pub(super) epoch: u64,
+    pub(super) started: Instant,
+    pub(super) identity: Identity,
+}
+
+impl<P: DataPlane, S: Store> Owner<P, S> {
+    /// Takes ownership, and applies what the store holds.
+    ///
+    /// # Errors
+    ///
+    /// The stored state cannot be read or applied. It is left as it is.
+    pub fn start(plane: P, store: S) -> Result<Self, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut owner = Self {
+            plane,
+            store,
+            state: State::default(),
+            generation: 0,
+            repeats: Repeats::default(),
+            marks: BTreeMap::new(),
+            hops: HashMap::new(),
+            epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            started: Instant::now(),
+            identity: Identity::default(),
+        };
+        let stored = owner.store.load().map_err(|error| Error::Store(error.to_string()))?;
+        if let Some(stored) = stored {
+            owner.restore(&stored)?;
+        }
+        Ok(owner)
+    }
+
+    fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
+        let specs: Vec<ServiceSpec> = stored.services.iter().map(|s| s.spec.clone()).collect();
+        self.generation = stored.generation;
+        if specs.is_empty() {
+            return Ok(());
+        }
+        // What was forced once stays forced.
+        let services = parse_services(&specs, true).map_err(Error::Invalid)?;
+        let mut next = self.state.apply(&services)?;
+        for kept in &stored.services {
+            next.state.set_generation(&kept.spec.name, kept.generation);
+        }
+        self.generation = next_generation(self.generation);
+        let commit = difference(&self.state, &next.state, self.generation);
+        self.plane.commit(&commit).map_err(plane_error)?;
+        self.state = next.state;
+        self.mark_all();
+        tracing::info!(services = specs.len(), "applied the stored state");
+        Ok(())
+    }
+
+    /// Creates or replaces services.
+    pub(super) fn apply(&mut self, apply: Apply) -> Result<Changed, Error> {
+        let next = self.state.apply(&apply.services)?;
+        let names: Vec<ServiceName> =
+            apply.services.iter().map(|service| service.name().clone()).collect();
+        let options = apply.options.clone();
+        self.change(next, &names, &options, Asked::Apply(apply))
+    }
+
+    /// Changes weights.
+    pub(super) fn shift(&mut self, shift: Shift) -> Result<Changed, Error> {
+        // A repeat is answered before the generation is compared, which it has itself raised.
+        let asked = Asked::Shift(shift.clone());
+        if let Some(Answered::Changed(answer)) =
+            self.repeats.find(shift.options.request_id.as_ref(), &asked)?
+        {
+            return Ok(answer);
+        }
+        let next = self.state.shift(&shift.shifts, shift.options.force)?;
+        let names: Vec<ServiceName> =
+            shift.shifts.iter().map(|shift| shift.service.clone()).collect();
+        self.change(next, &names, &shift.options, asked)
+    }
+
+    fn change(
+        &mut self,
+        next: Next,
+        names: &[ServiceName],
+        options: &super::messages::ChangeOptions,
+        asked: Asked,
+    ) -> Result<Changed, Error> {
+        let id = options.request_id.as_ref();
+        if let Some(Answered::Changed(answer)) = self.repeats.find(id, &asked)? {
+            return Ok(answer);
+        }
+        let observed = names.iter().map(|name| (name.clone(), self.observed(name))).collect();
+        if options.dry_run {
+            let commit = self.commit_answer(Duration::ZERO, true);
+            return Ok(self.changed(commit, names, &next, &self.state, &observed, true));
+        }
+        let before = self.state.clone();
+        let took = self.carry_out(next.state.clone())?;
+        self.mark(&before, names);
+        let commit = self.commit_answer(took, false);
+        let answer = self.changed(commit, names, &next, &before, &observed, false);
+        for change in &answer.changes {
+            tracing::info!(
+                service = change.service.as_str(),
+                generation = change.generation,
+                digest = change.digest,
+                took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                "changed: {}",
+                super::answers::in_words(change)
+            );
+        }
+        self.repeats.keep(id, asked, Answered::Changed(answer.clone()));
+        Ok(answer)
+    }
+
+    /// Removes services.
+    pub(super) fn delete(&mut self, delete: Delete) -> Result<Commit, Error> {
+        let asked = Asked::Delete(delete.clone());
+        if let Some(Answered::Commit(answer)) =
+            self.repeats.find(delete.request_id.as_ref(), &asked)?
+        {
+            return Ok(answer);
+        }
+        let (next, freed) = self.state.delete(&delete.services)?;
+        let took = self.carry_out(next)?;
+        // No table names them any more, so no new entry can appear while these go.
+        self.plane.forget(&freed).map_err(plane_error)?;
+        for index in &freed {
+            self.plane.clear_counters(*index);
+        }
+        for name in &delete.services {
+            self.marks.remove(name);
+            tracing::info!(service = name.as_str(), "deleted");
+        }
+        let answer = self.commit_answer(took, false);
+        self.repeats.keep(delete.request_id.as_ref(), asked, Answered::Commit(answer));
+        Ok(answer)
+    }
+
+    /// Commits and stores the next state, or leaves everything as it was.
+    fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
+        let began = Instant::now();
+        let generation = next_generation(self.generation);
+        self.plane.commit(&difference(&self.state, &next, generation)).map_err(plane_error)?;
+        self.generation = generation;
+        let took = began.elapsed();
+        if let Err(error) = self.store.save(&stored(&next, generation)) {
+            self.take_back(&next)?;
+            return Err(Error::Store(format!("{error}; nothing was changed")));
+        }
+        let before = std::mem::replace(&mut self.state, next);
+        self.place_hops(&before);
+        Ok(took)
+    }
+
+    /// Leads the data plane back after a store that failed.
+    fn take_back(&mut self, failed: &State) -> Result<(), Error> {
+        let back = self.state.back_from(failed);
+        let generation = next_generation(self.generation);
+        let commit = difference(failed, &back, generation);
+        if let Err(error) = self.plane.commit(&commit) {
+            // Twice refused: what the tables say is what holds.
+            self.state = failed.clone();
+            return Err(Error::Store(format!(
+                "the change is in the tables, and could neither be stored nor taken back ({error})"
+            )));
+        }
+        self.generation = generation;
+        self.state = back;
+        Ok(())
+    }
+
+    /// The data plane, to attach it.
+    pub fn plane(&mut self) -> &mut P {
+        &mut self.plane
+    }
+
+    /// Tells the node what to say of itself.
+    pub fn introduce(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
+    /// Addresses whose next hop is wanted.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.state.directory.all().map(|(key, _)| key.address).collect()
+    }
+
+    /// Takes note of next hops.
+    pub fn follow(&mut self, changes: Vec<next_hop::Change>) {
+        for change in changes {
+            let next_hop::Change::Hop(address, hop) = change else { continue };
+            match hop {
+                Some(hop) => self.hops.insert(address, hop),
+                None => self.hops.remove(&address),
+            };
+            let indices: Vec<u16> = self
+                .state
+                .directory
+                .all()
+                .filter(|(key, _)| key.address == address)
+                .map(|(_, place)| place.index)
+                .collect();
+            for index in indices {
+                self.place_hop(index, hop);
+            }
+        }
+    }
+
+    /// Gives backends that are new since `before` the next hops that are known already.
+    fn place_hops(&mut self, before: &State) {
+        let new: Vec<(u16, next_hop::NextHop)> = self
+            .state
+            .directory
+            .all()
+            .filter(|(key, _)| before.directory.get(key).is_none())
+            .filter_map(|(key, place)| Some((place.index, *self.hops.get(&key.address)?)))
+            .collect();
+        for (index, hop) in new {
+            self.place_hop(index, Some(hop));
+        }
+    }
+
+    fn place_hop(&mut self, index: u16, hop: Option<next_hop::NextHop>) {
+        if let Err(error) = self.plane.set_next_hop(index, hop) {
+            tracing::warn!(index, %error, "next hop not written; the kernel finds the way");
+        }
+    }
+
+    /// Notes the counts from which shares are observed, for services whose weights have changed.
+    fn mark(&mut self, before: &State, names: &[ServiceName]) {
+        for name in names {
+            let weights = |state: &State| Some(*state.services.get(name)?.service.weights());
+            if weights(before) != weights(&self.state) {
+                let counts = self.connections(name);
+                self.marks.insert(name.clone(), counts);
+            }
+        }
+    }
+
+    fn mark_all(&mut self) {
+        let names: Vec<ServiceName> = self.state.services.keys().cloned().collect();
+        self.mark(&State::default(), &names);
+    }
+
+    /// Connections of each version of a service, by the kernel's counters.
+    pub(super) fn connections(&self, name: &ServiceName) -> PerVersion<u64> {
+        let mut counts = PerVersion::<u64>::default();
+        for (key, place) in self.state.directory.of(name) {
+            counts[key.version] += self.plane.counters(place.index).connections;
+        }
+        counts
+    }
+
+    fn commit_answer(&self, duration: Duration, dry_run: bool) -> Commit {
+        Commit { generation: u64::from(self.generation), dry_run, duration }
+    }
+}
+
+/// Commit numbers wrap past zero, which means "no service".
+fn next_generation(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
+}
+
+fn plane_error(error: dataplane::Error) -> Error {
+    match error {
+        dataplane::Error::PoolFull { asked, free, size } => Error::Exhausted {
+            what: "lines of the pool of tables".to_owned(),
+            limit: u64::from(size),
+            asked: u64::from(size - free) + u64::from(asked),
+        },
+        other => Error::DataPlane(other.to_string()),
+    }
+}
+
+fn stored(state: &State, generation: u32) -> Stored {
+    let services = state.services.values().map(|entry| StoredService {
+        generation: entry.generation,
+        spec: ServiceSpec::from(&entry.service),
+    });
+    Stored::new(generation, services.collect())
+}

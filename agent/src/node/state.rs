@@ -1,0 +1,268 @@
+//! What a node holds, and what each request makes of it. Pure: old state + request → new state.
+//!
+//! A state is a value. A change builds the next one beside it; the owner task commits the
+//! difference to the data plane and only then lets the new state take the old one's place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use weir_ebpf::abi::{MAX_BACKENDS, MAX_SERVICES, VERSIONS};
+
+use super::directory::{Directory, identity};
+use super::error::Error;
+use super::messages::ServiceShift;
+use crate::model::{
+    PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
+};
+use crate::plan::backend_table::Candidate;
+use crate::plan::digest::Digest;
+use crate::plan::goal::{Goal, Target};
+use crate::plan::tables::ServiceTables;
+use crate::plan::transition::{Moves, transition};
+
+/// All services of a node, with the tables that serve them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) services: BTreeMap<ServiceName, Arc<Entry>>,
+    pub(super) directory: Arc<Directory>,
+}
+
+/// One service.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) service: Service,
+    /// Index of its record in the kernel.
+    pub(super) index: u32,
+    /// Counts its changes, from 1.
+    pub(super) generation: u64,
+    pub(super) goal: Goal,
+    target: Target,
+    pub(super) tables: Arc<ServiceTables>,
+    pub(super) digest: Digest,
+}
+
+/// The next state, and how each service of the request comes to it.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) state: State,
+    pub(super) moves: BTreeMap<ServiceName, Moves>,
+}
+
+impl State {
+    /// Creates or replaces services.
+    pub(super) fn apply(&self, services: &[Service]) -> Result<Next, Error> {
+        let existing: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
+        validate_set(services, &existing).map_err(Error::Invalid)?;
+        self.check_return_paths(services)?;
+        let mut next = Next { state: self.clone(), moves: BTreeMap::new() };
+        for service in services {
+            next.put(service)?;
+        }
+        Ok(next)
+    }
+
+    /// Changes weights, of all services or of none.
+    pub(super) fn shift(&self, shifts: &[ServiceShift], force: bool) -> Result<Next, Error> {
+        let mut next = Next { state: self.clone(), moves: BTreeMap::new() };
+        for (i, shift) in shifts.iter().enumerate() {
+            let entry = self.get(&shift.service)?;
+            if let Some(expected) = shift.expected_generation
+                && expected != entry.generation
+            {
+                return Err(Error::GenerationMismatch {
+                    service: shift.service.clone(),
+                    expected,
+                    actual: entry.generation,
+                });
+            }
+            let weights =
+                resolve(entry.service.weights(), &shift.set, shift.remainder).map_err(|error| {
+                    Error::Invalid(vec![Violation {
+                        field: format!("shifts[{i}].set"),
+                        message: error.to_string(),
+                    }])
+                })?;
+            let service = entry.service.clone().with_weights(weights);
+            // A version that had weight already keeps it: only what is given is refused.
+            let given = |version: &Version| {
+                weights.get(*version).bp() > entry.service.weights().get(*version).bp()
+            };
+            if let Some(version) = service.unserved().find(given).filter(|_| !force) {
+                return Err(Error::NoReadyBackend { service: shift.service.clone(), version });
+            }
+            next.reweigh(entry, service);
+        }
+        Ok(next)
+    }
+
+    /// Removes services. Gives the backend indices that nothing of the new state names.
+    pub(super) fn delete(&self, names: &[ServiceName]) -> Result<(Self, BTreeSet<u16>), Error> {
+        let mut state = self.clone();
+        let mut freed = BTreeSet::new();
+        for name in names {
+            self.get(name)?;
+            state.services.remove(name);
+            freed.extend(Arc::make_mut(&mut state.directory).remove(name));
+        }
+        Ok((state, freed))
+    }
+
+    /// A service by name.
+    pub(super) fn get(&self, name: &ServiceName) -> Result<&Arc<Entry>, Error> {
+        self.services.get(name).ok_or_else(|| Error::NotFound(name.clone()))
+    }
+
+    /// Sets the generation of a service that was restored.
+    pub(super) fn set_generation(&mut self, name: &str, generation: u64) {
+        for entry in self.services.values_mut().filter(|e| e.service.name().as_str() == name) {
+            Arc::make_mut(entry).generation = generation;
+        }
+    }
+
+    /// The state that leads back from `failed` to this one: the same services, by tables that keep
+    /// every flow which began meanwhile.
+    pub(super) fn back_from(&self, failed: &Self) -> Self {
+        let mut state = self.clone();
+        for (name, entry) in &mut state.services {
+            if let Some(failed) = failed.services.get(name).filter(|f| !Arc::ptr_eq(f, entry)) {
+                let back = transition(Some(&failed.tables), &entry.target, &|_| false);
+                let tables = Arc::new(back.tables);
+                *entry = Arc::new(Entry { tables, ..Entry::clone(entry) });
+            }
+        }
+        state
+    }
+
+    /// A draining backend's answers still belong to its service, so no other may claim them.
+    fn check_return_paths(&self, services: &[Service]) -> Result<(), Error> {
+        let draining: BTreeMap<_, &ServiceName> = self
+            .directory
+            .all()
+            .filter(|(_, place)| place.drains)
+            .map(|(key, _)| ((key.address, key.port), &key.service))
+            .collect();
+        let mut violations = Vec::new();
+        for (s, service) in services.iter().enumerate() {
+            for (version, group) in service.versions().iter() {
+                for (b, backend) in group.backends.iter().enumerate() {
+                    let Some(owner) = draining.get(&(backend.address, backend.port)) else {
+                        continue;
+                    };
+                    if *owner == service.name() {
+                        continue;
+                    }
+                    violations.push(Violation {
+                        field: format!("services[{s}].versions.{version}.backends[{b}]"),
+                        message: format!(
+                            "{}:{} still drains from service {:?}, whose answers come back from \
+                             there; delete that service first",
+                            backend.address,
+                            backend.port,
+                            owner.as_str()
+                        ),
+                    });
+                }
+            }
+        }
+        if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    }
+}
+
+impl Next {
+    /// Puts a service in place of the one with its name, or beside the others.
+    fn put(&mut self, service: &Service) -> Result<(), Error> {
+        let name = service.name();
+        let old = self.state.services.get(name).cloned();
+        if let Some(old) = &old
+            && old.service == *service
+        {
+            self.moves.insert(name.clone(), Moves::default());
+            return Ok(());
+        }
+        let directory = Arc::make_mut(&mut self.state.directory);
+        let asked = directory.len();
+        let backends = service.versions().iter().flat_map(|(version, group)| {
+            group.backends.iter().map(move |backend| (version, backend.address, backend.port))
+        });
+        directory.set(name, backends).map_err(|_| Error::Exhausted {
+            what: "backends".to_owned(),
+            limit: u64::from(MAX_BACKENDS),
+            asked: asked as u64 + 1,
+        })?;
+        let goal = goal(service);
+        let target = target(&goal, directory, service);
+        let index = match &old {
+            Some(old) => old.index,
+            None => self.free_index()?,
+        };
+        self.insert(old.as_deref(), service.clone(), index, goal, target);
+        Ok(())
+    }
+
+    /// Gives a service other weights.
+    fn reweigh(&mut self, old: &Entry, service: Service) {
+        let goal = old.goal.clone().with_weights(basis_points(service.weights()));
+        let target = target(&goal, &self.state.directory, &service);
+        self.insert(Some(old), service, old.index, goal, target);
+    }
+
+    fn insert(
+        &mut self,
+        old: Option<&Entry>,
+        service: Service,
+        index: u32,
+        goal: Goal,
+        target: Target,
+    ) {
+        let led = transition(old.map(|old| &*old.tables), &target, &|_| false);
+        let name = service.name().clone();
+        let entry = Entry {
+            digest: Digest::of_goal(&goal),
+            generation: old.map_or(0, |old| old.generation) + 1,
+            tables: Arc::new(led.tables),
+            service,
+            index,
+            goal,
+            target,
+        };
+        self.moves.insert(name.clone(), led.moves);
+        self.state.services.insert(name, Arc::new(entry));
+    }
+
+    fn free_index(&self) -> Result<u32, Error> {
+        let used: BTreeSet<u32> = self.state.services.values().map(|entry| entry.index).collect();
+        (0..MAX_SERVICES).find(|index| !used.contains(index)).ok_or_else(|| Error::Exhausted {
+            what: "services".to_owned(),
+            limit: u64::from(MAX_SERVICES),
+            asked: used.len() as u64 + 1,
+        })
+    }
+}
+
+fn basis_points(weights: &Weights) -> [u16; VERSIONS] {
+    Version::ALL.map(|version| u16::try_from(weights.get(version).bp()).unwrap_or(u16::MAX))
+}
+
+/// What a service's spec asks for.
+fn goal(service: &Service) -> Goal {
+    let candidates: PerVersion<Vec<Candidate>> = PerVersion::from_fn(|version| {
+        let candidate = |backend: &crate::model::Backend| Candidate {
+            identity: identity(backend.address, backend.port),
+            weight: u32::from(backend.weight),
+        };
+        service.versions()[version].backends.iter().map(candidate).collect()
+    });
+    let candidates = Version::ALL.map(|version| candidates[version].as_slice());
+    Goal::new(service.seed().0, basis_points(service.weights()), candidates)
+}
+
+/// The same in terms of this node's indices. Every backend of the service has one.
+fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
+    let indices: BTreeMap<_, u16> = directory
+        .of(service.name())
+        .map(|(key, place)| ((key.version.index(), identity(key.address, key.port)), place.index))
+        .collect();
+    goal.on_this_node(&mut |version, identity| {
+        indices.get(&(version, identity)).copied().unwrap_or(weir_ebpf::abi::NO_BACKEND)
+    })
+}

@@ -1,0 +1,48 @@
+//! The owner's loop: one request after the other, and next hops as they change.
+
+use tokio::sync::mpsc;
+
+use super::Request;
+use super::owner::Owner;
+use crate::dataplane::DataPlane;
+use crate::dataplane::next_hop::{Change, Resolver};
+use crate::store::Store;
+
+/// Serves requests until every handle is gone. Next hops are followed by `resolver`, whose changes
+/// arrive through `changes`.
+pub async fn serve<P: DataPlane, S: Store>(
+    mut owner: Owner<P, S>,
+    mut requests: mpsc::Receiver<Request>,
+    resolver: Resolver,
+    mut changes: mpsc::Receiver<Vec<Change>>,
+) {
+    let mut wanted = owner.addresses();
+    resolver.watch(wanted.clone());
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => answer(&mut owner, request),
+                None => return,
+            },
+            Some(batch) = changes.recv() => owner.follow(batch),
+        }
+        let now = owner.addresses();
+        if now != wanted {
+            wanted = now;
+            resolver.watch(wanted.clone());
+        }
+    }
+}
+
+/// Carries out one request. The caller may be gone: that is no error.
+fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
+    match request {
+        Request::Apply(apply, reply) => drop(reply.send(owner.apply(apply))),
+        Request::Delete(delete, reply) => drop(reply.send(owner.delete(delete))),
+        Request::Get(name, reply) => drop(reply.send(owner.get(&name))),
+        Request::List(reply) => drop(reply.send(owner.list())),
+        Request::Shift(shift, reply) => drop(reply.send(owner.shift(shift))),
+        Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
+        Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
+    }
+}
