@@ -7,7 +7,7 @@ mod udp;
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -67,6 +67,7 @@ impl Counters {
 #[derive(Debug)]
 pub struct Servers {
     counters: Vec<(Identity, Arc<Counters>)>,
+    listeners: Vec<Socket>,
     _task: Task<()>,
 }
 
@@ -83,6 +84,11 @@ impl Servers {
             .iter()
             .map(|backend| (backend.identity, Arc::clone(&backend.counters)))
             .collect();
+        let listeners = backends
+            .iter()
+            .flat_map(|backend| [&backend.http, &backend.echo])
+            .map(|listener| Ok(listener.try_clone().context("keeping a listener")?.into()))
+            .collect::<Result<_>>()?;
         let task = namespace.spawn(move || async move {
             let mut serving = JoinSet::new();
             for backend in backends {
@@ -96,6 +102,7 @@ impl Servers {
         })?;
         Ok(Self {
             counters,
+            listeners,
             _task: task,
         })
     }
@@ -105,6 +112,17 @@ impl Servers {
         self.counters
             .iter()
             .map(|(identity, counters)| (*identity, counters.read()))
+    }
+}
+
+impl Drop for Servers {
+    /// Closing would not do: a process that is being started elsewhere holds copies of our sockets
+    /// until it runs its program, and a copy of a listener still takes connections.
+    fn drop(&mut self) {
+        for listener in &self.listeners {
+            // It fails for a listener that has ended already.
+            let _ = listener.shutdown(Shutdown::Both);
+        }
     }
 }
 

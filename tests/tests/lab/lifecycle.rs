@@ -1,9 +1,11 @@
 //! A lab comes and goes, and forwards.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use weir_tests::identity::Version;
@@ -36,6 +38,19 @@ fn name_of(lab: &Lab) -> String {
         .into_owned()
 }
 
+fn ip(arguments: &[&str]) -> Output {
+    Command::new("ip").args(arguments).output().unwrap()
+}
+
+/// Waits until a command that was started in a namespace has arrived there.
+fn wait_for_a_process_in(namespace: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ip(&["netns", "pids", namespace]).stdout.is_empty() {
+        assert!(Instant::now() < deadline, "nothing runs in {namespace}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_lab_leaves_nothing_behind_even_after_a_panic() {
     let mut seen = None;
@@ -43,6 +58,7 @@ fn a_lab_leaves_nothing_behind_even_after_a_panic() {
         let lab = small_lab();
         // A process that would hold the namespace.
         let sleeper = lab.lb().command("sleep").arg("600").spawn().unwrap();
+        wait_for_a_process_in(lab.lb().name());
         seen = Some((name_of(&lab), lab.directory().to_owned(), sleeper));
         assert_eq!(namespaces_of(&name_of(&lab)), 5);
         panic!("as a failing test would");
@@ -51,53 +67,41 @@ fn a_lab_leaves_nothing_behind_even_after_a_panic() {
     let (name, directory, mut sleeper) = seen.unwrap();
     assert_eq!(namespaces_of(&name), 0);
     assert!(!directory.exists());
-    assert!(
-        !sleeper.wait().unwrap().success(),
-        "the process inside was not ended"
-    );
+    // `timeout` ends as its command has ended; it would give 124 for one that took too long.
+    assert_eq!(sleeper.wait().unwrap().signal(), Some(9));
 }
 
 #[test]
 fn the_leftovers_of_a_dead_process_are_swept_and_no_others() {
-    // The id of a process that has just ended, and one that lives for as long as the test.
-    let mut dead = Command::new("true").spawn().unwrap();
-    dead.wait().unwrap();
-    let mut alive = Command::new("sleep").arg("60").spawn().unwrap();
-    let orphan = format!("weir-{}-0-lb", dead.id());
-    let owned = format!("weir-{}-0-lb", alive.id());
-    let ip = |arguments: &[&str]| {
-        assert!(
-            Command::new("ip")
-                .args(arguments)
-                .status()
-                .unwrap()
-                .success()
-        );
-    };
-    ip(&["netns", "add", &orphan]);
-    ip(&["netns", "add", &owned]);
+    // Two processes that stand for owners of labs. Tests beside this one sweep too, so the first
+    // dies only when everything is in its place.
+    let mut owners = [(); 2].map(|()| Command::new("sleep").arg("60").spawn().unwrap());
+    let [dying, living] = [0, 1].map(|index: usize| format!("weir-{}-0", owners[index].id()));
+    let [orphan, owned] = [&dying, &living].map(|lab| format!("{lab}-lb"));
+    assert!(ip(&["netns", "add", &orphan]).status.success());
+    assert!(ip(&["netns", "add", &owned]).status.success());
+    let files = format!("/run/weir-lab/{dying}");
+    fs::create_dir_all(&files).unwrap();
     let mut inside = Command::new("ip")
         .args(["netns", "exec", &orphan, "sleep", "600"])
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
-    let files = format!("/run/weir-lab/weir-{}-0", dead.id());
-    fs::create_dir_all(&files).unwrap();
+    wait_for_a_process_in(&orphan);
 
     drop(small_lab());
-    let (orphan_stays, owned_stays) = (
-        namespaces_of(orphan.strip_suffix("-lb").unwrap()),
-        namespaces_of(owned.strip_suffix("-lb").unwrap()),
-    );
+    let before = (namespaces_of(&dying), namespaces_of(&living));
+    owners[0].kill().unwrap();
+    owners[0].wait().unwrap();
+    drop(small_lab());
+    let after = (namespaces_of(&dying), namespaces_of(&living));
     ip(&["netns", "del", &owned]);
-    alive.kill().unwrap();
-    alive.wait().unwrap();
-    assert_eq!((orphan_stays, owned_stays), (0, 1));
+    owners[1].kill().unwrap();
+    owners[1].wait().unwrap();
+
+    assert_eq!((before, after), ((1, 1), (0, 1)));
     assert!(!Path::new(&files).exists());
-    assert!(
-        !inside.wait().unwrap().success(),
-        "the process inside was not ended"
-    );
+    assert_eq!(inside.wait().unwrap().signal(), Some(9));
 }
 
 #[test]

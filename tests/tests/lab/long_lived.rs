@@ -1,12 +1,12 @@
 //! Long-lived connections are judged, and each way to break one is noticed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_tests::identity::{Identity, Version};
-use weir_tests::lab::Lab;
 use weir_tests::lab::addresses::{ECHO_PORT, FAR_END, Family, backend};
 use weir_tests::lab::spec::Protocol;
+use weir_tests::lab::{Lab, LabBuilder};
 use weir_tests::load::Fault;
 use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
 
@@ -173,4 +173,21 @@ async fn stand_in(at: SocketAddr, green: IpAddr) {
         answer.extend(&datagram[..length]);
         socket.send_to(&answer, client).await.unwrap();
     }
+}
+
+#[test]
+fn two_thousand_connections_are_held_and_verified() {
+    let lab = LabBuilder::new().start().unwrap();
+    let target = direct(Family::V6, Version::Green, ECHO_PORT);
+    let clients = lab.client_addresses(Family::V6);
+    let started = Instant::now();
+    let load = LongLived::open(lab.clients(), LongLivedPlan::new(target, clients, 2000)).unwrap();
+    let opened = started.elapsed();
+    for _ in 0..5 {
+        load.verify().check().unwrap();
+    }
+    let in_all = started.elapsed();
+    println!("2000 connections: opened in {opened:?}, verified five times by {in_all:?}");
+    assert_eq!(load.state().by_version(), [0, 2000, 0]);
+    assert!(in_all < Duration::from_secs(30));
 }
