@@ -1,1 +1,17 @@
 //! What crosses the rooms of weir: the lab and the tests that use it.
+//!
+//! - [`lab`]: network namespaces for clients, the balancer host and the backends of each version.
+//! - [`servers`]: the HTTP and echo servers that run on the backends.
+//! - [`load`]: the clients: fresh connections, long-lived connections, UDP flows.
+//! - [`agent`]: a running `weir agent` on the balancer host, and calls of the command line.
+//! - [`identity`]: which version and backend answered.
+//! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod identity;
+pub mod interrupt;
+pub mod lab;
+pub mod load;
+pub mod servers;

@@ -1,0 +1,94 @@
+//! The machine under the lab: rights, limits, and the tools it calls.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Uid;
+
+/// No command of the lab may take longer.
+const COMMAND_LIMIT_SECONDS: &str = "30";
+
+/// Fails with one clear line unless we may make network namespaces.
+pub(super) fn require_root() -> Result<()> {
+    if !Uid::effective().is_root() {
+        bail!("the lab makes network namespaces, which needs root: run it with sudo");
+    }
+    Ok(())
+}
+
+/// Lets this process open as many files as it may: each connection of the load takes two.
+pub(super) fn raise_file_limit() -> Result<()> {
+    let (_, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit on open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit on open files")
+}
+
+/// A command that is ended after [`COMMAND_LIMIT_SECONDS`] (it then exits with 124 or 137).
+pub(crate) fn bounded(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=2", COMMAND_LIMIT_SECONDS]).arg(program).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end. An error if it cannot be run or fails; with what it said.
+pub(crate) fn run(mut command: Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed ({}): {}", output.status, said(&output));
+    }
+    Ok(output)
+}
+
+/// Runs `ip` with a list of commands, one a line, in `namespace` or in the machine's own.
+pub(super) fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
+    let mut command = bounded("ip");
+    if let Some(name) = namespace {
+        command.args(["-netns", name]);
+    }
+    let mut child = command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("running ip (package iproute2)")?;
+    // A batch prints nothing unless it fails, and then stops: writing all before reading is safe.
+    // A failed write is ip's early end, of which its own message tells more.
+    let written = child.stdin.take().map(|mut input| input.write_all(lines.join("\n").as_bytes()));
+    let output = child.wait_with_output().context("waiting for ip")?;
+    if !output.status.success() {
+        let complaint = said(&output);
+        let line = failed_line(&complaint).and_then(|number| lines.get(number.checked_sub(1)?));
+        bail!(
+            "ip failed at {:?} in {}: {complaint}",
+            line.map_or("?", String::as_str),
+            namespace.unwrap_or("the machine's namespace")
+        );
+    }
+    written.transpose().context("writing to ip")?;
+    Ok(())
+}
+
+/// The line number in ip's "Command failed -:12".
+fn failed_line(complaint: &str) -> Option<usize> {
+    complaint.rsplit_once("Command failed -:")?.1.trim().parse().ok()
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failing_line_of_a_batch_is_found() {
+        assert_eq!(failed_line("Cannot find device \"x\"\nCommand failed -:12\n"), Some(12));
+        assert_eq!(failed_line("Cannot find device"), None);
+    }
+}
