@@ -335,8 +335,10 @@ impl NextHop {
     /// The way to `mac` through `link`, an index of `LINKS` from 1.
     #[must_use]
     pub const fn new(link: u16, mac: [u8; 6]) -> Self {
-        let [a, b, c, d, e, f] = mac;
-        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | (link as u64) << 48)
+        let mut bytes = [0; 8];
+        let (low, _) = bytes.split_at_mut(mac.len());
+        low.copy_from_slice(&mac);
+        Self(u64::from_le_bytes(bytes) | (link as u64) << 48)
     }
 
     /// Index of the link, zero when the hop is not known.
@@ -350,8 +352,8 @@ impl NextHop {
     #[inline(always)]
     #[must_use]
     pub const fn mac(self) -> [u8; 6] {
-        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
-        [a, b, c, d, e, f]
+        let bytes = self.0.to_le_bytes();
+        [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]
     }
 }
 

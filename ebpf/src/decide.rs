@@ -2,7 +2,7 @@
 //!
 //! In the steady state two table reads decide, and nothing is remembered. State exists only for
 //! slots that a shift has moved, and only then is the flow table asked. The idea is known in
-//! research as just-enough tracking (Mendelson et al., "Load Balancing with JET", `CoNEXT` 2020)
+//! research as just-enough tracking (Mendelson et al., "Load Balancing with JET", CoNEXT 2020)
 //! and stateless daisy-chaining (Olteanu et al., "Beamer", NSDI 2018).
 
 use crate::abi::{

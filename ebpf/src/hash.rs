@@ -59,7 +59,7 @@ impl Sip {
 /// Two words, as they lie in memory, as one little-endian word.
 #[inline(always)]
 fn pair(low: u32, high: u32) -> u64 {
-    u32::from_le(low) as u64 | (u32::from_le(high) as u64) << 32
+    u64::from(u32::from_le(low)) | u64::from(u32::from_le(high)) << 32
 }
 
 /// Hash of the whole flow: addresses, ports, protocol. An IPv4 flow hashes its two addresses as
@@ -69,9 +69,9 @@ fn pair(low: u32, high: u32) -> u64 {
 pub fn flow(seed: [u64; 2], key: &FlowKey) -> u64 {
     let mut sip = Sip::keyed(seed);
     let (s, d) = (key.source.0, key.destination.0);
-    let ports = u16::from_le(key.source_port) as u64
-        | (u16::from_le(key.destination_port) as u64) << 16
-        | (key.protocol as u64) << 32;
+    let ports = u64::from(u16::from_le(key.source_port))
+        | u64::from(u16::from_le(key.destination_port)) << 16
+        | u64::from(key.protocol) << 32;
     if key.source.is_v4() {
         sip.word(pair(s[3], d[3]));
         sip.word(ports);

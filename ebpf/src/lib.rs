@@ -12,6 +12,11 @@
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![allow(
+    clippy::inline_always,
+    reason = "the program is one function to the verifier: what touches a packet must be inlined"
+)]
+#![allow(clippy::cast_possible_truncation, reason = "words are cut to their low bits on purpose")]
 #![allow(unsafe_code, reason = "headers are read from raw bytes; each block says why it is sound")]
 
 pub mod abi;

@@ -112,6 +112,11 @@ pub struct Header<'a, const LEN: usize> {
     frame: PhantomData<&'a [u8]>,
 }
 
+/// Whether `width` bytes at the offset `at` lie within a header of `LEN` bytes.
+const fn within<const LEN: usize>(at: i16, width: usize) -> bool {
+    at >= 0 && at.unsigned_abs() as usize + width <= LEN
+}
+
 impl<const LEN: usize> Header<'_, LEN> {
     /// A header that begins at `start`.
     ///
@@ -134,7 +139,7 @@ impl<const LEN: usize> Header<'_, LEN> {
     /// Two bytes, as they lie in memory.
     #[inline(always)]
     fn half<const AT: i16>(self) -> u16 {
-        const { assert!(AT >= 0 && AT as usize + 2 <= LEN) };
+        const { assert!(within::<LEN>(AT, 2)) };
         // SAFETY: as in `byte`.
         unsafe { load16::<AT>(self.start) }
     }
@@ -142,7 +147,7 @@ impl<const LEN: usize> Header<'_, LEN> {
     /// Four bytes, as they lie in memory.
     #[inline(always)]
     fn word<const AT: i16>(self) -> u32 {
-        const { assert!(AT >= 0 && AT as usize + 4 <= LEN) };
+        const { assert!(within::<LEN>(AT, 4)) };
         // SAFETY: as in `byte`.
         unsafe { load32::<AT>(self.start) }
     }
@@ -150,10 +155,10 @@ impl<const LEN: usize> Header<'_, LEN> {
     /// The IPv6 source address and the destination address behind it.
     #[inline(always)]
     fn addresses<const AT: i16>(self) -> (Address, Address) {
-        const { assert!(AT >= 0 && AT as usize + 32 <= LEN) };
+        const { assert!(within::<LEN>(AT, 32)) };
         // SAFETY: as in `byte`.
         unsafe {
-            let both = self.start.add(AT as usize);
+            let both = self.start.offset(AT as isize);
             let source =
                 [load32::<0>(both), load32::<4>(both), load32::<8>(both), load32::<12>(both)];
             let destination =

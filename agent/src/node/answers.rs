@@ -43,7 +43,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         next: &Next,
         before: &State,
         observed: &BTreeMap<ServiceName, PerVersion<Observed>>,
-        dry_run: bool,
     ) -> Changed {
         let changes = names
             .iter()
@@ -51,8 +50,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 let entry = next.state.services.get(name)?;
                 let was = before.services.get(name);
                 // What is really there; what would be there, if nothing was changed.
-                let read =
-                    if dry_run { None } else { self.plane.tables(entry.index).ok().flatten() };
+                let read = if commit.dry_run {
+                    None
+                } else {
+                    self.plane.tables(entry.index).ok().flatten()
+                };
                 let tables = read.as_ref().unwrap_or(&entry.tables);
                 let moves = next.moves.get(name).copied().unwrap_or_default();
                 let versions = PerVersion::from_fn(|version| VersionChange {

@@ -99,12 +99,10 @@ fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
 
 /// A service as the program shall see it.
 fn image(entry: &Entry) -> Image {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = entry.service.seed().0;
+    let seed = entry.service.seed().0;
+    let (halves, _) = seed.as_chunks::<8>();
     Image {
-        seed: [
-            u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_le_bytes([i, j, k, l, m, n, o, p]),
-        ],
+        seed: [u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1])],
         affinity: match entry.service.affinity() {
             Affinity::Connection => abi::AFFINITY_CONNECTION,
             Affinity::Client => abi::AFFINITY_CLIENT,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::difference::difference;
 use super::error::Error;
-use super::messages::{Apply, Changed, Commit, Delete, InterfaceStatus, Shift};
+use super::messages::{Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift};
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
@@ -93,50 +93,55 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Creates or replaces services.
-    pub(super) fn apply(&mut self, apply: Apply) -> Result<Changed, Error> {
+    pub(super) fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
+        let asked = Asked::Apply(apply.clone());
+        if let Some(answer) = self.repeated(&apply.options, &asked)? {
+            return Ok(answer);
+        }
         let next = self.state.apply(&apply.services)?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
-        let options = apply.options.clone();
-        self.change(next, &names, &options, Asked::Apply(apply))
+        self.change(&next, &names, &apply.options, asked)
     }
 
     /// Changes weights.
-    pub(super) fn shift(&mut self, shift: Shift) -> Result<Changed, Error> {
-        // A repeat is answered before the generation is compared, which it has itself raised.
+    pub(super) fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
         let asked = Asked::Shift(shift.clone());
-        if let Some(Answered::Changed(answer)) =
-            self.repeats.find(shift.options.request_id.as_ref(), &asked)?
-        {
+        // Before the generation is compared, which the first time has raised.
+        if let Some(answer) = self.repeated(&shift.options, &asked)? {
             return Ok(answer);
         }
         let next = self.state.shift(&shift.shifts, shift.options.force)?;
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
-        self.change(next, &names, &shift.options, asked)
+        self.change(&next, &names, &shift.options, asked)
+    }
+
+    /// The answer that this request got the first time.
+    fn repeated(&self, options: &ChangeOptions, asked: &Asked) -> Result<Option<Changed>, Error> {
+        match self.repeats.find(options.request_id.as_ref(), asked)? {
+            Some(Answered::Changed(answer)) => Ok(Some(answer)),
+            _ => Ok(None),
+        }
     }
 
     fn change(
         &mut self,
-        next: Next,
+        next: &Next,
         names: &[ServiceName],
-        options: &super::messages::ChangeOptions,
+        options: &ChangeOptions,
         asked: Asked,
     ) -> Result<Changed, Error> {
-        let id = options.request_id.as_ref();
-        if let Some(Answered::Changed(answer)) = self.repeats.find(id, &asked)? {
-            return Ok(answer);
-        }
         let observed = names.iter().map(|name| (name.clone(), self.observed(name))).collect();
         if options.dry_run {
             let commit = self.commit_answer(Duration::ZERO, true);
-            return Ok(self.changed(commit, names, &next, &self.state, &observed, true));
+            return Ok(self.changed(commit, names, next, &self.state, &observed));
         }
         let before = self.state.clone();
         let took = self.carry_out(next.state.clone())?;
         self.mark(&before, names);
         let commit = self.commit_answer(took, false);
-        let answer = self.changed(commit, names, &next, &before, &observed, false);
+        let answer = self.changed(commit, names, next, &before, &observed);
         for change in &answer.changes {
             tracing::info!(
                 service = change.service.as_str(),
@@ -147,12 +152,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 super::answers::in_words(change)
             );
         }
-        self.repeats.keep(id, asked, Answered::Changed(answer.clone()));
+        self.repeats.keep(options.request_id.as_ref(), asked, Answered::Changed(answer.clone()));
         Ok(answer)
     }
 
     /// Removes services.
-    pub(super) fn delete(&mut self, delete: Delete) -> Result<Commit, Error> {
+    pub(super) fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
         let asked = Asked::Delete(delete.clone());
         if let Some(Answered::Commit(answer)) =
             self.repeats.find(delete.request_id.as_ref(), &asked)?

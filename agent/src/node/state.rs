@@ -201,7 +201,7 @@ impl Next {
 
     /// Gives a service other weights.
     fn reweigh(&mut self, old: &Entry, service: Service) {
-        let goal = old.goal.clone().with_weights(basis_points(service.weights()));
+        let goal = old.goal.clone().with_weights(basis_points(*service.weights()));
         let target = target(&goal, &self.state.directory, &service);
         self.insert(Some(old), service, old.index, goal, target);
     }
@@ -239,7 +239,7 @@ impl Next {
     }
 }
 
-fn basis_points(weights: &Weights) -> [u16; VERSIONS] {
+fn basis_points(weights: Weights) -> [u16; VERSIONS] {
     Version::ALL.map(|version| u16::try_from(weights.get(version).bp()).unwrap_or(u16::MAX))
 }
 
@@ -253,7 +253,7 @@ fn goal(service: &Service) -> Goal {
         service.versions()[version].backends.iter().map(candidate).collect()
     });
     let candidates = Version::ALL.map(|version| candidates[version].as_slice());
-    Goal::new(service.seed().0, basis_points(service.weights()), candidates)
+    Goal::new(service.seed().0, basis_points(*service.weights()), candidates)
 }
 
 /// The same in terms of this node's indices. Every backend of the service has one.

@@ -37,11 +37,11 @@ pub async fn serve<P: DataPlane, S: Store>(
 /// Carries out one request. The caller may be gone: that is no error.
 fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
     match request {
-        Request::Apply(apply, reply) => drop(reply.send(owner.apply(apply))),
-        Request::Delete(delete, reply) => drop(reply.send(owner.delete(delete))),
+        Request::Apply(apply, reply) => drop(reply.send(owner.apply(&apply))),
+        Request::Delete(delete, reply) => drop(reply.send(owner.delete(&delete))),
         Request::Get(name, reply) => drop(reply.send(owner.get(&name))),
         Request::List(reply) => drop(reply.send(owner.list())),
-        Request::Shift(shift, reply) => drop(reply.send(owner.shift(shift))),
+        Request::Shift(shift, reply) => drop(reply.send(owner.shift(&shift))),
         Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
     }

@@ -53,9 +53,9 @@ pub(super) struct Programs(Ebpf);
 impl Programs {
     /// Loads both programs of the object.
     pub(super) fn load(mut object: Ebpf) -> Result<Self, LoadError> {
-        program::<Xdp>(&mut object, XDP).and_then(|xdp| xdp.load()).map_err(refused(XDP))?;
+        program::<Xdp>(&mut object, XDP).and_then(Xdp::load).map_err(refused(XDP))?;
         program::<SchedClassifier>(&mut object, TC)
-            .and_then(|tc| tc.load())
+            .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
         Ok(Self(object))
     }
@@ -84,7 +84,6 @@ impl Kernel {
             return Err(AttachError::NoInterface(interface.to_owned()));
         }
         match mode {
-            AttachMode::Tc => self.attach_tc(interface),
             AttachMode::Xdp => self.attach_xdp(interface, Hook::XdpNative),
             AttachMode::XdpGeneric => self.attach_xdp(interface, Hook::XdpGeneric),
             // On a virtual device XDP costs a copy for each packet from a local socket, so there
@@ -92,7 +91,7 @@ impl Kernel {
             AttachMode::Auto if is_hardware(interface) => {
                 self.attach_xdp(interface, Hook::XdpNative).or_else(|_| self.attach_tc(interface))
             }
-            AttachMode::Auto => self.attach_tc(interface),
+            AttachMode::Auto | AttachMode::Tc => self.attach_tc(interface),
         }
     }
 

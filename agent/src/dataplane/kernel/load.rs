@@ -1,5 +1,6 @@
 //! Loading the program: sizes, settings, and the maps taken out of it.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
 use std::os::fd::AsFd;
@@ -145,9 +146,9 @@ impl Kernel {
             processors,
             options,
             pool: Pool::new(options.pool_lines),
-            live: Default::default(),
-            endpoints: Default::default(),
-            ways_back: Default::default(),
+            live: HashMap::new(),
+            endpoints: HashMap::new(),
+            ways_back: HashMap::new(),
             known_links: vec![Link::default()],
             programs: taken.0,
         })
@@ -170,9 +171,8 @@ fn load_object(options: Options, processors: usize) -> Result<Ebpf, LoadError> {
         .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))
         .map_max_entries("REASONS", processors.saturating_mul(HOOKS))
         .load(OBJECT)
-        .map_err(|error: EbpfError| match is_permission(&error) {
-            true => LoadError::Rights,
-            false => LoadError::Object(chain(&error)),
+        .map_err(|error: EbpfError| {
+            if is_permission(&error) { LoadError::Rights } else { LoadError::Object(chain(&error)) }
         })
 }
 
