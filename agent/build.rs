@@ -22,9 +22,7 @@ fn build() -> Result<(), String> {
     // Asked at run time: the checkout may have moved since this script was compiled.
     let here = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo runs this, nobody else")?;
     let root = Path::new(&here).join("..");
-    let root = root
-        .canonicalize()
-        .map_err(|e| format!("{}: {e}", root.display()))?;
+    let root = root.canonicalize().map_err(|e| format!("{}: {e}", root.display()))?;
     for input in ["ebpf/src", "ebpf/Cargo.toml", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }

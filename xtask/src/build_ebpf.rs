@@ -29,10 +29,7 @@ pub(crate) fn build_ebpf(root: &Path) -> Result<()> {
 fn programs(object: &[u8]) -> Result<Vec<(String, String, u64)>> {
     let file = object::File::parse(object).context("the object is no ELF file")?;
     let mut programs = Vec::new();
-    for symbol in file
-        .symbols()
-        .filter(|symbol| symbol.kind() == SymbolKind::Text)
-    {
+    for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
         let Some(index) = symbol.section_index() else {
             continue;
         };

@@ -17,13 +17,7 @@ pub(crate) fn run(root: &Path, binary: &str, arguments: &[String]) -> Result<()>
         bail!("{lack}");
     }
     let mut build = cargo(root, "build");
-    build.args([
-        "--package=weir",
-        "--package=weir-tests",
-        "--bin=weir",
-        "--bin",
-        binary,
-    ]);
+    build.args(["--package=weir", "--package=weir-tests", "--bin=weir", "--bin", binary]);
     run::open(&format!("cargo build ({binary})"), &mut build)?;
 
     let directory = bpf::target_dir(root).join("debug");
@@ -40,10 +34,7 @@ pub(crate) fn run(root: &Path, binary: &str, arguments: &[String]) -> Result<()>
     if machine.rights == Rights::Sudo {
         command.arg("env");
     }
-    command
-        .arg(weir)
-        .arg(directory.join(binary))
-        .args(arguments);
+    command.arg(weir).arg(directory.join(binary)).args(arguments);
     Err(anyhow!(command.exec()).context(format!("cannot run {binary}")))
 }
 

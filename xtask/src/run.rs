@@ -31,10 +31,7 @@ pub(crate) fn open(title: &str, command: &mut Command) -> Result<()> {
 /// are shown if it fails.
 pub(crate) fn quietly(title: &str, command: &mut Command, log: &Path) -> Result<()> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file);
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     let start = Instant::now();
     let status = wait_with_progress(title, command, start)?;
     let took = seconds(start.elapsed());
@@ -45,10 +42,7 @@ pub(crate) fn quietly(title: &str, command: &mut Command, log: &Path) -> Result<
         for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
             say(&format!("    {line}"));
         }
-        bail!(
-            "{title}: {status}; all of its output is in {}",
-            log.display()
-        );
+        bail!("{title}: {status}; all of its output is in {}", log.display());
     }
     say(&format!("  {title}: done in {took}"));
     Ok(())

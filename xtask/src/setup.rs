@@ -80,9 +80,7 @@ fn sudo_allows(machine: &Machine, step: &Step) -> bool {
     if !step.needs_root() || machine.rights != Rights::Sudo {
         return true;
     }
-    say(&format!(
-        "  {step}: needs root, sudo may ask for your password"
-    ));
+    say(&format!("  {step}: needs root, sudo may ask for your password"));
     let status = Command::new("sudo").arg("true").status();
     status.is_ok_and(|status| status.success())
 }
@@ -102,13 +100,8 @@ fn act(root: &Path, machine: &Machine, step: &Step) -> Result<()> {
 /// The commands of all that is missing, one a line.
 fn by_hand(root: &Path, machine: &Machine) -> String {
     let tools = bpf::tools_dir(root);
-    let lines = plan::plan(machine)
-        .into_iter()
-        .map(|step| plan::by_hand(machine, &step, &tools));
-    lines
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let lines = plan::plan(machine).into_iter().map(|step| plan::by_hand(machine, &step, &tools));
+    lines.map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// One line a thing.

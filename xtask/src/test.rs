@@ -28,10 +28,7 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
     run::open(&format!("cargo {lint}"), &mut cargo(lint))?;
     let bpf = lint_bpf(root)?;
     let doc = "doc --workspace --no-deps --document-private-items";
-    run::open(
-        &format!("cargo {doc}"),
-        cargo(doc).env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
+    run::open(&format!("cargo {doc}"), cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
 
     let weir = bpf::target_dir(root).join("debug/weir");
     run::open("cargo build", &mut cargo("build --package weir"))?;
@@ -61,10 +58,7 @@ fn lint_bpf(root: &Path) -> Result<&'static str> {
         return Ok("");
     };
     let mut command: Command = toolchain.command(&clippy, root);
-    command
-        .arg("clippy")
-        .args(toolchain.arguments(root))
-        .args(["--", "-D", "warnings"]);
+    command.arg("clippy").args(toolchain.arguments(root)).args(["--", "-D", "warnings"]);
     run::open("cargo clippy, for the BPF target", &mut command)?;
     Ok("clippy for BPF, ")
 }
@@ -72,8 +66,5 @@ fn lint_bpf(root: &Path) -> Result<&'static str> {
 /// The variable that tells cargo how to start this host's test programs.
 fn runner_variable() -> String {
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    format!(
-        "CARGO_TARGET_{}_RUNNER",
-        host.replace('-', "_").to_uppercase()
-    )
+    format!("CARGO_TARGET_{}_RUNNER", host.replace('-', "_").to_uppercase())
 }

@@ -10,11 +10,8 @@ use crate::bpf::{self, Compiler};
 /// The oldest kernel with all that the data plane uses (TCX), as (major, minor).
 const OLDEST_KERNEL: (u32, u32) = (6, 6);
 /// Capabilities that the lab needs: (name, bit in the kernel's `linux/capability.h`).
-const CAPABILITIES: [(&str, u32); 3] = [
-    ("CAP_NET_ADMIN", 12),
-    ("CAP_SYS_ADMIN", 21),
-    ("CAP_BPF", 39),
-];
+const CAPABILITIES: [(&str, u32); 3] =
+    [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_BPF", 39)];
 
 /// All that `setup` decides on, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +78,8 @@ impl Machine {
             .into_iter()
             .find(|compiler| bpf::LINKER_LLVM.contains(&compiler.version.llvm));
         let llvm = compiler.as_ref().map(|compiler| compiler.version.llvm);
-        let apt = on_path("apt-get").map(|_| Apt {
-            fresh: false,
-            offers_core: compiler.is_none() && apt_offers_core(),
-        });
+        let apt = on_path("apt-get")
+            .map(|_| Apt { fresh: false, offers_core: compiler.is_none() && apt_offers_core() });
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             clippy: compiler.as_ref().and_then(Compiler::clippy),
@@ -92,11 +87,7 @@ impl Machine {
             llvm: llvm.and_then(llvm_prefix),
             compiler,
             tools: [("ip", "iproute2"), ("ethtool", "ethtool")]
-                .map(|(name, package)| Tool {
-                    name,
-                    package,
-                    path: on_path(name),
-                })
+                .map(|(name, package)| Tool { name, package, path: on_path(name) })
                 .to_vec(),
             apt,
             rustup: on_path("rustup").is_some(),
@@ -163,20 +154,14 @@ fn lacks(kernel: &Kernel, rights: Rights) -> Vec<String> {
         );
     }
     let held = |bit: u32| kernel.capabilities >> bit & 1 == 1;
-    let without: Vec<&str> = CAPABILITIES
-        .iter()
-        .filter(|(_, bit)| !held(*bit))
-        .map(|(name, _)| *name)
-        .collect();
+    let without: Vec<&str> =
+        CAPABILITIES.iter().filter(|(_, bit)| !held(*bit)).map(|(name, _)| *name).collect();
     match rights {
         Rights::None => {
             lacks.push("the lab needs root, and there is no sudo: run this as root".to_owned());
         }
         Rights::Root if !without.is_empty() => {
-            lacks.push(format!(
-                "root has no {} here (a container?)",
-                without.join(", ")
-            ));
+            lacks.push(format!("root has no {} here (a container?)", without.join(", ")));
         }
         Rights::Root | Rights::Sudo => {}
     }
@@ -185,9 +170,7 @@ fn lacks(kernel: &Kernel, rights: Rights) -> Vec<String> {
 
 /// The first two numbers of a release such as `6.18.44-fc`.
 fn number(release: &str) -> (u32, u32) {
-    let mut parts = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse().ok());
+    let mut parts = release.split(['.', '-']).map_while(|part| part.parse().ok());
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
@@ -203,36 +186,27 @@ fn on_path(name: &str) -> Option<PathBuf> {
 /// The prefix of this LLVM major, if its headers and libraries for development are installed.
 fn llvm_prefix(major: u32) -> Option<PathBuf> {
     let of_debian = format!("/usr/lib/llvm-{major}/bin/llvm-config");
-    [
-        of_debian,
-        format!("llvm-config-{major}"),
-        "llvm-config".to_owned(),
-    ]
-    .iter()
-    .find_map(|config| {
-        let version = answer(config, &["--version"])?;
-        let prefix = PathBuf::from(answer(config, &["--prefix"])?);
-        let headers = PathBuf::from(answer(config, &["--includedir"])?).join("llvm-c/Core.h");
-        (version.starts_with(&format!("{major}.")) && headers.is_file()).then_some(prefix)
-    })
+    [of_debian, format!("llvm-config-{major}"), "llvm-config".to_owned()].iter().find_map(
+        |config| {
+            let version = answer(config, &["--version"])?;
+            let prefix = PathBuf::from(answer(config, &["--prefix"])?);
+            let headers = PathBuf::from(answer(config, &["--includedir"])?).join("llvm-c/Core.h");
+            (version.starts_with(&format!("{major}.")) && headers.is_file()).then_some(prefix)
+        },
+    )
 }
 
 fn apt_offers_core() -> bool {
     let policy = answer("apt-cache", &["policy", "libstd-rust-web-dev-bpf"]).unwrap_or_default();
-    policy.lines().any(|line| {
-        line.trim()
-            .strip_prefix("Candidate: ")
-            .is_some_and(bpf::is_new_enough)
-    })
+    policy
+        .lines()
+        .any(|line| line.trim().strip_prefix("Candidate: ").is_some_and(bpf::is_new_enough))
 }
 
 /// What a program says, without white space around it, if it succeeds.
 fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// From the text of /proc/self/status.
@@ -249,9 +223,7 @@ fn rights(status: &str) -> Rights {
 
 /// From the text of /proc/self/status.
 fn capabilities(status: &str) -> u64 {
-    field(status, "CapEff:")
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-        .unwrap_or(0)
+    field(status, "CapEff:").and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
@@ -275,11 +247,8 @@ mod tests {
 
     #[test]
     fn reads_a_kernels_number() {
-        for (release, expected) in [
-            ("6.18.44-fc-v669", (6, 18)),
-            ("6.6-rc1", (6, 6)),
-            ("", (0, 0)),
-        ] {
+        for (release, expected) in [("6.18.44-fc-v669", (6, 18)), ("6.6-rc1", (6, 6)), ("", (0, 0))]
+        {
             assert_eq!(number(release), expected, "{release}");
         }
     }
@@ -287,44 +256,18 @@ mod tests {
     #[test]
     fn says_in_a_line_each_what_the_lab_lacks() {
         let capabilities = capabilities(STATUS);
-        let good = Kernel {
-            release: "6.6.1".to_owned(),
-            btf: true,
-            capabilities,
-        };
+        let good = Kernel { release: "6.6.1".to_owned(), btf: true, capabilities };
         assert!(lacks(&good, Rights::Root).is_empty());
-        assert!(
-            lacks(
-                &Kernel {
-                    capabilities: 0,
-                    ..good.clone()
-                },
-                Rights::Sudo
-            )
-            .is_empty()
-        );
+        assert!(lacks(&Kernel { capabilities: 0, ..good.clone() }, Rights::Sudo).is_empty());
         for (kernel, rights, expected) in [
             (
-                Kernel {
-                    release: "5.10.0-3-amd64".to_owned(),
-                    ..good.clone()
-                },
+                Kernel { release: "5.10.0-3-amd64".to_owned(), ..good.clone() },
                 Rights::Root,
                 "kernel 5.10.0-3-amd64 is older than 6.6",
             ),
+            (Kernel { btf: false, ..good.clone() }, Rights::Root, "/sys/kernel/btf/vmlinux"),
             (
-                Kernel {
-                    btf: false,
-                    ..good.clone()
-                },
-                Rights::Root,
-                "/sys/kernel/btf/vmlinux",
-            ),
-            (
-                Kernel {
-                    capabilities: 1 << 12,
-                    ..good.clone()
-                },
+                Kernel { capabilities: 1 << 12, ..good.clone() },
                 Rights::Root,
                 "no CAP_SYS_ADMIN, CAP_BPF",
             ),

@@ -36,10 +36,8 @@ pub(super) fn plan(machine: &Machine) -> Vec<Step> {
         Some(compiler) => compiler.core == Core::Prebuilt,
         None => !nightly,
     };
-    let llvm = machine
-        .compiler
-        .as_ref()
-        .map_or(DISTRIBUTION_LLVM, |compiler| compiler.version.llvm);
+    let llvm =
+        machine.compiler.as_ref().map_or(DISTRIBUTION_LLVM, |compiler| compiler.version.llvm);
 
     let mut packages = Vec::new();
     if distribution && machine.compiler.is_none() {
@@ -66,10 +64,7 @@ pub(super) fn plan(machine: &Machine) -> Vec<Step> {
         steps.push(Step::Packages(packages));
     }
     if machine.linker.is_none() {
-        let prefix = machine
-            .llvm
-            .clone()
-            .unwrap_or_else(|| format!("/usr/lib/llvm-{llvm}").into());
+        let prefix = machine.llvm.clone().unwrap_or_else(|| format!("/usr/lib/llvm-{llvm}").into());
         steps.push(Step::Linker { llvm, prefix });
     }
     steps
@@ -91,10 +86,7 @@ pub(super) fn by_hand(machine: &Machine, step: &Step, tools: &Path) -> String {
     let line = step.command(tools).join(" ");
     match step {
         Step::Packages(packages) if machine.apt.is_none() => {
-            format!(
-                "(by your package manager, what Debian calls) {}",
-                packages.join(" ")
-            )
+            format!("(by your package manager, what Debian calls) {}", packages.join(" "))
         }
         _ if !step.needs_root() => line,
         _ => match machine.rights {
@@ -108,12 +100,7 @@ pub(super) fn by_hand(machine: &Machine, step: &Step, tools: &Path) -> String {
 impl Step {
     /// The program and its arguments. Built tools go to `tools`.
     pub(super) fn command(&self, tools: &Path) -> Vec<String> {
-        let apt = [
-            "env",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-oDPkg::Lock::Timeout=120",
-        ];
+        let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-oDPkg::Lock::Timeout=120"];
         let mut line = Vec::new();
         match self {
             Self::Update => {
@@ -180,36 +167,17 @@ mod tests {
             clippy: None,
             linker: None,
             llvm: None,
-            tools: vec![Tool {
-                name: "ethtool",
-                package: "ethtool",
-                path: None,
-            }],
-            apt: Some(Apt {
-                fresh: true,
-                offers_core: true,
-            }),
+            tools: vec![Tool { name: "ethtool", package: "ethtool", path: None }],
+            apt: Some(Apt { fresh: true, offers_core: true }),
             rustup: true,
             rights: Rights::Root,
-            kernel: Kernel {
-                release: "6.12".to_owned(),
-                btf: true,
-                capabilities: u64::MAX,
-            },
+            kernel: Kernel { release: "6.12".to_owned(), btf: true, capabilities: u64::MAX },
         }
     }
 
     fn compiler(core: Core, llvm: u32) -> Compiler {
-        let version = Version {
-            release: "1.96.0".to_owned(),
-            llvm,
-        };
-        Compiler {
-            rustc: "rustc".into(),
-            cargo: "cargo".into(),
-            version,
-            core,
-        }
+        let version = Version { release: "1.96.0".to_owned(), llvm };
+        Compiler { rustc: "rustc".into(), cargo: "cargo".into(), version, core }
     }
 
     /// The same with all of it.
@@ -219,15 +187,8 @@ mod tests {
             compiler: Some(compiler(Core::Prebuilt, 22)),
             clippy: there.clone(),
             linker: there.clone(),
-            tools: vec![Tool {
-                name: "ethtool",
-                package: "ethtool",
-                path: there,
-            }],
-            apt: Some(Apt {
-                fresh: false,
-                offers_core: false,
-            }),
+            tools: vec![Tool { name: "ethtool", package: "ethtool", path: there }],
+            apt: Some(Apt { fresh: false, offers_core: false }),
             ..bare()
         }
     }
@@ -237,24 +198,14 @@ mod tests {
     }
 
     fn linker(llvm: u32, prefix: &str) -> Step {
-        Step::Linker {
-            llvm,
-            prefix: prefix.into(),
-        }
+        Step::Linker { llvm, prefix: prefix.into() }
     }
 
     #[test]
     fn a_ready_machine_needs_nothing() {
         assert_eq!(plan(&ready()), []);
         // Neither apt nor rights matter then.
-        assert_eq!(
-            plan(&Machine {
-                apt: None,
-                rights: Rights::None,
-                ..ready()
-            }),
-            []
-        );
+        assert_eq!(plan(&Machine { apt: None, rights: Rights::None, ..ready() }), []);
     }
 
     #[test]
@@ -271,47 +222,20 @@ mod tests {
 
     #[test]
     fn lists_are_updated_once_and_only_to_install() {
-        let stale = Some(Apt {
-            fresh: false,
-            offers_core: false,
-        });
-        assert_eq!(
-            plan(&Machine {
-                apt: stale,
-                ..bare()
-            })
-            .first(),
-            Some(&Step::Update)
-        );
+        let stale = Some(Apt { fresh: false, offers_core: false });
+        assert_eq!(plan(&Machine { apt: stale, ..bare() }).first(), Some(&Step::Update));
         assert!(!plan(&bare()).contains(&Step::Update));
-        let only_the_linker = Machine {
-            linker: None,
-            llvm: Some("/l".into()),
-            ..ready()
-        };
+        let only_the_linker = Machine { linker: None, llvm: Some("/l".into()), ..ready() };
         assert_eq!(plan(&only_the_linker), [linker(22, "/l")]);
     }
 
     #[test]
     fn a_nightly_stands_in_where_the_distribution_has_no_compiler() {
-        let apt = Some(Apt {
-            fresh: true,
-            offers_core: false,
-        });
+        let apt = Some(Apt { fresh: true, offers_core: false });
         let steps = plan(&Machine { apt, ..bare() });
-        assert_eq!(
-            steps[..2],
-            [Step::Nightly, packages(&["llvm-22-dev", "ethtool"])]
-        );
+        assert_eq!(steps[..2], [Step::Nightly, packages(&["llvm-22-dev", "ethtool"])]);
         // Without rustup the distribution is asked all the same, and says what it has not.
-        assert!(
-            !plan(&Machine {
-                apt,
-                rustup: false,
-                ..bare()
-            })
-            .contains(&Step::Nightly)
-        );
+        assert!(!plan(&Machine { apt, rustup: false, ..bare() }).contains(&Step::Nightly));
     }
 
     #[test]
@@ -322,11 +246,7 @@ mod tests {
             clippy: None,
             ..ready()
         };
-        let expected = [
-            Step::Update,
-            packages(&["llvm-23-dev"]),
-            linker(23, "/usr/lib/llvm-23"),
-        ];
+        let expected = [Step::Update, packages(&["llvm-23-dev"]), linker(23, "/usr/lib/llvm-23")];
         assert_eq!(plan(&machine), expected);
     }
 
@@ -334,30 +254,17 @@ mod tests {
     fn says_why_it_cannot_and_what_to_type() {
         let step = packages(&["rustc-web", "ethtool"]);
         let hand = |machine: &Machine, step: &Step| by_hand(machine, step, Path::new("/t"));
-        let powerless = Machine {
-            rights: Rights::None,
-            ..bare()
-        };
+        let powerless = Machine { rights: Rights::None, ..bare() };
         assert!(obstacle(&powerless, &step).is_some());
         assert!(hand(&powerless, &step).ends_with("--no-remove rustc-web ethtool    # as root"));
-        assert_eq!(
-            obstacle(&powerless, &linker(22, "/l")),
-            None,
-            "cargo needs no root"
-        );
+        assert_eq!(obstacle(&powerless, &linker(22, "/l")), None, "cargo needs no root");
         assert!(!hand(&powerless, &linker(22, "/l")).contains("root "));
 
-        let user = Machine {
-            rights: Rights::Sudo,
-            ..bare()
-        };
+        let user = Machine { rights: Rights::Sudo, ..bare() };
         assert_eq!(obstacle(&user, &step), None);
         assert!(hand(&user, &step).starts_with("sudo env DEBIAN_FRONTEND"));
 
-        let other = Machine {
-            apt: None,
-            ..bare()
-        };
+        let other = Machine { apt: None, ..bare() };
         assert!(obstacle(&other, &step).is_some());
         assert!(hand(&other, &step).ends_with(" rustc-web ethtool"));
         assert_eq!(plan(&other).first(), Some(&Step::Nightly));
