@@ -1,5 +1,6 @@
 //! Builds the BPF program and tells the crate where the object is: `WEIR_BPF_OBJECT`.
 
+use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,7 +19,9 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked at run time: the checkout may have moved since this script was compiled.
+    let here = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo runs this, nobody else")?;
+    let root = Path::new(&here).join("..");
     let root = root.canonicalize().map_err(|e| format!("{}: {e}", root.display()))?;
     for input in ["ebpf/src", "ebpf/Cargo.toml", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());

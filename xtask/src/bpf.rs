@@ -12,7 +12,7 @@ use std::process::Command;
 /// Target triple of the program: little endian, as every host that weir runs on.
 const TARGET: &str = "bpfel-unknown-none";
 /// The oldest compiler that builds the workspace (`rust-version` in Cargo.toml), as (major, minor).
-pub(crate) const OLDEST_RUSTC: (u32, u32) = (1, 88);
+pub(crate) const OLDEST_RUSTC: (u32, u32) = (1, 89);
 /// The LLVM majors that the bpf-linker which `setup` installs can be built for.
 pub(crate) const LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
@@ -257,7 +257,10 @@ fn is_of_outer_cargo(name: &[u8]) -> bool {
     let starts =
         |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
     let network = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
-    starts(&["CARGO", "__CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY_"]) && !starts(&network)
+    let steering = ["CARGO", "__CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY_"];
+    // What cargo tells a build script of its own: the inner crates' scripts watch some of it.
+    let script = ["DEBUG", "HOST", "NUM_JOBS", "OPT_LEVEL", "OUT_DIR", "PROFILE", "TARGET"];
+    script.iter().any(|own| name == own.as_bytes()) || starts(&steering) && !starts(&network)
 }
 
 #[cfg(test)]
@@ -275,10 +278,10 @@ mod tests {
     #[test]
     fn compares_releases_by_number() {
         for (release, expected) in [
-            ("1.88.0", true),
+            ("1.89.0", true),
             ("1.100.0-nightly", true),
             ("2.0.0", true),
-            ("1.87.9", false),
+            ("1.88.9", false),
             ("", false),
         ] {
             assert_eq!(is_new_enough(release), expected, "{release}");
@@ -306,6 +309,7 @@ mod tests {
             "CARGO_TARGET_DIR",
             "RUSTC_WORKSPACE_WRAPPER",
             "CLIPPY_ARGS",
+            "HOST",
             "RUSTFLAGS",
         ] {
             assert!(is_of_outer_cargo(name.as_bytes()), "{name}");

@@ -1,6 +1,7 @@
 //! What a developer of weir runs. `cargo xtask help` lists it.
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,9 +76,11 @@ fn report(result: Result<()>) -> ExitCode {
     }
 }
 
-/// The top of the workspace.
+/// The top of the workspace. Cargo says where it is; the checkout may have moved since the build.
 fn workspace() -> PathBuf {
-    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let mut root = PathBuf::from(here);
     root.pop();
     root
 }

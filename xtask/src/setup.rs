@@ -52,18 +52,18 @@ fn install(root: &Path, mut machine: Machine) -> Result<Machine> {
     let mut fresh = false;
     while let Some(step) = plan::plan(&machine).into_iter().next() {
         if done.contains(&step) || done.len() == MOST_STEPS {
-            bail!("{step} did not help; by hand:\n{}", by_hand(root, &machine));
+            bail!("{step} did not help\nby hand:\n{}", by_hand(root, &machine));
         }
-        if let Some(why) = plan::obstacle(&machine, &step) {
-            bail!("{step}: {why}; run by hand:\n{}", by_hand(root, &machine));
+        let refused = || (!sudo_allows(&machine, &step)).then_some("sudo refused");
+        if let Some(why) = plan::obstacle(&machine, &step).or_else(refused) {
+            bail!("{step}: {why}\nby hand:\n{}", by_hand(root, &machine));
         }
-        let outcome = act(root, &machine, &step);
-        if step == Step::Update {
-            // A broken source of packages need not concern us: the installation will tell.
-            fresh = true;
-        } else {
-            outcome.with_context(|| format!("by hand:\n{}", by_hand(root, &machine)))?;
+        let result = act(root, &machine, &step);
+        // An update that failed for one broken source need not concern us: the installation tells.
+        if let (Err(error), false) = (result, step == Step::Update) {
+            bail!("{error:#}\nby hand:\n{}", by_hand(root, &machine));
         }
+        fresh |= step == Step::Update;
         machine = Machine::look(root);
         machine.apt = machine.apt.map(|apt| Apt { fresh, ..apt });
         done.push(step);
@@ -75,17 +75,21 @@ fn install(root: &Path, mut machine: Machine) -> Result<Machine> {
     Ok(machine)
 }
 
+/// For an ordinary user: lets sudo ask for the password in the open, before a quiet run.
+fn sudo_allows(machine: &Machine, step: &Step) -> bool {
+    if !step.needs_root() || machine.rights != Rights::Sudo {
+        return true;
+    }
+    say(&format!("  {step}: needs root, sudo may ask for your password"));
+    let status = Command::new("sudo").arg("true").status();
+    status.is_ok_and(|status| status.success())
+}
+
 fn act(root: &Path, machine: &Machine, step: &Step) -> Result<()> {
     let tools = bpf::tools_dir(root);
     fs::create_dir_all(&tools).with_context(|| format!("cannot make {}", tools.display()))?;
     let mut line = step.command(&tools);
     if step.needs_root() && machine.rights == Rights::Sudo {
-        say(&format!("  {step} needs root: sudo may ask for your password, for"));
-        say(&format!("    {}", line.join(" ")));
-        // Asks in the open; the quiet run after it then need not.
-        if !Command::new("sudo").arg("true").status().is_ok_and(|status| status.success()) {
-            bail!("sudo refused");
-        }
         line.insert(0, "sudo".to_owned());
     }
     let mut command = Command::new(&line[0]);

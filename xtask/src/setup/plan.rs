@@ -81,20 +81,19 @@ pub(super) fn obstacle(machine: &Machine, step: &Step) -> Option<&'static str> {
     }
 }
 
-/// The line a person would type for the step.
+/// The line that a person would type for the step.
 pub(super) fn by_hand(machine: &Machine, step: &Step, tools: &Path) -> String {
+    let line = step.command(tools).join(" ");
     match step {
         Step::Packages(packages) if machine.apt.is_none() => {
-            let packages = packages.join(" ");
-            if machine.compiler.is_some() {
-                format!("install, by your package manager, what Debian calls: {packages}")
-            } else {
-                format!(
-                    "{NIGHTLY}\n  install, by your package manager, what Debian calls: {packages}"
-                )
-            }
+            format!("(by your package manager, what Debian calls) {}", packages.join(" "))
         }
-        _ => step.command(tools).join(" "),
+        _ if !step.needs_root() => line,
+        _ => match machine.rights {
+            Rights::Root => line,
+            Rights::Sudo => format!("sudo {line}"),
+            Rights::None => format!("{line}    # as root"),
+        },
     }
 }
 
@@ -254,18 +253,21 @@ mod tests {
     #[test]
     fn says_why_it_cannot_and_what_to_type() {
         let step = packages(&["rustc-web", "ethtool"]);
+        let hand = |machine: &Machine, step: &Step| by_hand(machine, step, Path::new("/t"));
         let powerless = Machine { rights: Rights::None, ..bare() };
         assert!(obstacle(&powerless, &step).is_some());
-        assert!(
-            by_hand(&powerless, &step, Path::new("/t")).ends_with("--no-remove rustc-web ethtool")
-        );
+        assert!(hand(&powerless, &step).ends_with("--no-remove rustc-web ethtool    # as root"));
         assert_eq!(obstacle(&powerless, &linker(22, "/l")), None, "cargo needs no root");
+        assert!(!hand(&powerless, &linker(22, "/l")).contains("root "));
+
+        let user = Machine { rights: Rights::Sudo, ..bare() };
+        assert_eq!(obstacle(&user, &step), None);
+        assert!(hand(&user, &step).starts_with("sudo env DEBIAN_FRONTEND"));
 
         let other = Machine { apt: None, ..bare() };
         assert!(obstacle(&other, &step).is_some());
-        assert!(
-            by_hand(&other, &step, Path::new("/t")).starts_with("rustup toolchain install nightly")
-        );
+        assert!(hand(&other, &step).ends_with(" rustc-web ethtool"));
+        assert_eq!(plan(&other).first(), Some(&Step::Nightly));
         assert_eq!(obstacle(&bare(), &step), None);
     }
 
