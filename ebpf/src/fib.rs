@@ -14,6 +14,7 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// What the kernel says of a destination.
+#[derive(Clone, Copy)]
 pub(crate) enum Way {
     /// Through this interface, with these MAC addresses.
     Neighbour { ifindex: u32, source: [u8; 6], destination: [u8; 6] },

@@ -5,6 +5,17 @@
 #![no_main]
 #![allow(missing_docs, reason = "the macros of entry points make items of their own")]
 #![allow(
+    clippy::inline_always,
+    reason = "the program is one function to the verifier: what touches a packet must be inlined"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the helpers' C types are wider or narrower than what they carry"
+)]
+#![allow(clippy::needless_pass_by_value, reason = "the macros of entry points pass by value")]
+#![allow(
     unsafe_code,
     reason = "maps, helpers and packets are raw memory; each block says why it is sound"
 )]

@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn the_last_index_is_the_last() {
         let mut directory = Directory::default();
-        let many = (0..MAX_BACKENDS + 1)
+        let many = (0..=MAX_BACKENDS)
             .map(|i| (Version::Blue, IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + i)), 80));
         assert_eq!(directory.set(&name("a"), many), Err(Full));
     }
