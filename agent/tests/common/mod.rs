@@ -357,8 +357,14 @@ impl FakeAgent {
     /// Stops serving, and waits until all has ended.
     pub(crate) async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
-        self.server.await.unwrap();
-        self.node.await.unwrap();
+        let ended = async {
+            self.server.await.unwrap();
+            // The node ends when the last who could ask it is gone.
+            self.node.await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended)
+            .await
+            .expect("the agent stops");
     }
 }
 
