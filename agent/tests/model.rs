@@ -177,6 +177,16 @@ fn a_full_node_takes_no_new_service_but_lets_one_be_replaced() {
     );
 }
 
+#[test]
+fn a_large_file_is_read() {
+    let mut large = spec(1);
+    let backend = blue_of(&mut large).backends[0].clone();
+    blue_of(&mut large).backends = vec![backend; 60_000];
+    let file = SpecFile { services: vec![large] };
+    let yaml = serde_saphyr::to_string(&file).unwrap();
+    assert_eq!(SpecFile::parse(&yaml), Ok(file));
+}
+
 /// SHA-256 of "weir seed v1", a zero byte and the name; the first 16 bytes. Computed with coreutils' `sha256sum`.
 #[test]
 fn the_derived_seed_is_the_same_everywhere() {

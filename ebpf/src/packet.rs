@@ -21,7 +21,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
 const ETHERTYPE_QINQ: u16 = 0x88a8_u16.to_be();
 
-/// The FIN bit of [`TcpHeader::flags`].
+/// The FIN bit of the TCP flags.
 pub const FIN: u8 = 0x01;
 /// The SYN bit.
 pub const SYN: u8 = 0x02;

@@ -2,8 +2,8 @@
 //!
 //! - [`socket`]: the socket file, of one agent at a time
 //! - [`server`]: what is served on it, and until when
-//! - [`service`]: one function a method
-//! - [`watch`]: the counter stream
+//! - `service`: one function a method
+//! - `watch`: the counter stream
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 

@@ -156,3 +156,83 @@ fn render_backends(service: &ServiceStatus, colour: bool) -> String {
     }
     if table.is_empty() { "no backends\n".to_owned() } else { table.render() }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::{
+        model::{Observed, PerVersion, TableShare, Weight},
+        node::messages::BackendStatus,
+    };
+
+    /// A service in the middle of a drain: one backend leaves, the other's way is not known.
+    fn draining() -> ServiceStatus {
+        let file = "services: [{ name: v6, listeners: [{ address: fd00::1, port: 53, protocol: udp }], versions: {} }]";
+        let backend = |last: u16, state, next_hop| BackendStatus {
+            address: std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).into(),
+            port: 53,
+            weight: 100,
+            state,
+            slots: 512,
+            connections: 1_234_567,
+            next_hop,
+        };
+        let nothing = || VersionStatus {
+            release: String::new(),
+            asked: Weight::ZERO,
+            table: TableShare::default(),
+            observed: Observed::default(),
+            backends: Vec::new(),
+        };
+        let mut versions = PerVersion::from_fn(|_| nothing());
+        versions[Version::Blue] = VersionStatus {
+            asked: Weight::FULL,
+            backends: vec![
+                backend(2, BackendState::Draining, NextHop::Resolved { interface: "eth1".into() }),
+                backend(3, BackendState::Active, NextHop::Unresolved),
+            ],
+            ..nothing()
+        };
+        let spec = SpecFile::parse(file).unwrap().services.remove(0);
+        ServiceStatus { spec, generation: 12, digest: "ab".into(), versions }
+    }
+
+    #[test]
+    fn what_drains_and_what_is_unresolved_is_shown() {
+        assert_eq!(
+            render_one(&draining(), false),
+            "\
+service     v6, generation 12
+listeners   [fd00::1]:53/udp
+forwarding  nat, affinity connection
+digest      ab
+
+SERVICE  GEN  VERSION  RELEASE  ASKED  TABLE  OBSERVED  99.9% INTERVAL  CONNECTIONS  BACKENDS
+v6        12  blue               100%      -         -               -            0    1 of 2
+
+VERSION  BACKEND       WEIGHT  STATE     SLOTS  CONNECTIONS  NEXT HOP
+blue     [fd00::2]:53     100  draining    512    1 234 567  eth1
+blue     [fd00::3]:53     100  active      512    1 234 567  unresolved
+"
+        );
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_colour() {
+        let plain = render_one(&draining(), false);
+        let coloured = render_one(&draining(), true);
+        assert_ne!(coloured, plain);
+        let mut stripped = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((text, code)) = rest.split_once('\x1b') {
+            stripped.push_str(text);
+            rest = code.split_once('m').unwrap().1;
+        }
+        stripped.push_str(rest);
+        let trimmed =
+            |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        assert_eq!(trimmed(&stripped), trimmed(&plain));
+    }
+}

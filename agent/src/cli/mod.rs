@@ -1,8 +1,8 @@
 //! The command line: one file a verb, and what they share.
 //!
-//! - [`output`]: table, JSON or YAML, with or without colour
-//! - [`table`], [`figures`]: aligned tables and the figures in them
-//! - [`fail`]: errors and exit codes
+//! - `output`: table, JSON or YAML, with or without colour
+//! - `table`, `figures`: aligned tables and the figures in them
+//! - `fail`: errors and exit codes
 
 mod agent;
 mod apply;
@@ -51,15 +51,38 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
 struct Global {
     /// The agent's Unix socket.
-    #[arg(long, global = true, env = "WEIR_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "WEIR_SOCKET",
+        hide_env_values = true,
+        default_value = DEFAULT_SOCKET,
+        value_name = "PATH"
+    )]
     socket: PathBuf,
-    /// How to print the answer.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to print the answer: table, json or yaml. The names in json and yaml are stable.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "FORMAT"
+    )]
     output: Format,
-    /// When to use colour; `auto` is on a terminal, unless `NO_COLOR` is set.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    /// When to use colour: auto (on a terminal, unless `NO_COLOR` is set), always or never.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "WHEN"
+    )]
     color: Colour,
 }
 

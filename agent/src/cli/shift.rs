@@ -26,8 +26,8 @@ Examples:
   weir shift shop canary=25% --dry-run       show what would move")]
 pub(super) struct Shift {
     /// The service; several with commas between them make the same change in one commit.
-    #[arg(required = true, value_delimiter = ',', num_args = 1, value_name = "SERVICE[,SERVICE...]", value_parser = ServiceName::new)]
-    services: Vec<ServiceName>,
+    #[arg(value_name = "SERVICE[,SERVICE...]")]
+    services: Services,
     /// A version's new weight: percent (5%, 33.34%) or basis points (500bp).
     #[arg(required = true, value_name = "VERSION=WEIGHT")]
     set: Vec<Setting>,
@@ -39,6 +39,18 @@ pub(super) struct Shift {
     expect_generation: Option<u64>,
     #[command(flatten)]
     change: ChangeArgs,
+}
+
+/// `shop,api`
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Services(Vec<ServiceName>);
+
+impl FromStr for Services {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split(',').map(ServiceName::new).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// `canary=5%`
@@ -63,7 +75,7 @@ impl FromStr for Setting {
 
 impl Shift {
     pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
-        if self.expect_generation.is_some() && self.services.len() > 1 {
+        if self.expect_generation.is_some() && self.services.0.len() > 1 {
             return Err(Failure::Usage("--expect-generation is for one service".to_owned()));
         }
         let set: Vec<_> = self.set.iter().map(|setting| (setting.0, setting.1)).collect();
@@ -73,7 +85,7 @@ impl Shift {
             remainder: self.from,
             expected_generation: self.expect_generation,
         };
-        let shifts = self.services.into_iter().map(shift).collect();
+        let shifts = self.services.0.into_iter().map(shift).collect();
         let changed =
             client.shift(&messages::Shift { shifts, options: self.change.into() }).await?;
         output.answer(&changed, change::render)
@@ -83,6 +95,14 @@ impl Shift {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services_are_read() {
+        let read = |text: &str| text.parse::<Services>().map(|services| services.0.len());
+        assert_eq!(read("shop"), Ok(1));
+        assert_eq!(read("shop,api"), Ok(2));
+        assert_eq!(read("shop,"), Err("is empty; a service needs a name".into()));
+    }
 
     #[test]
     fn settings_are_read() {

@@ -35,7 +35,10 @@ impl Observed {
         let scale = 1.0 + Z * Z / n;
         let middle = (p + Z * Z / (2.0 * n)) / scale;
         let half = Z / scale * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        ((middle - half).max(0.0), (middle + half).min(1.0))
+        // At the ends the formula gives 0 and 1, but for rounding.
+        let low = if self.connections == 0 { 0.0 } else { middle - half };
+        let high = if self.connections >= self.total { 1.0 } else { middle + half };
+        (low, high)
     }
 }
 

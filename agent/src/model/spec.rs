@@ -150,7 +150,11 @@ pub struct SpecError {
 impl SpecFile {
     /// Reads the text of a file.
     pub fn parse(yaml: &str) -> Result<Self, SpecError> {
-        let options = serde_saphyr::options! { with_snippet: false };
+        let options = serde_saphyr::options! {
+            with_snippet: false,
+            // A file is bounded by its size; so many backends as fit in 16 MiB shall not be refused as odd.
+            budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
+        };
         serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
             let place = error.location();
             SpecError {

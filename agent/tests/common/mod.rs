@@ -1,0 +1,336 @@
+//! A node that lives in memory, behind the real API on a real socket.
+//!
+//! It keeps services and answers with plausible tables; it moves no packet. What it answers is right in form and
+//! follows what was asked, so that the API, the client and the command line can be tested from end to end.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking; no test uses all of this"
+)]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use weir::{
+    api::{serve, socket},
+    client::Client,
+    model::{
+        AttachMode, Hook, Observed, PerVersion, Service, ServiceName, ServiceSpec, TableShare,
+        Version, Violation, Weight, resolve, validate_set,
+    },
+    node::{
+        Error, Handle, Request, channel,
+        messages::{
+            Apply, BackendCounters, BackendState, BackendStatus, Capacity, Change, ChangeOptions,
+            Changed, Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus,
+            RequestId, ServiceCounters, ServiceStatus, Shift, Traffic, Verdict, VersionChange,
+            VersionCounters, VersionStatus,
+        },
+    },
+};
+
+const SLOTS: u32 = 16_384;
+
+/// The state of the fake.
+#[derive(Default)]
+struct Node {
+    services: BTreeMap<ServiceName, (u64, Service)>,
+    generation: u64,
+    done: HashMap<RequestId, Changed>,
+    reads: u64,
+}
+
+impl Node {
+    fn handle(&mut self, request: Request) {
+        // A caller that is gone is no error.
+        match request {
+            Request::Apply(apply, reply) => drop(reply.send(self.apply(apply))),
+            Request::Delete(delete, reply) => drop(reply.send(self.delete(&delete))),
+            Request::Get(name, reply) => drop(reply.send(self.get(&name))),
+            Request::List(reply) => {
+                drop(reply.send(self.services.keys().map(|name| self.get(name)).collect()));
+            }
+            Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
+            Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
+            Request::Status(reply) => drop(reply.send(Ok(self.status()))),
+        }
+    }
+
+    fn apply(&mut self, apply: Apply) -> Result<Changed, Error> {
+        let existing: Vec<&Service> = self.services.values().map(|(_, service)| service).collect();
+        validate_set(&apply.services, &existing).map_err(Error::Invalid)?;
+        Ok(self.change(apply.services, &apply.options))
+    }
+
+    fn shift(&mut self, shift: Shift) -> Result<Changed, Error> {
+        let mut services = Vec::new();
+        for (index, one) in shift.shifts.into_iter().enumerate() {
+            let (generation, service) = self
+                .services
+                .get(&one.service)
+                .ok_or_else(|| Error::NotFound(one.service.clone()))?;
+            if let Some(expected) =
+                one.expected_generation.filter(|expected| expected != generation)
+            {
+                return Err(Error::GenerationMismatch {
+                    service: one.service,
+                    expected,
+                    actual: *generation,
+                });
+            }
+            let weights = resolve(service.weights(), &one.set, one.remainder).map_err(|error| {
+                let message = error.to_string();
+                Error::Invalid(vec![Violation { field: format!("shifts[{index}]"), message }])
+            })?;
+            let service = service.clone().with_weights(weights);
+            if let Some(version) = service.unserved().next().filter(|_| !shift.options.force) {
+                return Err(Error::NoReadyBackend { service: one.service, version });
+            }
+            services.push(service);
+        }
+        Ok(self.change(services, &shift.options))
+    }
+
+    fn change(&mut self, services: Vec<Service>, options: &ChangeOptions) -> Changed {
+        if let Some(done) = options.request_id.as_ref().and_then(|id| self.done.get(id)) {
+            return done.clone();
+        }
+        let changes = services.iter().map(|service| self.describe(service)).collect();
+        if !options.dry_run {
+            self.generation += 1;
+            for service in services {
+                let entry = self
+                    .services
+                    .entry(service.name().clone())
+                    .or_insert_with(|| (0, service.clone()));
+                *entry = (entry.0 + 1, service);
+            }
+        }
+        let duration = Duration::from_micros(1_340);
+        let commit = Commit { generation: self.generation, dry_run: options.dry_run, duration };
+        let answer = Changed { commit, changes };
+        if let Some(id) = options.request_id.clone().filter(|_| !options.dry_run) {
+            self.done.insert(id, answer.clone());
+        }
+        answer
+    }
+
+    /// What making `service` so would change.
+    fn describe(&self, service: &Service) -> Change {
+        let before = self.services.get(service.name());
+        let weight_before =
+            |version| before.map_or(Weight::ZERO, |(_, service)| service.weights().get(version));
+        let slots = |weight: Weight| weight.bp() * SLOTS / 10_000;
+        let mut moves = Vec::new();
+        for (version, weight) in
+            service.weights().iter().filter(|(version, _)| *version != Version::Blue)
+        {
+            let (old, new) = (slots(weight_before(version)), slots(weight));
+            match (before.is_some(), new.checked_sub(old), old.checked_sub(new)) {
+                (true, Some(gained @ 1..), _) => {
+                    moves.push(Move { from: Version::Blue, to: version, slots: gained });
+                }
+                (true, _, Some(lost @ 1..)) => {
+                    moves.push(Move { from: version, to: Version::Blue, slots: lost });
+                }
+                _ => {}
+            }
+        }
+        Change {
+            service: service.name().clone(),
+            generation: before.map_or(0, |(generation, _)| *generation) + 1,
+            created: before.is_none(),
+            versions: PerVersion::from_fn(|version| VersionChange {
+                before: weight_before(version),
+                asked: service.weights().get(version),
+                table: TableShare { slots: slots(service.weights().get(version)), total: SLOTS },
+                observed: Observed::default(),
+                backend_slots_moved: 0,
+            }),
+            moves,
+            digest: "0123456789abcdef".into(),
+        }
+    }
+
+    fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
+        if let Some(missing) = delete.services.iter().find(|name| !self.services.contains_key(name))
+        {
+            return Err(Error::NotFound(missing.clone()));
+        }
+        for name in &delete.services {
+            self.services.remove(name);
+        }
+        self.generation += 1;
+        Ok(Commit {
+            generation: self.generation,
+            dry_run: false,
+            duration: Duration::from_micros(900),
+        })
+    }
+
+    fn get(&self, name: &ServiceName) -> Result<ServiceStatus, Error> {
+        let (generation, service) =
+            self.services.get(name).ok_or_else(|| Error::NotFound(name.clone()))?;
+        let version = |version: Version| {
+            let weight = service.weights().get(version);
+            let group = &service.versions()[version];
+            let backend = |backend: &weir::model::Backend| BackendStatus {
+                address: backend.address,
+                port: backend.port,
+                weight: backend.weight,
+                state: if backend.weight > 0 {
+                    BackendState::Active
+                } else {
+                    BackendState::Draining
+                },
+                slots: 1_024,
+                connections: 7,
+                next_hop: NextHop::Resolved { interface: "eth1".into() },
+            };
+            VersionStatus {
+                release: group.release.clone(),
+                asked: weight,
+                table: TableShare { slots: weight.bp() * SLOTS / 10_000, total: SLOTS },
+                observed: Observed { connections: u64::from(weight.bp()) * 2, total: 20_000 },
+                backends: group.backends.iter().map(backend).collect(),
+            }
+        };
+        Ok(ServiceStatus {
+            spec: ServiceSpec::from(service),
+            generation: *generation,
+            digest: "0123456789abcdef".into(),
+            versions: PerVersion::from_fn(version),
+        })
+    }
+
+    /// Each look finds 10 000 connections more, by weight.
+    fn counters(&mut self, names: &[ServiceName]) -> Result<Counters, Error> {
+        if let Some(missing) = names.iter().find(|name| !self.services.contains_key(name)) {
+            return Err(Error::NotFound(missing.clone()));
+        }
+        self.reads += 1;
+        let reads = self.reads;
+        let wanted = self
+            .services
+            .values()
+            .filter(|(_, service)| names.is_empty() || names.contains(service.name()));
+        let of_version = |service: &Service, version: Version| {
+            let traffic = Traffic {
+                connections: u64::from(service.weights().get(version).bp()) * reads,
+                ..Traffic::default()
+            };
+            let backends = &service.versions()[version].backends;
+            let backends = backends.iter().map(|one| BackendCounters {
+                address: one.address,
+                port: one.port,
+                traffic,
+            });
+            VersionCounters { traffic, backends: backends.collect() }
+        };
+        let services = wanted.map(|(_, service)| ServiceCounters {
+            service: service.name().clone(),
+            versions: PerVersion::from_fn(|version| of_version(service, version)),
+        });
+        Ok(Counters {
+            epoch: 1,
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            services: services.collect(),
+            verdicts: vec![Verdict {
+                hook: "tc".into(),
+                reason: "no_listener".into(),
+                packets: 12,
+            }],
+        })
+    }
+
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            version: "0.1.0".into(),
+            abi: 1,
+            kernel: "6.12.0".into(),
+            epoch: 1,
+            generation: self.generation,
+            uptime: Duration::from_secs(61),
+            interfaces: vec![InterfaceStatus {
+                name: "eth0".into(),
+                index: 2,
+                asked: AttachMode::Auto,
+                actual: Some(Hook::Tcx),
+                state: "attached".into(),
+            }],
+            capacity: vec![Capacity { resource: "flows".into(), used: 3, limit: 1_048_576 }],
+            state_dir: "/var/lib/weir".into(),
+            warnings: vec!["eth1 went away".into()],
+        }
+    }
+}
+
+/// An agent with a fake node, on a socket of its own.
+pub(crate) struct FakeAgent {
+    pub(crate) socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+    node: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl FakeAgent {
+    /// Starts it; the socket is there when this returns.
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weir.sock");
+        let (handle, requests): (Handle, mpsc::Receiver<Request>) = channel();
+        let node = tokio::spawn(run(requests));
+        let (listener, guard) = socket::bind(&path).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(async move {
+            serve(listener, &guard, handle, async { drop(stopped.await) }).await.unwrap();
+        });
+        Self { socket: path, stop: Some(stop), server, node, _directory: directory }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.socket).await.unwrap()
+    }
+
+    /// Stops serving, and waits until all has ended.
+    pub(crate) async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        let ended = async {
+            self.server.await.unwrap();
+            // The node ends when the last who could ask it is gone.
+            self.node.await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the agent stops");
+    }
+}
+
+async fn run(mut requests: mpsc::Receiver<Request>) {
+    let mut node = Node::default();
+    while let Some(request) = requests.recv().await {
+        node.handle(request);
+    }
+}
+
+/// A file with two services.
+pub(crate) const FILE: &str = "\
+services:
+  - name: shop
+    listeners: [{ address: 10.50.0.100, port: 80, protocol: tcp }]
+    versions:
+      blue: { release: v1.41, weight: 95%, backends: [{ address: 10.61.0.2, port: 80 }] }
+      canary: { release: v1.42, weight: 5%, backends: [{ address: 10.63.0.2, port: 80 }] }
+  - name: api
+    listeners: [{ address: 10.50.0.101, port: 443, protocol: udp }]
+    versions: { green: { weight: 100%, backends: [{ address: 10.62.0.2, port: 8443 }] }, canary: {} }
+";
