@@ -82,7 +82,6 @@ fn render(counters: &messages::Counters, colour: bool) -> String {
         ("TRACKED", Right),
         ("FULL", Right),
         ("FLOOD", Right),
-        ("FIB", Right),
     ];
     let mut table = Table::new(&columns, colour);
     for service in &counters.services {
