@@ -6,6 +6,8 @@
 
 mod attach;
 mod load;
+mod pins;
+mod recover;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -21,6 +23,7 @@ use weir_ebpf::abi::{
 
 pub use attach::{AttachError, Run};
 pub use load::{LoadError, Options};
+pub use pins::{PinError, Pins};
 
 use super::mapped::Mapped;
 use super::next_hop::NextHop;
