@@ -3,12 +3,9 @@
 //! An interface in an XDP mode has both programs: what XDP leaves, TC finishes.
 
 use std::path::Path;
-use std::time::Duration;
 
 use aya::programs::tc::{self, NlOptions, TcAttachOptions};
-use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp, XdpMode,
-};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
 
 use super::Kernel;
@@ -36,17 +33,6 @@ pub enum AttachError {
     },
 }
 
-/// A run of a program over one frame, without an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// The program's verdict: an XDP action, or a TC action.
-    pub verdict: i32,
-    /// The frame as the program left it.
-    pub frame: Vec<u8>,
-    /// Time of one run, on average over all repeats.
-    pub duration: Duration,
-}
-
 /// The object with its programs, loaded.
 pub(super) struct Programs(Ebpf);
 
@@ -58,6 +44,16 @@ impl Programs {
             .and_then(|tc| tc.load())
             .map_err(refused(TC))?;
         Ok(Self(object))
+    }
+
+    /// The XDP program.
+    pub(super) fn xdp(&self) -> Result<&Xdp, ProgramError> {
+        self.0.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
+    /// The TC program.
+    pub(super) fn tc(&self) -> Result<&SchedClassifier, ProgramError> {
+        self.0.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
     /// Takes a map out, for good.
@@ -122,43 +118,6 @@ impl Kernel {
         }
         Ok(hook)
     }
-
-    /// Runs the XDP program over a frame `repeat` times (each time over the same bytes), as
-    /// `BPF_PROG_TEST_RUN` does: it counts and remembers, but sends nothing.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel said.
-    pub fn run_xdp(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
-        let xdp: &Xdp = self.programs.0.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()?;
-        run(|options| xdp.test_run(options), frame, repeat)
-    }
-
-    /// Runs the TC program likewise.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel said.
-    pub fn run_tc(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
-        let tc: &SchedClassifier =
-            self.programs.0.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()?;
-        run(|options| tc.test_run(options), frame, repeat)
-    }
-}
-
-fn run(
-    test_run: impl FnOnce(TestRunOptions<'_>) -> Result<aya::programs::TestRunResult, ProgramError>,
-    frame: &[u8],
-    repeat: u32,
-) -> Result<Run, ProgramError> {
-    let mut out = vec![0; frame.len() + 256];
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(frame);
-    options.data_out = Some(&mut out);
-    options.repeat = repeat;
-    let result = test_run(options)?;
-    out.truncate(result.data_size_out as usize);
-    Ok(Run { verdict: result.return_value.cast_signed(), frame: out, duration: result.duration })
 }
 
 fn is_hardware(interface: &str) -> bool {

@@ -5,7 +5,9 @@
 //! returns. So no packet sees half a table, and none is decided by the old one afterwards.
 
 mod attach;
+mod flows;
 mod load;
+mod run;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,8 +21,9 @@ use weir_ebpf::abi::{
     VERSION_LINES, VERSIONS,
 };
 
-pub use attach::{AttachError, Run};
+pub use attach::AttachError;
 pub use load::{LoadError, Options};
+pub use run::{Run, Runner};
 
 use super::mapped::Mapped;
 use super::next_hop::NextHop;
