@@ -443,3 +443,34 @@ fn a_full_table_sends_flows_where_older_ones_go() {
         }
     }
 }
+
+/// More new flows a second than allowed: those beyond go where older ones go. The allowance comes
+/// back with time, also when somebody never stops asking, and however small it is.
+#[test]
+fn a_flood_sends_flows_where_older_ones_go() {
+    const RATE: u64 = 50;
+    const TIME: Duration = Duration::from_secs(2);
+    for program in PROGRAMS {
+        let mut kernel = node(Options { inserts_per_second: RATE, ..SMALL });
+        all_moved(&mut kernel);
+        let (start, mut reached, mut port) = (Instant::now(), [0_u64; 2], 0);
+        while start.elapsed() < TIME && port < u16::MAX {
+            reached[usize::from(open(&kernel, program, port))] += 1;
+            let pinned = kernel.flow(&key(port)).unwrap();
+            assert!(pinned.is_none_or(|entry| entry.backend == 1));
+            port += 1;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let [old, new] = reached;
+        let seconds = start.elapsed().as_secs() + 1;
+        println!("{program:?}: {new} flows were let in, {old} not, in {:?}", start.elapsed());
+        assert_eq!(kernel.counters(0).fallback_flood, old);
+        assert_eq!((kernel.counters(1).tracked, kernel.counters(1).connections), (new, new));
+        // Each processor has an allowance of its own.
+        let processors = std::thread::available_parallelism().unwrap().get() as u64;
+        let burst = RATE / 10 + 1;
+        assert!(new <= processors * (burst + RATE * seconds), "{new} in {seconds} s");
+        assert!(new >= RATE, "only {new} in {seconds} s");
+        assert!(old > new);
+    }
+}
