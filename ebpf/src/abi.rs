@@ -467,7 +467,7 @@ pub struct Reasons {
 pub struct Bucket {
     /// When it was filled last, nanoseconds since boot.
     pub filled: u64,
-    /// Inserts left.
+    /// Inserts left, in billionths.
     pub tokens: u64,
 }
 
@@ -475,7 +475,8 @@ pub struct Bucket {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Config {
-    /// Inserts into the flow table a second on one processor. More than that is a flood.
+    /// Inserts into the flow table a second on one processor, at most 10^10. More than that is a
+    /// flood.
     pub inserts_per_second: u64,
     /// Length of `BACKENDS`, so that counters of each processor lie apart.
     pub backends: u32,

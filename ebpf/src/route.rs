@@ -230,19 +230,18 @@ impl Kernel<'_> {
         let bucket = unsafe { &mut *bucket };
         let (rate, now) = (CONFIG.load().inserts_per_second, self.now());
         // The clock is coarse, some milliseconds; the allowance is refilled as it ticks, up to
-        // what a tenth of a second gives.
-        if now != bucket.filled {
-            let elapsed = now - bucket.filled;
-            let burst = rate / 10 + 1;
-            let refill = if elapsed >= NANOSECONDS { burst } else { elapsed * rate / NANOSECONDS };
-            let tokens = bucket.tokens + refill;
-            bucket.tokens = if tokens > burst { burst } else { tokens };
-            bucket.filled = now;
-        }
-        if bucket.tokens == 0 {
+        // what a tenth of a second gives. Counted in billionths, or a tick that gives less than one
+        // insert would give nothing, ever.
+        let elapsed = now - bucket.filled;
+        let elapsed = if elapsed > NANOSECONDS { NANOSECONDS } else { elapsed };
+        let most = (rate / 10 + 1) * NANOSECONDS;
+        let tokens = bucket.tokens + elapsed * rate;
+        bucket.tokens = if tokens > most { most } else { tokens };
+        bucket.filled = now;
+        if bucket.tokens < NANOSECONDS {
             return false;
         }
-        bucket.tokens -= 1;
+        bucket.tokens -= NANOSECONDS;
         true
     }
 }

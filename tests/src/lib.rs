@@ -6,12 +6,20 @@
 //! - [`agent`]: a running `weir agent` on the balancer host, and calls of the command line.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
+//! - [`frames`]: frames as they stand on the wire.
+//! - [`program`]: the loaded program, run without an interface.
+//! - [`history`]: random histories of a service, and the model that flows stay where they began.
+//! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod frames;
+pub mod history;
 pub mod identity;
 pub mod interrupt;
 pub mod lab;
 pub mod load;
+pub mod program;
+pub mod random;
 pub mod servers;

@@ -14,8 +14,8 @@ use weir_ebpf::abi::{
 };
 
 use super::Kernel;
-use super::pins::{self, PinError, Pins};
 use super::attach::Programs;
+use super::pins::{self, PinError, Pins};
 use crate::dataplane::mapped::Mapped;
 use crate::dataplane::pool::Pool;
 

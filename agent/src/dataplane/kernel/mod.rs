@@ -5,9 +5,11 @@
 //! returns. So no packet sees half a table, and none is decided by the old one afterwards.
 
 mod attach;
+mod flows;
 mod load;
 mod pins;
 mod recover;
+mod run;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -17,13 +19,14 @@ use std::sync::atomic::Ordering;
 use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, NextHop as HopWord, REASONS, Return, Service,
+    MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, NextHop as HopWord, REASONS, Return, Service, TCP, UDP,
     VERSION_LINES, VERSIONS,
 };
 
-pub use attach::{AttachError, Run};
+pub use attach::AttachError;
 pub use load::{LoadError, Options};
 pub use pins::{PinError, Pins};
+pub use run::{Run, Runner};
 
 use super::mapped::Mapped;
 use super::next_hop::NextHop;
@@ -265,28 +268,6 @@ impl Kernel {
     }
 }
 
-/// Removes the entries of a flow table that name one of these backends.
-fn forget(
-    map: &mut HashMapMap<MapData, FlowKey, FlowEntry>,
-    name: &'static str,
-    backends: &BTreeSet<u16>,
-) -> Result<u64, Error> {
-    // Gathered first: a walk that removes under its own feet may begin anew.
-    let named = |entry: &Result<(FlowKey, FlowEntry), MapError>| {
-        entry.as_ref().is_ok_and(|(_, flow)| backends.contains(&flow.backend))
-    };
-    let keys: Vec<FlowKey> = map.iter().filter(named).filter_map(|e| Some(e.ok()?.0)).collect();
-    let mut removed = 0;
-    for key in keys {
-        match map.remove(&key) {
-            Ok(()) => removed += 1,
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(map_error(name)(error)),
-        }
-    }
-    Ok(removed)
-}
-
 /// How to take a commit back before it has taken effect.
 #[derive(Default)]
 struct Undo {
@@ -381,8 +362,15 @@ impl DataPlane for Kernel {
     }
 
     fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
-        let tcp = forget(&mut self.flows, "FLOWS", backends)?;
-        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", backends)?)
+        let mut removed = 0;
+        for protocol in [TCP, UDP] {
+            // Gathered first: a walk that removes under its own feet may begin anew.
+            let flows = self.flows(protocol)?;
+            for (key, _) in flows.iter().filter(|(_, flow)| backends.contains(&flow.backend)) {
+                removed += u64::from(self.remove_flow(key)?);
+            }
+        }
+        Ok(removed)
     }
 
     fn reasons(&self) -> ReasonCounts {

@@ -115,8 +115,7 @@ impl Pins {
             }
             fs::remove_dir(&directory).map_err(failed)?;
         }
-        fs::remove_dir(&self.root)
-            .map_err(|error| PinError::Io { path: self.root.clone(), error })
+        fs::remove_dir(&self.root).map_err(|error| PinError::Io { path: self.root.clone(), error })
     }
 }
 
@@ -136,18 +135,14 @@ fn shape(name: &str) -> Option<Shape> {
     let word = size::<u32>();
     let shape = |map, key, value, flags| Some(Shape { map, key, value, flags });
     match name {
-        "LISTENERS" => {
-            shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0)
-        }
+        "LISTENERS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0),
         "RETURNS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Return>(), 0),
         "SERVICES" => shape(MapType::ArrayOfMaps, word, word, 0),
         "POOL" => shape(MapType::Array, word, size::<abi::Line>(), MMAPABLE),
         "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
         "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
         "FLOWS" => shape(MapType::Hash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
-        "UDP_FLOWS" => {
-            shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0)
-        }
+        "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
         "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),
         "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
@@ -203,10 +198,9 @@ pub(super) fn check(name: &str, map: &Map) -> Result<(), PinError> {
 /// The map behind its kind.
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data)
-        | Map::ArrayOfMaps(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data) => Some(data),
+        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
+            Some(data)
+        }
         _ => None,
     }
 }
