@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::{
     api::{serve, socket},
     dataplane::{
-        kernel::{Kernel, Options as KernelOptions},
+        kernel::{Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::Resolver,
     },
     model::InterfaceSpec,
@@ -17,6 +17,8 @@ use crate::{
     store::Directory,
 };
 
+/// Where the data plane is pinned unless the agent is told otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/weir";
 /// Batches of next hops that wait for the owner at most.
 const CHANGES: usize = 64;
 
@@ -31,9 +33,23 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Room of the flow table, in entries.
     pub flows: u32,
+    /// Directory in a BPF file system, by which the data plane outlives the agent.
+    pub bpffs: PathBuf,
+    /// What becomes of the data plane when the agent stops cleanly.
+    pub on_exit: OnExit,
 }
 
-/// Runs the agent until SIGTERM or SIGINT, then detaches.
+/// What becomes of the data plane when the agent stops cleanly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OnExit {
+    /// It is detached, and forgets.
+    #[default]
+    Detach,
+    /// It goes on, and the next agent takes it up.
+    Keep,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
@@ -46,10 +62,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (listener, guard) = socket::bind(&options.socket)?;
     let store = Directory::open(&options.state_dir)?;
 
-    let kernel = Kernel::load(KernelOptions { flows: options.flows, ..KernelOptions::default() })?;
+    let kernel = load(&options)?;
     // Tables first, packets after: the program is attached once it knows what to do.
     let mut owner = Owner::start(kernel, store).context("the stored state cannot be applied")?;
     let interfaces = attach(owner.plane(), &options.interfaces)?;
+    owner.plane().release_others();
     let warnings = warnings(&options.interfaces);
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -70,9 +87,28 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!("stopping");
     };
     serve(listener, &guard, handle, shutdown).await?;
-    owner.await.context("the owner task failed")?;
-    tracing::info!("detached");
+    let mut owner = owner.await.context("the owner task failed")?;
+    match options.on_exit {
+        OnExit::Detach => {
+            owner.plane().unpin()?;
+            tracing::info!("detached");
+        }
+        OnExit::Keep => tracing::info!("stopped; the data plane goes on"),
+    }
     Ok(())
+}
+
+/// Loads the program, on what an earlier agent has pinned where there is a BPF file system.
+fn load(options: &Options) -> anyhow::Result<Kernel> {
+    let sizes = KernelOptions { flows: options.flows, ..KernelOptions::default() };
+    match Pins::open(&options.bpffs) {
+        Ok(pins) => Ok(Kernel::load_pinned(sizes, pins)?),
+        Err(error @ PinError::NotBpf(_)) if options.on_exit == OnExit::Detach => {
+            tracing::warn!("{error}; without one, forwarding ends with the agent");
+            Ok(Kernel::load(sizes)?)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn attach(kernel: &mut Kernel, wanted: &[InterfaceSpec]) -> anyhow::Result<Vec<InterfaceStatus>> {

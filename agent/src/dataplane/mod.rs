@@ -52,6 +52,17 @@ pub struct Image {
     pub tables: Arc<ServiceTables>,
 }
 
+/// What a data plane held when it was taken up: left by an earlier agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Services that have a record, by index.
+    pub services: Vec<u32>,
+    /// Endpoints that clients' packets are taken from.
+    pub listeners: Vec<Endpoint>,
+    /// Endpoints that backends' answers are taken from.
+    pub returns: Vec<Endpoint>,
+}
+
 /// Packets by hook and by reason, since the program was loaded.
 pub type ReasonCounts = [[u64; REASONS]; HOOKS as usize];
 
@@ -112,6 +123,16 @@ pub trait DataPlane: Send {
     ///
     /// They cannot be read, or cannot be a service's tables.
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error>;
+
+    /// What is there from an earlier agent. By default nothing.
+    fn carried(&self) -> Carried {
+        Carried::default()
+    }
+
+    /// The record of a backend as it is. Zeroes, if it was never written.
+    fn backend(&self, _index: u16) -> Backend {
+        Backend::default()
+    }
 
     /// Sets or forgets the way to a backend, at once.
     ///

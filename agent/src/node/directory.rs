@@ -79,6 +79,20 @@ impl Directory {
         Ok(())
     }
 
+    /// Takes up a backend with the index it had. Says whether both were free.
+    pub(super) fn adopt(&mut self, key: Key, place: Place) -> bool {
+        if self.places.contains_key(&key) || !self.used.insert(place.index) {
+            return false;
+        }
+        self.places.insert(key, place);
+        true
+    }
+
+    /// Whether a backend has this index.
+    pub(super) fn has(&self, index: u16) -> bool {
+        self.used.contains(&index)
+    }
+
     /// Forgets all backends of a service, and gives their indices.
     pub(super) fn remove(&mut self, service: &ServiceName) -> BTreeSet<u16> {
         let indices: BTreeSet<u16> = self.of(service).map(|(_, place)| place.index).collect();

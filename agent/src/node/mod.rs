@@ -5,6 +5,7 @@
 //! - [`error`]: why a request fails
 //! - `state`, `directory`, `difference`: what the node holds, and what a request makes of it; pure
 //! - `repeats`: requests already carried out
+//! - `restore`: how a state is found again at start; pure
 //! - `owner`, `answers`, `task`: the owner, what it says, and its loop
 
 mod answers;
@@ -15,6 +16,7 @@ pub mod handle;
 pub mod messages;
 mod owner;
 mod repeats;
+mod restore;
 mod state;
 mod task;
 

@@ -3,7 +3,7 @@
 //! A change goes: next state (pure) → commit → store → answer. A store that fails takes the commit
 //! back. A crash between two steps leaves the stored state, which the next start applies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,10 +12,11 @@ use super::difference::difference;
 use super::error::Error;
 use super::messages::{Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift};
 use super::repeats::{Answered, Asked, Repeats};
+use super::restore::restore;
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, parse_services};
-use crate::store::{Store, Stored, StoredService};
+use crate::store::{Store, Stored, StoredBackend, StoredService};
 
 /// What the node knows of itself from its start.
 #[derive(Debug, Clone, Default)]
@@ -65,30 +66,52 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             identity: Identity::default(),
         };
         let stored = owner.store.load().map_err(|error| Error::Store(error.to_string()))?;
-        if let Some(stored) = stored {
-            owner.restore(&stored)?;
-        }
+        owner.restore(&stored.unwrap_or_default())?;
+        let stored = owner.stored(&owner.state, owner.generation);
+        owner.store.save(&stored).map_err(|error| Error::Store(error.to_string()))?;
         Ok(owner)
     }
 
+    /// Leads the data plane to what is stored, from whatever an earlier agent left there.
     fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
+        let carried = self.plane.carried();
         let specs: Vec<ServiceSpec> = stored.services.iter().map(|s| s.spec.clone()).collect();
-        self.generation = stored.generation;
-        if specs.is_empty() {
-            return Ok(());
-        }
         // What was forced once stays forced.
-        let services = parse_services(&specs, true).map_err(Error::Invalid)?;
-        let mut next = self.state.apply(&services)?;
-        for kept in &stored.services {
-            next.state.set_generation(&kept.spec.name, kept.generation);
-        }
-        self.generation = next_generation(self.generation);
-        let commit = difference(&self.state, &next.state, self.generation);
+        let services = match specs.as_slice() {
+            [] => Vec::new(),
+            specs => parse_services(specs, true).map_err(Error::Invalid)?,
+        };
+        let next = restore(&services, &stored.services, &self.plane)?;
+        let generation = next_generation(stored.generation);
+        let mut commit = difference(&State::default(), &next, generation);
+        commit.backends.retain(|(index, record)| {
+            let there = self.plane.backend(*index);
+            (there.address, there.port) != (record.address, record.port)
+        });
+        let kept: BTreeSet<u32> = next.services.values().map(|entry| entry.index).collect();
+        let gone: Vec<u32> =
+            carried.services.iter().copied().filter(|index| !kept.contains(index)).collect();
+        // Their backends are numbered anew, so what is remembered of them must go.
+        let orphans = orphans(&self.plane, &gone);
+        commit.services.extend(gone.iter().map(|index| (*index, None)));
+        let listeners: HashSet<_> = commit.listeners.iter().map(|(at, _)| *at).collect();
+        commit.closed = carried.listeners.into_iter().filter(|e| !listeners.contains(e)).collect();
+        let returns: HashSet<_> = commit.returns.iter().map(|(at, _)| *at).collect();
+        commit.severed = carried.returns.into_iter().filter(|e| !returns.contains(e)).collect();
         self.plane.commit(&commit).map_err(plane_error)?;
-        self.state = next.state;
+        self.plane.forget(&orphans).map_err(plane_error)?;
+        self.generation = generation;
+        // Counters that were carried over go on; new ones begin a new epoch.
+        if !carried.services.is_empty() {
+            self.epoch = stored.epoch;
+        }
+        self.state = next;
         self.mark_all();
-        tracing::info!(services = specs.len(), "applied the stored state");
+        tracing::info!(
+            services = self.state.services.len(),
+            taken_up = carried.services.len(),
+            "applied the stored state"
+        );
         Ok(())
     }
 
@@ -187,13 +210,33 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.plane.commit(&difference(&self.state, &next, generation)).map_err(plane_error)?;
         self.generation = generation;
         let took = began.elapsed();
-        if let Err(error) = self.store.save(&stored(&next, generation)) {
+        if let Err(error) = self.store.save(&self.stored(&next, generation)) {
             self.take_back(&next)?;
             return Err(Error::Store(format!("{error}; nothing was changed")));
         }
         let before = std::mem::replace(&mut self.state, next);
         self.place_hops(&before);
         Ok(took)
+    }
+
+    /// What is kept of a state.
+    fn stored(&self, state: &State, generation: u32) -> Stored {
+        let services = state.services.values().map(|entry| StoredService {
+            generation: entry.generation,
+            index: entry.index,
+            spec: ServiceSpec::from(&entry.service),
+            backends: state
+                .directory
+                .of(entry.service.name())
+                .map(|(key, place)| StoredBackend {
+                    index: place.index,
+                    version: key.version,
+                    address: key.address,
+                    port: key.port,
+                })
+                .collect(),
+        });
+        Stored::new(generation, self.epoch, services.collect())
     }
 
     /// Leads the data plane back after a store that failed.
@@ -299,6 +342,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 }
 
+/// Backends that the tables of services name which are not kept.
+fn orphans(plane: &impl DataPlane, gone: &[u32]) -> BTreeSet<u16> {
+    let tables = gone.iter().filter_map(|index| plane.tables(*index).ok().flatten());
+    tables.flat_map(|tables| super::restore::named(&tables)).map(|(_, index)| index).collect()
+}
+
 /// Commit numbers wrap past zero, which means "no service".
 fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
@@ -313,12 +362,4 @@ fn plane_error(error: dataplane::Error) -> Error {
         },
         other => Error::DataPlane(other.to_string()),
     }
-}
-
-fn stored(state: &State, generation: u32) -> Stored {
-    let services = state.services.values().map(|entry| StoredService {
-        generation: entry.generation,
-        spec: ServiceSpec::from(&entry.service),
-    });
-    Stored::new(generation, services.collect())
 }

@@ -112,13 +112,6 @@ impl State {
         self.services.get(name).ok_or_else(|| Error::NotFound(name.clone()))
     }
 
-    /// Sets the generation of a service that was restored.
-    pub(super) fn set_generation(&mut self, name: &str, generation: u64) {
-        for entry in self.services.values_mut().filter(|e| e.service.name().as_str() == name) {
-            Arc::make_mut(entry).generation = generation;
-        }
-    }
-
     /// The state that leads back from `failed` to this one: the same services, by tables that keep
     /// every flow which began meanwhile.
     pub(super) fn back_from(&self, failed: &Self) -> Self {
@@ -179,24 +172,50 @@ impl Next {
             self.moves.insert(name.clone(), Moves::default());
             return Ok(());
         }
-        let directory = Arc::make_mut(&mut self.state.directory);
-        let asked = directory.len();
-        let backends = service.versions().iter().flat_map(|(version, group)| {
-            group.backends.iter().map(move |backend| (version, backend.address, backend.port))
-        });
-        directory.set(name, backends).map_err(|_| Error::Exhausted {
-            what: "backends".to_owned(),
-            limit: u64::from(MAX_BACKENDS),
-            asked: asked as u64 + 1,
-        })?;
+        let directory = self.number_backends(service)?;
         let goal = goal(service);
-        let target = target(&goal, directory, service);
+        let target = target(&goal, &directory, service);
         let index = match &old {
             Some(old) => old.index,
             None => self.free_index()?,
         };
         self.insert(old.as_deref(), service.clone(), index, goal, target);
         Ok(())
+    }
+
+    /// Puts a service as it was stored, led from the tables that the data plane still holds.
+    pub(super) fn put_restored(
+        &mut self,
+        service: &Service,
+        index: u32,
+        generation: u64,
+        tables: Option<&ServiceTables>,
+    ) -> Result<(), Error> {
+        let directory = self.number_backends(service)?;
+        let goal = goal(service);
+        let target = target(&goal, &directory, service);
+        let tables = Arc::new(transition(tables, &target, &|_| false).tables);
+        let digest = Digest::of_goal(&goal);
+        let service = service.clone();
+        let name = service.name().clone();
+        let entry = Entry { service, index, generation, goal, target, tables, digest };
+        self.state.services.insert(name, Arc::new(entry));
+        Ok(())
+    }
+
+    /// Gives every backend of a service an index.
+    fn number_backends(&mut self, service: &Service) -> Result<Arc<Directory>, Error> {
+        let directory = Arc::make_mut(&mut self.state.directory);
+        let asked = directory.len() as u64 + 1;
+        let backends = service.versions().iter().flat_map(|(version, group)| {
+            group.backends.iter().map(move |backend| (version, backend.address, backend.port))
+        });
+        directory.set(service.name(), backends).map_err(|_| Error::Exhausted {
+            what: "backends".to_owned(),
+            limit: u64::from(MAX_BACKENDS),
+            asked,
+        })?;
+        Ok(Arc::clone(&self.state.directory))
     }
 
     /// Gives a service other weights.

@@ -8,21 +8,21 @@ use crate::dataplane::DataPlane;
 use crate::dataplane::next_hop::{Change, Resolver};
 use crate::store::Store;
 
-/// Serves requests until every handle is gone. Next hops are followed by `resolver`, whose changes
+/// Serves requests until every handle is gone, and gives the owner back. Next hops are followed by `resolver`, whose changes
 /// arrive through `changes`.
 pub async fn serve<P: DataPlane, S: Store>(
     mut owner: Owner<P, S>,
     mut requests: mpsc::Receiver<Request>,
     resolver: Resolver,
     mut changes: mpsc::Receiver<Vec<Change>>,
-) {
+) -> Owner<P, S> {
     let mut wanted = owner.addresses();
     resolver.watch(wanted.clone());
     loop {
         tokio::select! {
             request = requests.recv() => match request {
                 Some(request) => answer(&mut owner, request),
-                None => return,
+                None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
         }

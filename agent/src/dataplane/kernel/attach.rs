@@ -88,7 +88,11 @@ impl Programs {
     fn attach_xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
         // First TC, which finishes what XDP leaves.
         self.attach_tc(interface)?;
-        // By mode: a link cannot change it.
+        // By mode: a link cannot change it, and an interface has only one.
+        let other = if hook == Hook::XdpNative { Hook::XdpGeneric } else { Hook::XdpNative };
+        if let Some(pins) = &self.pins {
+            let _ = std::fs::remove_file(pins.link(interface, other.name()));
+        }
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, hook.name()));
         program::<Xdp>(&mut self.object, XDP)
             .map_err(Into::into)
@@ -203,7 +207,7 @@ impl Kernel {
     ///
     /// Some could not be removed.
     pub fn unpin(&self) -> Result<(), PinError> {
-        self.programs.pins.as_ref().map_or(Ok(()), Pins::remove)
+        self.programs.pins.as_ref().map_or(Ok(()), |pins| pins.remove().map(drop))
     }
 }
 

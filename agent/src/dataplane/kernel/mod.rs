@@ -31,7 +31,7 @@ pub use run::{Run, Runner};
 use super::mapped::Mapped;
 use super::next_hop::NextHop;
 use super::pool::Pool;
-use super::{Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
@@ -317,6 +317,18 @@ impl DataPlane for Kernel {
         ServiceTables::from_lines(&version, tables.each_ref().map(Vec::as_slice))
             .map(Some)
             .map_err(|error| damaged(error.to_string()))
+    }
+
+    fn carried(&self) -> Carried {
+        Carried {
+            services: self.live.keys().copied().collect(),
+            listeners: self.endpoints.keys().copied().collect(),
+            returns: self.ways_back.keys().copied().collect(),
+        }
+    }
+
+    fn backend(&self, index: u16) -> Backend {
+        self.backends.get(&u32::from(index), 0).unwrap_or_default()
     }
 
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {

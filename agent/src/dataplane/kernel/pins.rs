@@ -100,13 +100,14 @@ impl Pins {
         entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
     }
 
-    /// Removes all pins. What nobody holds open ends with them.
+    /// Removes all pins, and gives the number of links among them. What nobody holds open ends.
     ///
     /// # Errors
     ///
     /// Some could not be removed.
-    pub fn remove(&self) -> Result<(), PinError> {
+    pub fn remove(&self) -> Result<usize, PinError> {
         // Links first: a program must not run on while its maps lose their names.
+        let links = self.links().len();
         for part in ["links", "maps"] {
             let directory = self.root.join(part);
             let failed = |error| PinError::Io { path: directory.clone(), error };
@@ -115,7 +116,9 @@ impl Pins {
             }
             fs::remove_dir(&directory).map_err(failed)?;
         }
-        fs::remove_dir(&self.root).map_err(|error| PinError::Io { path: self.root.clone(), error })
+        fs::remove_dir(&self.root)
+            .map_err(|error| PinError::Io { path: self.root.clone(), error })?;
+        Ok(links)
     }
 }
 
