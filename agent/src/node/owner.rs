@@ -107,11 +107,14 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         self.state = next;
         self.mark_all();
-        tracing::info!(
-            services = self.state.services.len(),
-            taken_up = carried.services.len(),
-            "applied the stored state"
-        );
+        if !self.state.services.is_empty() {
+            let taken_up = carried.services.len();
+            tracing::info!(
+                services = self.state.services.len(),
+                taken_up,
+                "applied the stored state"
+            );
+        }
         Ok(())
     }
 

@@ -30,12 +30,12 @@ impl Kernel {
                 self.recover_service(index, record)?;
             }
         }
-        for entry in self.listeners.iter() {
+        for entry in &self.listeners {
             let (endpoint, listener): (Endpoint, Listener) =
                 entry.map_err(unreadable("LISTENERS"))?;
             self.endpoints.insert(endpoint, listener.service);
         }
-        for entry in self.returns.iter() {
+        for entry in &self.returns {
             let (endpoint, back): (Endpoint, Return) = entry.map_err(unreadable("RETURNS"))?;
             self.ways_back.insert(endpoint, back);
         }
