@@ -4,6 +4,7 @@
 //! - [`servers`]: the HTTP and echo servers that run on the backends.
 //! - [`load`]: the clients: fresh connections, long-lived connections, UDP flows.
 //! - [`agent`]: a running `weir agent` on the balancer host, and calls of the command line.
+//! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
 //! - [`frames`]: frames as they stand on the wire.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod demo;
 pub mod frames;
 pub mod history;
 pub mod identity;
