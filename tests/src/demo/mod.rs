@@ -1,11 +1,11 @@
 //! The demo: a release in front of your eyes, with a verdict.
 //!
-//! - [`script`]: the steps of the walk
-//! - [`walk`]: goes through them, with load on all the time
-//! - [`judge`]: what was seen in a step, and whether it is right
-//! - [`audit`]: the last checks, when everything has been seen
-//! - [`answers`]: what `weir -o json` prints
-//! - [`table`], [`screen`]: how it looks
+//! - `script`: the steps of the walk
+//! - `walk`: goes through them, with load on all the time
+//! - `judge`: what was seen in a step, and whether it is right
+//! - `audit`: the last checks, when everything has been seen
+//! - `answers`: what `weir -o json` prints
+//! - `table`, `screen`: how it looks
 
 mod answers;
 mod audit;
