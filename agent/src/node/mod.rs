@@ -17,6 +17,8 @@ mod owner;
 mod repeats;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
