@@ -1,15 +1,20 @@
-//! Tables and flows in memory: what `decide` reads in tests, and where there is no kernel.
+//! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use weir_ebpf::abi::{BackendSlot, FlowEntry, FlowKey, VersionSlot};
-use weir_ebpf::decide::{Remembered, Tables};
+use weir_ebpf::abi::{
+    Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
+    MAX_LISTENERS, Reason, Return, Service, TCP, VersionSlot,
+};
+use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
-use crate::plan::tables::ServiceTables;
+use super::next_hop::NextHop;
+use super::{Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowTable {
     /// What is remembered.
     pub entries: HashMap<FlowKey, FlowEntry>,
@@ -63,5 +68,180 @@ impl Tables for MemoryTables<'_> {
         let entry = FlowEntry { backend, client: 0, server: 0, seen: flows.now };
         flows.entries.insert(self.key, entry);
         Remembered::Yes
+    }
+}
+
+/// A data plane without a kernel. What it holds is open to look at.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// Services by index, each with the commit that changed it last.
+    pub services: BTreeMap<u32, (u32, Image)>,
+    /// Records of backends, by index. What was written once stays.
+    pub backends: BTreeMap<u16, Backend>,
+    /// The way to each backend, as far as it was told.
+    pub hops: BTreeMap<u16, NextHop>,
+    /// Whom packets to an endpoint belong to.
+    pub listeners: HashMap<Endpoint, Listener>,
+    /// What answers of an endpoint are turned back into.
+    pub returns: HashMap<Endpoint, Return>,
+    /// TCP flows.
+    pub flows: RefCell<FlowTable>,
+    /// UDP flows. Here they do not end by being idle, and are not evicted.
+    pub udp_flows: RefCell<FlowTable>,
+    /// What was counted, by backend.
+    pub counters: BTreeMap<u16, Counters>,
+    /// Packets that no backend counts.
+    pub reasons: ReasonCounts,
+    /// Commits made.
+    pub commits: u64,
+}
+
+impl Memory {
+    /// An empty one, with room for so many TCP flows and as many UDP flows.
+    #[must_use]
+    pub fn new(flows: usize) -> Self {
+        let table = FlowTable { capacity: flows, ..FlowTable::default() };
+        Self {
+            flows: RefCell::new(table.clone()),
+            udp_flows: RefCell::new(table),
+            ..Self::default()
+        }
+    }
+
+    /// Decides a packet of the flow `key`, and counts it. `opens`: a SYN without ACK. Nothing when
+    /// no listener takes it.
+    pub fn packet(&mut self, key: FlowKey, opens: bool) -> Option<Result<Decision, Undecided>> {
+        let endpoint = Endpoint {
+            address: key.destination,
+            port: key.destination_port,
+            protocol: key.protocol,
+            pad: 0,
+        };
+        let Some(listener) = self.listeners.get(&endpoint) else {
+            self.count(Reason::NotOurs);
+            return None;
+        };
+        let Some((_, image)) = self.services.get(&listener.service) else {
+            self.count(Reason::NoTable);
+            return Some(Err(Undecided::NoTable));
+        };
+        let given_up = |index| self.backends.get(&index).is_none_or(|b| b.flags & GIVEN_UP != 0);
+        let service = Service { seed: image.seed, affinity: image.affinity, ..Service::default() };
+        let tcp = key.protocol == TCP;
+        let flows = if tcp { &self.flows } else { &self.udp_flows };
+        let tables = MemoryTables { tables: &image.tables, flows, given_up: &given_up, key };
+        let slots = slots(&service, &key);
+        let decided = if tcp { decide(&tables, slots, opens) } else { decide_udp(&tables, slots) };
+        match decided {
+            Ok(decision) => {
+                let begins = if tcp { opens } else { decision.why == Why::Remembered };
+                let counters = self.counters.entry(decision.backend).or_default();
+                counters.connections += u64::from(begins);
+                counters.packets_in += 1;
+                counters.tracked += u64::from(decision.why == Why::Remembered);
+                counters.fallback_full += u64::from(decision.why == Why::Full);
+                counters.fallback_flood += u64::from(decision.why == Why::Flooded);
+            }
+            Err(Undecided::NoBackend) => self.count(Reason::NoBackend),
+            Err(Undecided::NoTable) => self.count(Reason::NoTable),
+        }
+        Some(decided)
+    }
+
+    fn count(&mut self, reason: Reason) {
+        self.reasons[HOOK_TC as usize][reason as usize] += 1;
+    }
+
+    /// Whether a table or a flow names this backend.
+    fn is_named(&self, backend: u16) -> bool {
+        let in_tables = |(_, image): &(u32, Image)| {
+            let mut slots = image.tables.backends().iter().flat_map(BackendTable::slots);
+            slots.any(|slot| slot.cur() == backend || slot.base() == backend)
+        };
+        let in_flows = |flows: &RefCell<FlowTable>| {
+            flows.borrow().entries.values().any(|entry| entry.backend == backend)
+        };
+        self.services.values().any(in_tables) || in_flows(&self.flows) || in_flows(&self.udp_flows)
+    }
+}
+
+impl DataPlane for Memory {
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        // Where the kernel would go astray in silence, this one refuses.
+        if let Some((index, _)) = commit.backends.iter().find(|(index, _)| self.is_named(*index)) {
+            let reason = format!("backend {index} is still named by a table or a flow");
+            return Err(Error::Map { map: "BACKENDS", reason });
+        }
+        let is_new = |(at, _): &&(Endpoint, u32)| !self.listeners.contains_key(at);
+        let new = commit.listeners.iter().filter(is_new).count();
+        if self.listeners.len() + new > MAX_LISTENERS as usize {
+            return Err(Error::Map { map: "LISTENERS", reason: "is full".to_owned() });
+        }
+        for (index, image) in &commit.services {
+            match image {
+                Some(image) => self.services.insert(*index, (commit.generation, image.clone())),
+                None => self.services.remove(index),
+            };
+        }
+        for (index, backend) in &commit.backends {
+            self.backends.insert(*index, *backend);
+            self.hops.remove(index);
+        }
+        self.returns.retain(|endpoint, _| !commit.severed.contains(endpoint));
+        self.returns.extend(commit.returns.iter().copied());
+        self.listeners.retain(|endpoint, _| !commit.closed.contains(endpoint));
+        let listeners = commit.listeners.iter();
+        self.listeners
+            .extend(listeners.map(|&(endpoint, service)| (endpoint, Listener { service })));
+        self.commits += 1;
+        Ok(())
+    }
+
+    fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
+        Ok(self.services.get(&service).map(|(_, image)| ServiceTables::clone(&image.tables)))
+    }
+
+    fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
+        match hop {
+            Some(hop) => self.hops.insert(backend, hop),
+            None => self.hops.remove(&backend),
+        };
+        Ok(())
+    }
+
+    fn counters(&self, backend: u16) -> Counters {
+        self.counters.get(&backend).copied().unwrap_or_default()
+    }
+
+    fn clear_counters(&mut self, backend: u16) {
+        self.counters.remove(&backend);
+    }
+
+    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
+        let mut forgotten = 0;
+        for flows in [&self.flows, &self.udp_flows] {
+            let entries = &mut flows.borrow_mut().entries;
+            let before = entries.len();
+            entries.retain(|_, entry| !backends.contains(&entry.backend));
+            forgotten += before - entries.len();
+        }
+        Ok(forgotten as u64)
+    }
+
+    fn reasons(&self) -> ReasonCounts {
+        self.reasons
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        let flows = |resource, flows: &RefCell<FlowTable>| {
+            let flows = flows.borrow();
+            Use { resource, used: flows.entries.len() as u64, limit: flows.capacity as u64 }
+        };
+        let listeners = Use {
+            resource: "listeners",
+            used: self.listeners.len() as u64,
+            limit: u64::from(MAX_LISTENERS),
+        };
+        vec![listeners, flows("flows", &self.flows), flows("udp_flows", &self.udp_flows)]
     }
 }

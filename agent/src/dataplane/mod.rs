@@ -2,6 +2,7 @@
 //!
 //! - [`kernel`]: loads the program, writes its maps, attaches it
 //! - [`memory`]: the same rules in the agent's own memory, for tests
+//! - [`shared`]: a data plane that others look at beside its owner, for tests
 //! - [`pool`]: room for tables
 //! - [`next_hop`]: the way to each backend, as the kernel's routes and neighbours say
 //! - `mapped`: array maps as memory, the only unsafe code of the agent
@@ -11,6 +12,7 @@ mod mapped;
 pub mod memory;
 pub mod next_hop;
 pub mod pool;
+pub mod shared;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ pub struct Commit {
 }
 
 /// A service as the program shall see it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Key of its hashes.
     pub seed: [u64; 2],

@@ -19,6 +19,8 @@ mod repeats;
 mod restore;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};

@@ -11,12 +11,15 @@
     reason = "tests fail by panicking; no test uses all of this"
 )]
 
+pub(crate) mod refused;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     time::{Duration, SystemTime},
 };
 
+pub(crate) use refused::FILE;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -90,7 +93,7 @@ impl Node {
             }
             let weights = resolve(service.weights(), &one.set, one.remainder).map_err(|error| {
                 let message = error.to_string();
-                Error::Invalid(vec![Violation { field: format!("shifts[{index}]"), message }])
+                Error::Invalid(vec![Violation { field: format!("shifts[{index}].set"), message }])
             })?;
             let service = service.clone().with_weights(weights);
             if let Some(version) = service.unserved().next().filter(|_| !shift.options.force) {
@@ -321,16 +324,3 @@ async fn run(mut requests: mpsc::Receiver<Request>) {
         node.handle(request);
     }
 }
-
-/// A file with two services.
-pub(crate) const FILE: &str = "\
-services:
-  - name: shop
-    listeners: [{ address: 10.50.0.100, port: 80, protocol: tcp }]
-    versions:
-      blue: { release: v1.41, weight: 95%, backends: [{ address: 10.61.0.2, port: 80 }] }
-      canary: { release: v1.42, weight: 5%, backends: [{ address: 10.63.0.2, port: 80 }] }
-  - name: api
-    listeners: [{ address: 10.50.0.101, port: 443, protocol: udp }]
-    versions: { green: { weight: 100%, backends: [{ address: 10.62.0.2, port: 8443 }] }, canary: {} }
-";

@@ -1,0 +1,67 @@
+//! A data plane that a test holds beside the owner, to look at what the owner has done.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use weir_ebpf::abi::Counters;
+
+use super::next_hop::NextHop;
+use super::{Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::plan::tables::ServiceTables;
+
+/// One data plane in several hands.
+#[derive(Debug, Default)]
+pub struct Shared<P>(Arc<Mutex<P>>);
+
+impl<P> Shared<P> {
+    /// Shares a data plane.
+    #[must_use]
+    pub fn new(plane: P) -> Self {
+        Self(Arc::new(Mutex::new(plane)))
+    }
+
+    /// The data plane itself, for as long as the guard lives.
+    pub fn lock(&self) -> MutexGuard<'_, P> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P> Clone for Shared<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P: DataPlane> DataPlane for Shared<P> {
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        self.lock().commit(commit)
+    }
+
+    fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
+        self.lock().tables(service)
+    }
+
+    fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
+        self.lock().set_next_hop(backend, hop)
+    }
+
+    fn counters(&self, backend: u16) -> Counters {
+        self.lock().counters(backend)
+    }
+
+    fn clear_counters(&mut self, backend: u16) {
+        self.lock().clear_counters(backend);
+    }
+
+    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
+        self.lock().forget(backends)
+    }
+
+    fn reasons(&self) -> ReasonCounts {
+        self.lock().reasons()
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        self.lock().uses()
+    }
+}

@@ -1,0 +1,101 @@
+//! A data plane whose calls fail when told to.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use weir_ebpf::abi::Counters;
+
+use crate::dataplane::next_hop::NextHop;
+use crate::dataplane::{Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::plan::tables::ServiceTables;
+
+/// A call that can fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Call {
+    Commit,
+    Tables,
+    SetNextHop,
+    Forget,
+}
+
+/// Which calls fail: each entry once, with so many calls of its kind that go well before.
+#[derive(Clone, Default)]
+pub(super) struct Plan(Arc<Mutex<Vec<(Call, u32)>>>);
+
+impl Plan {
+    pub(super) fn fail(&self, call: Call, after: u32) {
+        self.0.lock().unwrap().push((call, after));
+    }
+
+    /// Whether all that was told to fail has failed.
+    pub(super) fn is_done(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+
+    fn check(&self, call: Call) -> Result<(), Error> {
+        let mut planned = self.0.lock().unwrap();
+        let mut fails = false;
+        planned.retain_mut(|(kind, after)| {
+            if *kind != call {
+                return true;
+            }
+            let now = *after == 0;
+            *after = after.saturating_sub(1);
+            fails |= now;
+            !now
+        });
+        if fails {
+            return Err(Error::Map { map: "CHAOS", reason: "told to fail".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct Chaos<P> {
+    plane: P,
+    plan: Plan,
+}
+
+impl<P> Chaos<P> {
+    pub(super) fn new(plane: P, plan: Plan) -> Self {
+        Self { plane, plan }
+    }
+}
+
+impl<P: DataPlane> DataPlane for Chaos<P> {
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        self.plan.check(Call::Commit)?;
+        self.plane.commit(commit)
+    }
+
+    fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
+        self.plan.check(Call::Tables)?;
+        self.plane.tables(service)
+    }
+
+    fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
+        self.plan.check(Call::SetNextHop)?;
+        self.plane.set_next_hop(backend, hop)
+    }
+
+    fn counters(&self, backend: u16) -> Counters {
+        self.plane.counters(backend)
+    }
+
+    fn clear_counters(&mut self, backend: u16) {
+        self.plane.clear_counters(backend);
+    }
+
+    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
+        self.plan.check(Call::Forget)?;
+        self.plane.forget(backends)
+    }
+
+    fn reasons(&self) -> ReasonCounts {
+        self.plane.reasons()
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        self.plane.uses()
+    }
+}

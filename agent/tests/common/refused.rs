@@ -1,0 +1,330 @@
+//! What is refused, each case with exactly the message it gets: spec files and requests. The fake
+//! node refuses them, and so does the real one.
+
+#![allow(dead_code, unreachable_pub, reason = "no test uses all of this")]
+
+use serde::Deserialize;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+use weir::model::{SpecFile, parse_services};
+use weir_proto::v1::{self, weir_client::WeirClient};
+
+/// Spec files: a valid one, and what makes it wrong.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The valid one.
+    pub file: String,
+    /// What makes it wrong.
+    pub cases: Vec<FileCase>,
+}
+
+/// A wrong file: the valid one with `put` replaced by `with`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileCase {
+    /// What is wrong.
+    pub about: String,
+    put: String,
+    with: String,
+    /// Every line of the answer.
+    pub says: Vec<String>,
+}
+
+impl Files {
+    /// Those of `refused.yaml`.
+    pub fn read() -> Self {
+        serde_saphyr::from_str(include_str!("../refused.yaml")).expect("the table is YAML")
+    }
+
+    /// The text of a wrong file.
+    pub fn text(&self, case: &FileCase) -> String {
+        let places = self.file.matches(&case.put).count();
+        assert_eq!(places, 1, "{}: {:?} stands once", case.about, case.put);
+        self.file.replace(&case.put, &case.with)
+    }
+}
+
+/// What `weir apply` says about a file before it asks the agent: nothing if it is right.
+pub fn answer(file: &str) -> Vec<String> {
+    match SpecFile::parse(file) {
+        Err(error) => vec![error.to_string()],
+        Ok(spec) => match parse_services(&spec.services, false) {
+            Err(violations) => violations.iter().map(ToString::to_string).collect(),
+            Ok(_) => Vec::new(),
+        },
+    }
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Apply(v1::ApplyRequest),
+    Delete(v1::DeleteRequest),
+    Get(v1::GetRequest),
+    Read(v1::ReadCountersRequest),
+    Shift(v1::ShiftWeightsRequest),
+    Watch(v1::WatchCountersRequest),
+}
+
+impl Request {
+    /// Sends it, and gives the refusal.
+    pub async fn refusal(self, weir: &mut WeirClient<Channel>) -> Status {
+        let about = format!("{self:?}");
+        let refused = match self {
+            Self::Apply(request) => weir.apply(request).await.map(drop),
+            Self::Delete(request) => weir.delete(request).await.map(drop),
+            Self::Get(request) => weir.get(request).await.map(drop),
+            Self::Read(request) => weir.read_counters(request).await.map(drop),
+            Self::Shift(request) => weir.shift_weights(request).await.map(drop),
+            Self::Watch(request) => weir.watch_counters(request).await.map(drop),
+        };
+        refused.err().unwrap_or_else(|| panic!("not refused: {about}"))
+    }
+}
+
+/// A request that is refused.
+pub struct Case {
+    /// The request.
+    pub request: Request,
+    /// The status.
+    pub code: Code,
+    /// The reason for programs.
+    pub reason: &'static str,
+    /// Each field with what is wrong with it; where no field is at fault, the message.
+    pub says: Vec<String>,
+}
+
+impl Case {
+    /// What differs from the refusal that it should get.
+    pub fn difference(&self, status: &Status) -> Option<String> {
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+        let says = said(status);
+        let right = status.code() == self.code && reason == self.reason && says == self.says;
+        (!right).then(|| {
+            format!(
+                "{:?}:\n  wanted {:?} {} {:#?}\n  got {:?} {reason} {says:#?}",
+                self.request,
+                self.code,
+                self.reason,
+                self.says,
+                status.code()
+            )
+        })
+    }
+}
+
+/// Each field that a status says is wrong; its message if it names none.
+pub fn said(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    match details.bad_request() {
+        Some(bad) => {
+            let violations = bad.field_violations.iter();
+            violations.map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect()
+        }
+        None => vec![status.message().to_owned()],
+    }
+}
+
+fn invalid(request: Request, says: &[&str]) -> Case {
+    let says = says.iter().map(ToString::to_string).collect();
+    Case { request, code: Code::InvalidArgument, reason: "INVALID_REQUEST", says }
+}
+
+fn not_found(request: Request) -> Case {
+    let says = vec!["there is no service \"none\"".to_owned()];
+    Case { request, code: Code::NotFound, reason: "NOT_FOUND", says }
+}
+
+fn failed(request: Request, reason: &'static str, says: &str) -> Case {
+    Case { request, code: Code::FailedPrecondition, reason, says: vec![says.to_owned()] }
+}
+
+/// Two services that a node has when it gets [`requests`].
+pub const FILE: &str = "\
+services:
+  - name: shop
+    listeners: [{ address: 10.50.0.100, port: 80, protocol: tcp }]
+    versions:
+      blue: { release: v1.41, weight: 95%, backends: [{ address: 10.61.0.2, port: 80 }] }
+      canary: { release: v1.42, weight: 5%, backends: [{ address: 10.63.0.2, port: 80 }] }
+  - name: api
+    listeners: [{ address: 10.50.0.101, port: 443, protocol: udp }]
+    versions: { green: { weight: 100%, backends: [{ address: 10.62.0.2, port: 8443 }] }, canary: {} }
+";
+
+/// All requests that are refused by a node that has [`FILE`].
+pub fn requests() -> Vec<Case> {
+    [shifts(), applies(), others()].into_iter().flatten().collect()
+}
+
+/// A shift of `shop`, with the one thing wrong that the case names.
+pub fn shift(change: impl FnOnce(&mut v1::Shift)) -> v1::ShiftWeightsRequest {
+    let mut shift = v1::Shift {
+        service: "shop".into(),
+        set: vec![v1::VersionWeight { version: 3, weight_bp: 100 }],
+        ..v1::Shift::default()
+    };
+    change(&mut shift);
+    v1::ShiftWeightsRequest { shifts: vec![shift], ..v1::ShiftWeightsRequest::default() }
+}
+
+fn shifts() -> Vec<Case> {
+    let bad = |change: &dyn Fn(&mut v1::Shift), says: &[&str]| {
+        invalid(Request::Shift(shift(change)), says)
+    };
+    let whole = |request, says: &[&str]| invalid(Request::Shift(request), says);
+    let good = || shift(|_| ()).shifts.remove(0);
+    let weight = |version, weight_bp| v1::VersionWeight { version, weight_bp };
+    let several = |shifts| v1::ShiftWeightsRequest { shifts, ..Default::default() };
+    vec![
+        whole(several(Vec::new()), &["shifts: is empty; name at least one service"]),
+        whole(several(vec![good(); 2]), &["shifts[1].service: \"shop\" is named twice"]),
+        bad(&|s| s.service.clear(), &["shifts[0].service: is empty; a service needs a name"]),
+        bad(
+            &|s| s.service = "Shop".into(),
+            &["shifts[0].service: \"Shop\" holds something other than a-z, 0-9 and -"],
+        ),
+        bad(&|s| s.set.clear(), &["shifts[0].set: is empty; name at least one version"]),
+        bad(
+            &|s| s.set[0].version = 0,
+            &["shifts[0].set[0].version: must be blue, green or canary"],
+        ),
+        bad(
+            &|s| s.set[0].version = 4,
+            &["shifts[0].set[0].version: must be blue, green or canary"],
+        ),
+        bad(
+            &|s| s.set[0].weight_bp = 10_001,
+            &["shifts[0].set[0].weight_bp: 100.01% is more than 100%"],
+        ),
+        bad(&|s| s.remainder = 7, &["shifts[0].remainder: must be blue, green or canary"]),
+        bad(&|s| s.set = vec![s.set[0]; 9], &["shifts[0].set: holds 9; there are three versions"]),
+        bad(&|s| s.set = vec![s.set[0]; 2], &["shifts[0].set: names canary twice"]),
+        bad(
+            &|s| s.remainder = 3,
+            &["shifts[0].set: blue 95% and green 0% and canary 1% add up to 96%, not 100%; \
+                 leave canary out to give it the rest"],
+        ),
+        bad(
+            &|s| s.set = vec![weight(2, 9_501)],
+            &["shifts[0].set: green 95.01% and canary 5% add up to 100.01%: more than 100%, \
+                 blue cannot give that much"],
+        ),
+        whole(
+            v1::ShiftWeightsRequest { request_id: "with space".into(), ..shift(|_| ()) },
+            &["request_id: is not 1 to 64 printable ASCII characters without spaces"],
+        ),
+        whole(
+            v1::ShiftWeightsRequest {
+                request_id: "x".repeat(65),
+                ..shift(|s| s.set[0].version = 9)
+            },
+            &[
+                "request_id: is not 1 to 64 printable ASCII characters without spaces",
+                "shifts[0].set[0].version: must be blue, green or canary",
+            ],
+        ),
+        // The first of them is right: all or none.
+        not_found(Request::Shift(several(vec![
+            good(),
+            v1::Shift { service: "none".into(), ..good() },
+        ]))),
+        failed(
+            Request::Shift(shift(|s| s.expected_generation = Some(7))),
+            "GENERATION_MISMATCH",
+            "service \"shop\" has generation 1, not 7: it changed meanwhile; look again",
+        ),
+        failed(
+            Request::Shift(shift(|s| s.set = vec![weight(2, 500)])),
+            "NO_READY_BACKEND",
+            "green of service \"shop\" has no backend that takes connections; give it one, or force",
+        ),
+    ]
+}
+
+fn applies() -> Vec<Case> {
+    let apply = |services| v1::ApplyRequest { services, ..Default::default() };
+    let odd = v1::ServiceSpec {
+        name: "odd".into(),
+        listeners: vec![v1::Listener { address: "10.1.0.1".into(), port: 80, protocol: 9 }],
+        forwarding: 9,
+        affinity: 9,
+        versions: Some(v1::Versions {
+            blue: Some(v1::VersionSpec { weight_bp: u32::MAX, ..Default::default() }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    // A conflict with a service that the node has.
+    let thief = v1::ServiceSpec {
+        name: "thief".into(),
+        listeners: vec![v1::Listener { address: "10.50.0.100".into(), port: 80, protocol: 1 }],
+        versions: Some(v1::Versions {
+            blue: Some(v1::VersionSpec {
+                weight_bp: 10_000,
+                backends: vec![v1::Backend {
+                    address: "10.63.0.2".into(),
+                    port: 80,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    vec![
+        invalid(
+            Request::Apply(apply(Vec::new())),
+            &["services: is empty; name at least one service"],
+        ),
+        invalid(
+            Request::Apply(apply(vec![odd])),
+            &[
+                "services[0].forwarding: 9 is no forwarding mode",
+                "services[0].affinity: 9 is no affinity",
+                "services[0].listeners[0].protocol: must be TCP or UDP",
+                "services[0].versions.blue.weight: 42949672.95% is more than 100%",
+            ],
+        ),
+        invalid(
+            Request::Apply(apply(vec![thief])),
+            &[
+                "services[0].listeners[0]: 10.50.0.100:80/tcp is already a listener of service \"shop\"",
+                "services[0].versions.blue.backends[0]: 10.63.0.2:80/tcp already serves canary of \
+                 service \"shop\": an answer from it could belong to either",
+            ],
+        ),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let delete = |services: &[&str]| {
+        Request::Delete(v1::DeleteRequest { services: names(services), ..Default::default() })
+    };
+    let get = |service: &str| Request::Get(v1::GetRequest { service: service.into() });
+    let read =
+        |services: &[&str]| Request::Read(v1::ReadCountersRequest { services: names(services) });
+    let watch = |interval_ms, services: &[&str]| {
+        Request::Watch(v1::WatchCountersRequest { interval_ms, services: names(services) })
+    };
+    vec![
+        invalid(delete(&[]), &["services: is empty; name at least one service"]),
+        invalid(delete(&["shop", "shop"]), &["services[1]: \"shop\" is named twice"]),
+        // The first of them is there: all or none.
+        not_found(delete(&["shop", "none"])),
+        invalid(get(""), &["service: is empty; a service needs a name"]),
+        not_found(get("none")),
+        invalid(
+            read(&["a_b"]),
+            &["services[0]: \"a_b\" holds something other than a-z, 0-9 and -"],
+        ),
+        not_found(read(&["shop", "none"])),
+        invalid(watch(99, &[]), &["interval_ms: 99 is not within 100 and 3600000"]),
+        invalid(watch(3_600_001, &[]), &["interval_ms: 3600001 is not within 100 and 3600000"]),
+        not_found(watch(100, &["none"])),
+    ]
+}
