@@ -67,8 +67,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         };
         let stored = owner.store.load().map_err(|error| Error::Store(error.to_string()))?;
         owner.restore(&stored.unwrap_or_default())?;
-        let stored = owner.stored(&owner.state, owner.generation);
-        owner.store.save(&stored).map_err(|error| Error::Store(error.to_string()))?;
+        owner.keep()?;
         Ok(owner)
     }
 
@@ -98,9 +97,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         commit.closed = carried.listeners.into_iter().filter(|e| !listeners.contains(e)).collect();
         let returns: HashSet<_> = commit.returns.iter().map(|(at, _)| *at).collect();
         commit.severed = carried.returns.into_iter().filter(|e| !returns.contains(e)).collect();
-        self.plane.commit(&commit).map_err(plane_error)?;
-        self.plane.forget(&orphans).map_err(plane_error)?;
-        self.generation = generation;
+        self.generation = stored.generation;
+        if !commit.services.is_empty() {
+            self.plane.commit(&commit).map_err(plane_error)?;
+            self.plane.forget(&orphans).map_err(plane_error)?;
+            self.generation = generation;
+        }
         // Counters that were carried over go on; new ones begin a new epoch.
         if !carried.services.is_empty() {
             self.epoch = stored.epoch;
@@ -220,6 +222,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let before = std::mem::replace(&mut self.state, next);
         self.place_hops(&before);
         Ok(took)
+    }
+
+    /// Keeps the state as it is.
+    fn keep(&mut self) -> Result<(), Error> {
+        let stored = self.stored(&self.state, self.generation);
+        self.store.save(&stored).map_err(|error| Error::Store(error.to_string()))
     }
 
     /// What is kept of a state.
