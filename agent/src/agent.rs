@@ -37,6 +37,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// What becomes of the data plane when the agent stops cleanly.
     pub on_exit: OnExit,
+    /// A flow that is silent for longer has ended, in seconds.
+    pub drain_idle: u32,
 }
 
 /// What becomes of the data plane when the agent stops cleanly.
@@ -65,6 +67,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let kernel = load(&options)?;
     // Tables first, packets after: the program is attached once it knows what to do.
     let mut owner = Owner::start(kernel, store).context("the stored state cannot be applied")?;
+    owner.set_idle(options.drain_idle);
     let interfaces = attach(owner.plane(), &options.interfaces)?;
     owner.plane().release_others();
     let warnings = warnings(&options.interfaces);

@@ -8,6 +8,7 @@ use super::fail::Failure;
 use crate::{
     agent::{self, DEFAULT_BPFFS, OnExit, Options},
     model::InterfaceSpec,
+    node::DEFAULT_IDLE,
 };
 
 /// Run the agent of this host, until SIGTERM or Ctrl-C.
@@ -31,6 +32,10 @@ pub(super) struct Agent {
     /// What becomes of the data plane when the agent stops cleanly.
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     on_exit: OnExit,
+    /// How many seconds a connection may be silent without being forgotten. A shift has settled when this has passed
+    /// since the slots moved last.
+    #[arg(long, default_value_t = DEFAULT_IDLE, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    drain_idle: u32,
 }
 
 impl Agent {
@@ -47,6 +52,7 @@ impl Agent {
             flows: self.flows,
             bpffs: self.bpffs,
             on_exit: self.on_exit,
+            drain_idle: self.drain_idle,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(runtime.block_on(agent::run(options))?)

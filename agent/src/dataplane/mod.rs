@@ -17,7 +17,7 @@ pub mod shared;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{Backend, Counters, Endpoint, HOOKS, REASONS, Return};
+use weir_ebpf::abi::{Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return};
 
 use crate::plan::tables::ServiceTables;
 use next_hop::NextHop;
@@ -126,15 +126,11 @@ pub trait DataPlane: Send {
     /// They cannot be read, or cannot be a service's tables.
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error>;
 
-    /// What is there from an earlier agent. By default nothing.
-    fn carried(&self) -> Carried {
-        Carried::default()
-    }
+    /// What is there, from an earlier agent at the start.
+    fn carried(&self) -> Carried;
 
     /// The record of a backend as it is. Zeroes, if it was never written.
-    fn backend(&self, _index: u16) -> Backend {
-        Backend::default()
-    }
+    fn backend(&self, index: u16) -> Backend;
 
     /// Sets or forgets the way to a backend, at once.
     ///
@@ -156,6 +152,18 @@ pub trait DataPlane: Send {
     ///
     /// Some could not be removed.
     fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error>;
+
+    /// Shows every remembered flow of a protocol to `keep`, and forgets those it does not keep.
+    /// Gives the number of them.
+    ///
+    /// # Errors
+    ///
+    /// The table could not be read whole: then what was not shown may be there.
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error>;
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;

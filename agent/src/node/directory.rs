@@ -93,6 +93,13 @@ impl Directory {
         self.used.contains(&index)
     }
 
+    /// Forgets one backend.
+    pub(super) fn release(&mut self, key: &Key) {
+        if let Some(place) = self.places.remove(key) {
+            self.used.remove(&place.index);
+        }
+    }
+
     /// Forgets all backends of a service, and gives their indices.
     pub(super) fn remove(&mut self, service: &ServiceName) -> BTreeSet<u16> {
         let indices: BTreeSet<u16> = self.of(service).map(|(_, place)| place.index).collect();

@@ -4,11 +4,13 @@
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
 //! - `state`, `directory`, `difference`: what the node holds, and what a request makes of it; pure
+//! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
 //! - `owner`, `answers`, `task`: the owner, what it says, and its loop
 
 mod answers;
+mod clock;
 mod difference;
 mod directory;
 pub mod error;
@@ -17,12 +19,14 @@ pub mod messages;
 mod owner;
 mod repeats;
 mod restore;
+mod settle;
 mod state;
+mod sweep;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
-pub use owner::{Identity, Owner};
+pub use owner::{DEFAULT_IDLE, Identity, Owner};
 pub use task::serve;

@@ -8,15 +8,21 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::clock;
 use super::difference::difference;
 use super::error::Error;
-use super::messages::{Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift};
+use super::messages::{
+    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Traffic,
+};
 use super::repeats::{Answered, Asked, Repeats};
 use super::restore::restore;
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
-use crate::model::{PerVersion, ServiceName, ServiceSpec, parse_services};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, Version, parse_services};
 use crate::store::{Store, Stored, StoredBackend, StoredService};
+
+/// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
+pub const DEFAULT_IDLE: u32 = 900;
 
 /// What the node knows of itself from its start.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +48,12 @@ pub struct Owner<P, S> {
     pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
     pub(super) epoch: u64,
     pub(super) started: Instant,
+    /// A flow that is silent for longer has ended, in seconds.
+    pub(super) idle: u32,
+    /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
+    pub(super) failures: (u64, u32),
+    /// What backends have counted that are gone.
+    pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
 }
 
@@ -63,6 +75,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             hops: HashMap::new(),
             epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             started: Instant::now(),
+            idle: DEFAULT_IDLE,
+            failures: (0, clock::seconds()),
+            retired: BTreeMap::new(),
             identity: Identity::default(),
         };
         let stored = owner.store.load().map_err(|error| Error::Store(error.to_string()))?;
@@ -80,7 +95,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             [] => Vec::new(),
             specs => parse_services(specs, true).map_err(Error::Invalid)?,
         };
-        let next = restore(&services, &stored.services, &self.plane)?;
+        let next = restore(&services, &stored.services, &self.plane, clock::seconds())?;
         let generation = next_generation(stored.generation);
         let mut commit = difference(&State::default(), &next, generation);
         commit.backends.retain(|(index, record)| {
@@ -126,7 +141,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&apply.options, &asked)? {
             return Ok(answer);
         }
-        let next = self.state.apply(&apply.services)?;
+        let next = self.state.apply(&apply.services, clock::seconds())?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
         self.change(&next, &names, &apply.options, asked)
@@ -139,7 +154,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&shift.options, &asked)? {
             return Ok(answer);
         }
-        let next = self.state.shift(&shift.shifts, shift.options.force)?;
+        let next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
         self.change(&next, &names, &shift.options, asked)
@@ -201,6 +216,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         for name in &delete.services {
             self.marks.remove(name);
+            self.retired.retain(|(service, _), _| service != name);
             tracing::info!(service = name.as_str(), "deleted");
         }
         let answer = self.commit_answer(took, false);
@@ -225,7 +241,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Keeps the state as it is.
-    fn keep(&mut self) -> Result<(), Error> {
+    pub(super) fn keep(&mut self) -> Result<(), Error> {
         let stored = self.stored(&self.state, self.generation);
         self.store.save(&stored).map_err(|error| Error::Store(error.to_string()))
     }
@@ -270,6 +286,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// The data plane, to attach it.
     pub fn plane(&mut self) -> &mut P {
         &mut self.plane
+    }
+
+    /// Sets for how many seconds a flow may be silent without being forgotten.
+    pub fn set_idle(&mut self, seconds: u32) {
+        self.idle = seconds;
     }
 
     /// Tells the node what to say of itself.
@@ -341,7 +362,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Connections of each version of a service, by the kernel's counters.
     pub(super) fn connections(&self, name: &ServiceName) -> PerVersion<u64> {
-        let mut counts = PerVersion::<u64>::default();
+        let mut counts = PerVersion::<u64>::from_fn(|version| {
+            self.retired.get(&(name.clone(), version)).map_or(0, |gone| gone.connections)
+        });
         for (key, place) in self.state.directory.of(name) {
             counts[key.version] += self.plane.counters(place.index).connections;
         }
@@ -360,11 +383,11 @@ fn orphans(plane: &impl DataPlane, gone: &[u32]) -> BTreeSet<u16> {
 }
 
 /// Commit numbers wrap past zero, which means "no service".
-fn next_generation(generation: u32) -> u32 {
+pub(super) fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 
-fn plane_error(error: dataplane::Error) -> Error {
+pub(super) fn plane_error(error: dataplane::Error) -> Error {
     match error {
         dataplane::Error::PoolFull { asked, free, size } => Error::Exhausted {
             what: "lines of the pool of tables".to_owned(),

@@ -5,7 +5,6 @@
 //! moves nothing where the two agree, and keeps every flow where they do not (a crash between
 //! commit and store).
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -24,8 +23,9 @@ pub(super) fn restore(
     services: &[Service],
     stored: &[StoredService],
     plane: &impl DataPlane,
+    now: u32,
 ) -> Result<State, Error> {
-    let mut next = Next { state: State::default(), moves: BTreeMap::new() };
+    let mut next = Next::new(State::default(), now);
     for (service, kept) in services.iter().zip(stored) {
         let name = service.name();
         let tables = plane.tables(kept.index).map_err(|e| Error::DataPlane(e.to_string()))?;

@@ -36,9 +36,11 @@ pub(super) struct Entry {
     /// Counts its changes, from 1.
     pub(super) generation: u64,
     pub(super) goal: Goal,
-    target: Target,
+    pub(super) target: Target,
     pub(super) tables: Arc<ServiceTables>,
     pub(super) digest: Digest,
+    /// When a slot last moved, in seconds since boot. A restart counts as a move.
+    pub(super) moved_at: u32,
 }
 
 /// The next state, and how each service of the request comes to it.
@@ -46,15 +48,17 @@ pub(super) struct Entry {
 pub(super) struct Next {
     pub(super) state: State,
     pub(super) moves: BTreeMap<ServiceName, Moves>,
+    /// When this happens, in seconds since boot.
+    now: u32,
 }
 
 impl State {
     /// Creates or replaces services.
-    pub(super) fn apply(&self, services: &[Service]) -> Result<Next, Error> {
+    pub(super) fn apply(&self, services: &[Service], now: u32) -> Result<Next, Error> {
         let existing: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
         validate_set(services, &existing).map_err(Error::Invalid)?;
         self.check_return_paths(services)?;
-        let mut next = Next { state: self.clone(), moves: BTreeMap::new() };
+        let mut next = Next::new(self.clone(), now);
         for service in services {
             next.put(service)?;
         }
@@ -62,8 +66,13 @@ impl State {
     }
 
     /// Changes weights, of all services or of none.
-    pub(super) fn shift(&self, shifts: &[ServiceShift], force: bool) -> Result<Next, Error> {
-        let mut next = Next { state: self.clone(), moves: BTreeMap::new() };
+    pub(super) fn shift(
+        &self,
+        shifts: &[ServiceShift],
+        force: bool,
+        now: u32,
+    ) -> Result<Next, Error> {
+        let mut next = Next::new(self.clone(), now);
         for (i, shift) in shifts.iter().enumerate() {
             let entry = self.get(&shift.service)?;
             if let Some(expected) = shift.expected_generation
@@ -162,6 +171,11 @@ impl State {
 }
 
 impl Next {
+    /// Begins with a state, at a time in seconds since boot.
+    pub(super) fn new(state: State, now: u32) -> Self {
+        Self { state, moves: BTreeMap::new(), now }
+    }
+
     /// Puts a service in place of the one with its name, or beside the others.
     fn put(&mut self, service: &Service) -> Result<(), Error> {
         let name = service.name();
@@ -198,7 +212,8 @@ impl Next {
         let digest = Digest::of_goal(&goal);
         let service = service.clone();
         let name = service.name().clone();
-        let entry = Entry { service, index, generation, goal, target, tables, digest };
+        let moved_at = self.now;
+        let entry = Entry { service, index, generation, goal, target, tables, digest, moved_at };
         self.state.services.insert(name, Arc::new(entry));
         Ok(())
     }
@@ -235,7 +250,12 @@ impl Next {
     ) {
         let led = transition(old.map(|old| &*old.tables), &target, &|_| false);
         let name = service.name().clone();
+        let moved_at = match old {
+            Some(old) if led.moves.is_none() => old.moved_at,
+            _ => self.now,
+        };
         let entry = Entry {
+            moved_at,
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),

@@ -131,7 +131,8 @@ mod tests {
     fn a_flow_ends_when_it_cannot_speak_again() {
         let idle = 900;
         let open = SEEN_SYN | SEEN_DATA;
-        let ended_after = |client, server, silent| ended(&entry(client, server, 1000), 1000 + silent, idle);
+        let ended_after =
+            |client, server, silent: u32| ended(&entry(client, server, 1000), 1000 + silent, idle);
         assert!(!ended_after(open, 0, 899));
         assert!(ended_after(open, 0, 900));
         assert!(!ended_after(SEEN_SYN, 0, 29));

@@ -1,12 +1,20 @@
-//! The owner's loop: one request after the other, and next hops as they change.
+//! The owner's loop: one request after the other, next hops as they change, and every few seconds
+//! a look at transitions.
+
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::Request;
+use super::clock;
 use super::owner::Owner;
 use crate::dataplane::DataPlane;
 use crate::dataplane::next_hop::{Change, Resolver};
 use crate::store::Store;
+
+/// How often transitions are looked after.
+const ROUND: Duration = Duration::from_secs(5);
 
 /// Serves requests until every handle is gone, and gives the owner back. Next hops are followed by `resolver`, whose changes
 /// arrive through `changes`.
@@ -18,6 +26,8 @@ pub async fn serve<P: DataPlane, S: Store>(
 ) -> Owner<P, S> {
     let mut wanted = owner.addresses();
     resolver.watch(wanted.clone());
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -25,6 +35,11 @@ pub async fn serve<P: DataPlane, S: Store>(
                 None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
+            _ = rounds.tick() => {
+                if let Err(error) = owner.round(clock::seconds()) {
+                    tracing::warn!(%error, "a transition could not go on; it is tried again");
+                }
+            }
         }
         let now = owner.addresses();
         if now != wanted {

@@ -389,6 +389,20 @@ impl DataPlane for Kernel {
         Ok(removed)
     }
 
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error> {
+        let mut removed = 0;
+        for (key, entry) in self.flows(protocol)? {
+            if !keep(&key, &entry) {
+                removed += u64::from(self.remove_flow(&key)?);
+            }
+        }
+        Ok(removed)
+    }
+
     fn reasons(&self) -> ReasonCounts {
         let mut sum = ReasonCounts::default();
         for processor in 0..self.processors {
