@@ -1,6 +1,6 @@
 //! The owner's loop: one request after the other, and next hops as they change.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
 use super::owner::Owner;
@@ -8,13 +8,14 @@ use crate::dataplane::DataPlane;
 use crate::dataplane::next_hop::{Change, Resolver};
 use crate::store::Store;
 
-/// Serves requests until every handle is gone, and gives the owner back. Next hops are followed by `resolver`, whose changes
-/// arrive through `changes`.
+/// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
+/// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
 pub async fn serve<P: DataPlane, S: Store>(
     mut owner: Owner<P, S>,
     mut requests: mpsc::Receiver<Request>,
     resolver: Resolver,
     mut changes: mpsc::Receiver<Vec<Change>>,
+    mut stop: oneshot::Receiver<()>,
 ) -> Owner<P, S> {
     let mut wanted = owner.addresses();
     resolver.watch(wanted.clone());
@@ -25,6 +26,7 @@ pub async fn serve<P: DataPlane, S: Store>(
                 None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
+            _ = &mut stop => return owner,
         }
         let now = owner.addresses();
         if now != wanted {
