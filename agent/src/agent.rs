@@ -4,7 +4,7 @@ use std::{fs, io::IsTerminal as _, path::PathBuf};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     api::{serve, socket},
@@ -79,8 +79,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (changes, followed) = mpsc::channel(CHANGES);
     let resolver = Resolver::start(changes)?;
     let (handle, requests) = node::channel();
-    // Ends when the server has dropped the last handle; the program is detached with it.
-    let owner = tokio::spawn(node::serve(owner, requests, resolver, followed));
+    let (stop, stopped) = oneshot::channel();
+    let owner = tokio::spawn(node::serve(owner, requests, resolver, followed, stopped));
     tracing::info!(socket = %options.socket.display(), "serving");
     let shutdown = async move {
         tokio::select! {
@@ -90,6 +90,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!("stopping");
     };
     serve(listener, &guard, handle, shutdown).await?;
+    // Not by the last handle's end: a client that hangs keeps its connection, and that a handle.
+    drop(stop);
     let mut owner = owner.await.context("the owner task failed")?;
     match options.on_exit {
         OnExit::Detach => {

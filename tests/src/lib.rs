@@ -4,6 +4,7 @@
 //! - [`servers`]: the HTTP and echo servers that run on the backends.
 //! - [`load`]: the clients: fresh connections, long-lived connections, UDP flows.
 //! - [`agent`]: a running `weir agent` on the balancer host, and calls of the command line.
+//! - [`node`]: a lab, its agent and a gRPC client in one: what most tests begin with.
 //! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
@@ -22,6 +23,7 @@ pub mod identity;
 pub mod interrupt;
 pub mod lab;
 pub mod load;
+pub mod node;
 pub mod program;
 pub mod random;
 pub mod servers;

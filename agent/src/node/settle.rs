@@ -39,8 +39,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         let state = self.state.clone();
         let mut sweep = look(&state, now, self.idle);
-        let ended =
-            self.plane.sweep(TCP, &mut |key, entry| sweep.keep(key, entry)).map_err(plane_error)?;
+        let ended = self
+            .plane
+            .sweep(TCP, &mut |key, entry| sweep.keep(key, *entry))
+            .map_err(plane_error)?;
         let mut next = state.clone();
         for (entry, swept) in state.services.values().zip(&sweep.services) {
             if let Some(entry) = self.settled(entry, swept, now) {
@@ -48,10 +50,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             }
         }
         let mut named_by_flows = sweep.named;
-        let released = match drains {
-            true => self.released(&next, &mut named_by_flows, now)?,
-            false => Vec::new(),
-        };
+        let released =
+            if drains { self.released(&next, &mut named_by_flows, now)? } else { Vec::new() };
         for (key, _) in &released {
             Arc::make_mut(&mut next.directory).release(key);
             // Its answers are no longer turned back, so its service's paths differ.

@@ -76,7 +76,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whether an entry stays. If so, its slots are pinned.
-    pub(super) fn keep(&mut self, key: &FlowKey, entry: &FlowEntry) -> bool {
+    pub(super) fn keep(&mut self, key: &FlowKey, entry: FlowEntry) -> bool {
         let at = Endpoint {
             address: key.destination,
             port: key.destination_port,
@@ -107,7 +107,7 @@ impl<'a> Sweep<'a> {
 }
 
 /// Whether a flow has ended, as far as its entry tells.
-fn ended(entry: &FlowEntry, now: u32, idle: u32) -> bool {
+fn ended(entry: FlowEntry, now: u32, idle: u32) -> bool {
     let silent = now.saturating_sub(entry.seen);
     let reset = (entry.client | entry.server) & SEEN_RST != 0;
     let closed = entry.client & entry.server & SEEN_FIN != 0;
@@ -132,7 +132,7 @@ mod tests {
         let idle = 900;
         let open = SEEN_SYN | SEEN_DATA;
         let ended_after =
-            |client, server, silent: u32| ended(&entry(client, server, 1000), 1000 + silent, idle);
+            |client, server, silent: u32| ended(entry(client, server, 1000), 1000 + silent, idle);
         assert!(!ended_after(open, 0, 899));
         assert!(ended_after(open, 0, 900));
         assert!(!ended_after(SEEN_SYN, 0, 29));
@@ -145,6 +145,6 @@ mod tests {
         assert!(!ended_after(open | SEEN_FIN, SEEN_FIN, 9));
         assert!(ended_after(open | SEEN_FIN, SEEN_FIN, 10));
         // An entry stamped after the look began is not old.
-        assert!(!ended(&entry(open, 0, 1001), 1000, idle));
+        assert!(!ended(entry(open, 0, 1001), 1000, idle));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::Request;
@@ -16,13 +16,14 @@ use crate::store::Store;
 /// How often transitions are looked after.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// Serves requests until every handle is gone, and gives the owner back. Next hops are followed by `resolver`, whose changes
-/// arrive through `changes`.
+/// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
+/// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
 pub async fn serve<P: DataPlane, S: Store>(
     mut owner: Owner<P, S>,
     mut requests: mpsc::Receiver<Request>,
     resolver: Resolver,
     mut changes: mpsc::Receiver<Vec<Change>>,
+    mut stop: oneshot::Receiver<()>,
 ) -> Owner<P, S> {
     let mut wanted = owner.addresses();
     resolver.watch(wanted.clone());
@@ -40,6 +41,7 @@ pub async fn serve<P: DataPlane, S: Store>(
                     tracing::warn!(%error, "a transition could not go on; it is tried again");
                 }
             }
+            _ = &mut stop => return owner,
         }
         let now = owner.addresses();
         if now != wanted {

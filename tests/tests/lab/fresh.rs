@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use weir_tests::identity::{Identity, Version};
 use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, backend, vip};
 use weir_tests::lab::{Lab, LabBuilder};
-use weir_tests::load::Fault;
-use weir_tests::load::fresh::{Close, Fresh, FreshPlan, SourcePorts};
+use weir_tests::load::fresh::{Close, Fresh, FreshPlan};
+use weir_tests::load::{Fault, SourcePorts};
 
 use crate::{direct, small_lab};
 

@@ -5,6 +5,7 @@ use Version::{Blue, Canary};
 use super::*;
 use crate::node::clock;
 use crate::node::owner::DEFAULT_IDLE;
+use crate::plan::tables::BackendTable;
 
 impl Node {
     /// Lets flows be stamped with this time.
@@ -16,7 +17,7 @@ impl Node {
     fn tracked(&self, service: &str) -> usize {
         let tables = &self.owner.state.get(&name(service)).unwrap().tables;
         let versions = tables.versions().iter().filter(|slot| slot.tracked()).count();
-        let backends = tables.backends().iter().flat_map(|table| table.slots());
+        let backends = tables.backends().iter().flat_map(BackendTable::slots);
         versions + backends.filter(|slot| slot.tracked()).count()
     }
 

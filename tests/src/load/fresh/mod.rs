@@ -4,7 +4,7 @@ mod counts;
 mod plan;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -20,7 +21,7 @@ use super::socket::connect_tcp;
 use crate::identity::Identity;
 use crate::lab::{Namespace, Task};
 pub use counts::FreshCounts;
-pub use plan::{Close, FreshPlan, SourcePorts};
+pub use plan::{Close, FreshPlan};
 
 /// Load in progress, on a thread in the clients' namespace. Dropping it aborts what is under way.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Fresh {
 struct Shared {
     plan: FreshPlan,
     next: AtomicU64,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
     /// Odd within a period, even between two; it only grows.
     period: AtomicU64,
     ledger: Mutex<Ledger>,
@@ -82,7 +83,7 @@ impl Fresh {
         let shared = Arc::new(Shared {
             plan,
             next: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
             period: AtomicU64::new(0),
             ledger: Mutex::default(),
         });
@@ -120,13 +121,13 @@ impl Fresh {
 
     /// Starts no more connections, waits for those under way, and gives the counts.
     pub fn stop(self) -> Result<FreshCounts> {
-        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.stopping.send_replace(true);
         self.finish()
     }
 
     /// Waits until the plan's count is reached, and gives the counts.
     pub fn finish(self) -> Result<FreshCounts> {
-        if self.shared.plan.count.is_none() && !self.shared.stopping.load(Ordering::Relaxed) {
+        if self.shared.plan.count.is_none() && !*self.shared.stopping.borrow() {
             bail!("fresh connections without a count never finish: stop them");
         }
         self.task.join()?;
@@ -148,21 +149,22 @@ impl Shared {
     /// Takes numbers and opens their connections, until there are none left.
     async fn work(&self, started: Instant) {
         let plan = &self.plan;
+        let mut stopping = self.stopping.subscribe();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if plan.count.is_some_and(|count| number >= count) {
                 return;
             }
             if let Some(rate) = plan.rate {
-                sleep_until(
-                    started
-                        + Duration::from_nanos(
-                            number.saturating_mul(1_000_000_000) / u64::from(rate),
-                        ),
-                )
-                .await;
+                let due = number.saturating_mul(1_000_000_000) / u64::from(rate);
+                // Far off at a low rate: many workers wait for their turns.
+                tokio::select! {
+                    () = sleep_until(started + Duration::from_nanos(due)) => {}
+                    // The sender is ours, so this ends only with a stop.
+                    _ = stopping.wait_for(|stop| *stop) => return,
+                }
             }
-            if self.stopping.load(Ordering::Relaxed) {
+            if *stopping.borrow() {
                 return;
             }
             let source = plan.source(number);
