@@ -52,18 +52,19 @@ impl Screen {
         Ok(())
     }
 
+    /// In one write, so that no half of it is seen.
     fn replace(&self, lines: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if self.drawn > 0 {
-            write!(out, "\x1b[{}F", self.drawn)?;
-        }
+        let mut text = if self.drawn > 0 { format!("\x1b[{}F", self.drawn) } else { String::new() };
         for line in lines.lines() {
             // The rest of a longer line before goes too.
-            writeln!(out, "{line}{}", if self.live { "\x1b[K" } else { "" })?;
+            text.push_str(line);
+            text.push_str(if self.live { "\x1b[K\n" } else { "\n" });
         }
         if self.live {
-            write!(out, "\x1b[J")?;
+            text.push_str("\x1b[J");
         }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
         out.flush()
     }
 }
