@@ -28,19 +28,20 @@ pub(super) fn audit(lab: &Lab, records: &Records, screen: &mut Screen) -> Result
         },
         Check {
             name: "long-lived",
-            holds: format!("{open} connections, the silent ones too: each answers where it began"),
+            holds: format!("{open} connections, silent ones too: each answers where it began"),
             complaints: records.long_lived.check().err().iter().map(ToString::to_string).collect(),
         },
         Check {
             name: "shares",
-            holds: "tables within one slot, observed within what chance explains (99.99%, all \
-                    steps together)"
-                .to_owned(),
+            holds: "tables within one slot; observed within the joint 99.99% bound".to_owned(),
             complaints: shares(records),
         },
         Check {
             name: "counters",
-            holds: format!("clients, backends and kernel agree at each of {} places", books.len()),
+            holds: format!(
+                "clients, backends and kernel counted the same at {} places",
+                books.len()
+            ),
             complaints: [counters(records), differences(&books, resent)].concat(),
         },
     ];

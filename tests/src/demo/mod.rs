@@ -75,7 +75,7 @@ pub fn run(options: Options, interrupt: &Interrupt, screen: &mut Screen) -> Resu
     let agent = stage(screen, "agent", || {
         let agent = Agent::start(&lab, &AgentOptions::new(&lab).mode(options.mode.name()))?;
         let attached = answers::attached(&lab)?;
-        Ok((agent, format!("running, its program attached to four interfaces ({attached})")))
+        Ok((agent, format!("its program is attached to four interfaces ({attached})")))
     })?;
     let judged = show(&lab, options, interrupt, screen);
     if judged.is_err() && !interrupt.wait(Duration::ZERO) {
@@ -138,7 +138,7 @@ fn stage<T>(
     let begun = Instant::now();
     let (made, what) = work()?;
     let took = paint.dim(format!("{:.1} s", begun.elapsed().as_secs_f64()));
-    screen.say(&format!("  {} {name:<9} {what:<66} {took}\n", paint.good("✓")))?;
+    screen.say(&format!("  {} {name:<9} {what:<58} {took}\n", paint.good("✓")))?;
     Ok(made)
 }
 

@@ -113,8 +113,8 @@ impl<'a> Walk<'a> {
     fn step(&mut self, step: Step, opens: u32) -> Result<Seen> {
         let before = self.counted()?;
         let period = self.fresh.begin_period();
-        let mut seen = Seen { step, period, tables: self.tables(&step)?, counted: [0; 3] };
         let begun = Instant::now();
+        let mut seen = Seen { step, period, tables: self.tables(&step)?, counted: [0; 3] };
         if opens > 0 {
             let clients = self.lab.client_addresses(Family::V4);
             let plan = LongLivedPlan::new(self.echo, clients, opens).stall_after(STALLED);
