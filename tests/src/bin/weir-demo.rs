@@ -71,9 +71,19 @@ fn say(screen: &mut Screen, outcome: Result<Verdict>, interrupted: bool) -> io::
             (format!("{} {tried}: none broke; shares exact", paint.good("PASS:")), true)
         }
         Ok(Verdict { tried, complaints }) => {
-            (format!("{} {tried}: {}", paint.bad("FAIL:"), complaints.join("; ")), false)
+            (format!("{} {tried}: {}", paint.bad("FAIL:"), shortened(&complaints)), false)
         }
     };
     screen.say(&format!("\n{line}\n"))?;
     Ok(pass)
+}
+
+/// The first complaints. All of them have been shown above.
+fn shortened(complaints: &[String]) -> String {
+    const SHOWN: usize = 2;
+    let first = complaints[..complaints.len().min(SHOWN)].join("; ");
+    match complaints.len().saturating_sub(SHOWN) {
+        0 => first,
+        more => format!("{first}; and {more} more, see above"),
+    }
 }

@@ -1,6 +1,6 @@
 //! What `weir -o json` prints, as far as the demo reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -29,6 +29,24 @@ pub(super) fn shift(lab: &Lab, services: &str, changes: &[String]) -> Result<Dur
     arguments.extend(changes.iter().map(String::as_str));
     let Changed { commit } = ask(lab, &arguments)?;
     Ok(Duration::from_micros(commit.duration_us))
+}
+
+/// How the program is attached: `tcx`, or several such words if interfaces differ.
+pub(super) fn attached(lab: &Lab) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Status {
+        interfaces: Vec<Interface>,
+    }
+    #[derive(Deserialize)]
+    struct Interface {
+        actual: Option<String>,
+    }
+    let status: Status = ask(lab, &["status"])?;
+    let words = status.interfaces.into_iter();
+    let words: BTreeSet<String> = words
+        .map(|interface| interface.actual.unwrap_or_else(|| "not attached".to_owned()))
+        .collect();
+    Ok(words.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// The shares of blue, green and canary in a service's table, read back from the kernel.

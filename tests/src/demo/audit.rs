@@ -9,7 +9,7 @@ use super::judge::{Books, differences, same_in_step};
 use super::screen::{Paint, Screen};
 use super::script::STEPS;
 use super::table::count;
-use super::walk::Records;
+use super::walk::{Records, Seen};
 use super::{ECHO, Verdict, WEB, answers};
 use crate::identity::Identity;
 use crate::lab::Lab;
@@ -18,34 +18,30 @@ use crate::load::long_lived::LongLivedState;
 /// Judges the whole walk, and shows each check with its result.
 pub(super) fn audit(lab: &Lab, records: &Records, screen: &mut Screen) -> Result<Verdict> {
     let answered = count(records.fresh.answered());
-    let open: usize = records.long_lived.iter().map(|state| state.connections.len()).sum();
+    let open = records.long_lived.connections.len();
     let (books, resent) = (books(lab, records)?, resent(lab)?);
     let checks = [
         Check {
             name: "new",
             holds: format!("{answered} connections, each answered in full"),
-            complaints: records.fresh.check().err().iter().map(ToString::to_string).collect(),
+            complaints: failures(records),
         },
         Check {
             name: "long-lived",
-            holds: format!("{open} connections, the silent ones too: each answers where it began"),
-            complaints: records
-                .long_lived
-                .iter()
-                .filter_map(|state| state.check().err())
-                .map(|error| error.to_string())
-                .collect(),
+            holds: format!("{open} connections, silent ones too: each answers where it began"),
+            complaints: records.long_lived.check().err().iter().map(ToString::to_string).collect(),
         },
         Check {
             name: "shares",
-            holds: "tables within one slot, observed within what chance explains (99.99%, all \
-                    steps together)"
-                .to_owned(),
+            holds: "tables within one slot; observed within the joint 99.99% bound".to_owned(),
             complaints: shares(records),
         },
         Check {
             name: "counters",
-            holds: format!("clients, backends and kernel agree at each of {} places", books.len()),
+            holds: format!(
+                "clients, backends and kernel counted the same at {} places",
+                books.len()
+            ),
             complaints: [counters(records), differences(&books, resent)].concat(),
         },
     ];
@@ -83,19 +79,34 @@ impl Check {
     }
 }
 
+/// Failed new connections, by step.
+fn failures(records: &Records) -> Vec<String> {
+    let mut all = records.fresh.failed();
+    let mut complaints = Vec::new();
+    for (index, seen) in records.seen.iter().enumerate() {
+        let counts = seen.period.counts();
+        all -= counts.failed();
+        if counts.failed() > 0 {
+            complaints.push(format!("{}: {counts}", step(index)));
+        }
+    }
+    if all > 0 {
+        complaints.push(format!("{all} connections failed that began between two steps"));
+    }
+    complaints
+}
+
 /// What is wrong with the shares of the steps, now that their last connections are answered.
 fn shares(records: &Records) -> Vec<String> {
-    let of_step = |(index, complaint): (usize, String)| {
-        format!("step {} ({}): {complaint}", index + 1, STEPS[index].title)
+    let of_step = |(index, seen): (usize, &Seen)| {
+        let wrong = seen.view(&records.long_lived).wrong_shares().into_iter();
+        wrong.map(move |complaint| format!("{}: {complaint}", step(index))).collect::<Vec<_>>()
     };
-    let steps = records.seen.iter().enumerate();
-    steps
-        .flat_map(|(index, seen)| {
-            let wrong = seen.view(&[]).wrong_shares();
-            wrong.into_iter().map(move |complaint| (index, complaint))
-        })
-        .map(of_step)
-        .collect()
+    records.seen.iter().enumerate().flat_map(of_step).collect()
+}
+
+fn step(index: usize) -> String {
+    format!("step {} ({})", index + 1, STEPS[index].title)
 }
 
 /// Steps in which the kernel counted something else than the clients.
@@ -107,13 +118,14 @@ fn counters(records: &Records) -> Vec<String> {
         }
     }
     let steps = records.seen.iter().enumerate();
-    let differing = steps.filter(|(_, seen)| !same_in_step(&seen.view(&[]).rows, beside));
+    let differing =
+        steps.filter(|(_, seen)| !same_in_step(&seen.view(&records.long_lived).rows, beside));
     differing
         .map(|(index, seen)| {
             format!(
-                "step {}: the kernel counted {:?} connections to blue, green and canary, the \
-                 clients {:?} within the step and {beside:?} between all steps",
-                index + 1,
+                "{}: the kernel counted {:?} connections to blue, green and canary, the clients \
+                 {:?}, and {beside:?} between the steps",
+                step(index),
                 seen.counted,
                 seen.period.counts().by_version(),
             )
@@ -141,9 +153,9 @@ fn books(lab: &Lab, records: &Records) -> Result<BTreeMap<String, Books>> {
 }
 
 /// Long-lived connections by the backend that greeted them.
-fn began(states: &[LongLivedState]) -> BTreeMap<Identity, u64> {
+fn began(state: &LongLivedState) -> BTreeMap<Identity, u64> {
     let mut counts = BTreeMap::new();
-    for connection in states.iter().flat_map(|state| &state.connections) {
+    for connection in &state.connections {
         if let Some(identity) = connection.identity {
             *counts.entry(identity).or_default() += 1;
         }

@@ -63,20 +63,19 @@ pub struct Options {
 /// removed at the end, also after an error or an interrupt, which is an error here.
 pub fn run(options: Options, interrupt: &Interrupt, screen: &mut Screen) -> Result<Verdict> {
     screen.say(&title(screen.paint(), options))?;
-    let lab = stage(screen, "lab", "clients, balancer and backends in network namespaces", || {
+    let lab = stage(screen, "lab", || {
         let offloads = match options.mode {
             AttachMode::Auto | AttachMode::Tc => Offloads::On,
             AttachMode::Xdp | AttachMode::XdpGeneric => Offloads::Off,
         };
-        LabBuilder::new()
-            .clients(CLIENTS)
-            .backends(BACKENDS)
-            .families(&[Family::V4])
-            .offloads(offloads)
-            .start()
+        let builder = LabBuilder::new().clients(CLIENTS).backends(BACKENDS);
+        let lab = builder.families(&[Family::V4]).offloads(offloads).start()?;
+        Ok((lab, "clients, balancer and backends in network namespaces".to_owned()))
     })?;
-    let agent = stage(screen, "agent", "the program is in the kernel, the API answers", || {
-        Agent::start(&lab, &AgentOptions::new(&lab).mode(options.mode.name()))
+    let agent = stage(screen, "agent", || {
+        let agent = Agent::start(&lab, &AgentOptions::new(&lab).mode(options.mode.name()))?;
+        let attached = answers::attached(&lab)?;
+        Ok((agent, format!("its program is attached to four interfaces ({attached})")))
     })?;
     let judged = show(&lab, options, interrupt, screen);
     if judged.is_err() && !interrupt.wait(Duration::ZERO) {
@@ -97,8 +96,10 @@ fn show(
     screen: &mut Screen,
 ) -> Result<Verdict> {
     let [web, echo] = [HTTP_PORT, ECHO_PORT].map(|port| SocketAddr::new(vip(Family::V4, 0), port));
-    let what = format!("{WEB} (HTTP, {web}) and {ECHO} (TCP, {echo})");
-    stage(screen, "services", &what, || apply(lab, web, echo))?;
+    stage(screen, "services", || {
+        apply(lab, web, echo)?;
+        Ok(((), format!("{WEB} (HTTP, {web}) and {ECHO} (TCP, {echo})")))
+    })?;
     screen.say(&format!("\n{}", table::legend(screen.paint())))?;
     let records = Walk::new(lab, options, interrupt, screen, web, echo)?.all()?;
     audit::audit(lab, &records, screen)
@@ -115,10 +116,10 @@ pub struct Verdict {
 
 fn title(paint: Paint, options: Options) -> String {
     let steps = STEPS.len();
-    let Options { mode, rate, connections, .. } = options;
+    let Options { rate, connections, .. } = options;
     format!(
         "{}   a canary release, its rollback and a blue-green release, under load\n\n\
-         \x20 {CLIENTS} clients, {BACKENDS} backends a version, attached: {mode}\n\
+         \x20 {CLIENTS} client addresses, {BACKENDS} backends a version\n\
          \x20 {rate} new connections a second, {connections} long-lived ones, half of them silent\n\
          \x20 {steps} steps of {} s\n\n",
         paint.bold("weir demo"),
@@ -126,17 +127,16 @@ fn title(paint: Paint, options: Options) -> String {
     )
 }
 
-/// Does what takes a moment, and says how long it took.
+/// Does what takes a moment, then says what is there now and how long it took.
 fn stage<T>(
     screen: &mut Screen,
     name: &str,
-    what: &str,
-    work: impl FnOnce() -> Result<T>,
+    work: impl FnOnce() -> Result<(T, String)>,
 ) -> Result<T> {
     let paint = screen.paint();
-    screen.draw(&format!("  {} {name:<9} {} ...\n", paint.dim("·"), paint.dim(what)))?;
+    screen.draw(&format!("  {} {name:<9} ...\n", paint.dim("·")))?;
     let begun = Instant::now();
-    let made = work()?;
+    let (made, what) = work()?;
     let took = paint.dim(format!("{:.1} s", begun.elapsed().as_secs_f64()));
     screen.say(&format!("  {} {name:<9} {what:<58} {took}\n", paint.good("✓")))?;
     Ok(made)

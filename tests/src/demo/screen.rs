@@ -17,15 +17,15 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Looks at what the standard output is. On a terminal the cursor is hidden and long lines
-    /// are cut until the screen is dropped: a line that wraps could not be drawn over.
+    /// Looks at what the standard output is. On a terminal the cursor is hidden until the screen
+    /// is dropped.
     #[must_use]
     pub fn new() -> Self {
         let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
         let live = io::stdout().is_terminal() && !dumb;
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if live {
-            print!("\x1b[?25l\x1b[?7l");
+            print!("\x1b[?25l");
         }
         Self { live, paint: Paint { colour: live && !plain }, drawn: 0 }
     }
@@ -38,7 +38,7 @@ impl Screen {
 
     /// Shows lines that stay, in the place of those that were drawn.
     pub fn say(&mut self, lines: &str) -> io::Result<()> {
-        self.replace(lines)?;
+        self.replace(lines, "\x1b[?7h")?;
         self.drawn = 0;
         Ok(())
     }
@@ -46,24 +46,29 @@ impl Screen {
     /// Draws lines until others come; only on a terminal.
     pub fn draw(&mut self, lines: &str) -> io::Result<()> {
         if self.live {
-            self.replace(lines)?;
+            // Long lines are cut: one that wraps could not be drawn over.
+            self.replace(lines, "\x1b[?7l")?;
             self.drawn = lines.lines().count();
         }
         Ok(())
     }
 
-    fn replace(&self, lines: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if self.drawn > 0 {
-            write!(out, "\x1b[{}F", self.drawn)?;
+    /// In one write, so that no half of it is seen.
+    fn replace(&self, lines: &str, wrap: &str) -> io::Result<()> {
+        let mut text = if self.drawn > 0 { format!("\x1b[{}F", self.drawn) } else { String::new() };
+        if self.live {
+            text.push_str(wrap);
         }
         for line in lines.lines() {
             // The rest of a longer line before goes too.
-            writeln!(out, "{line}{}", if self.live { "\x1b[K" } else { "" })?;
+            text.push_str(line);
+            text.push_str(if self.live { "\x1b[K\n" } else { "\n" });
         }
         if self.live {
-            write!(out, "\x1b[J")?;
+            text.push_str("\x1b[J");
         }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
         out.flush()
     }
 }
@@ -79,7 +84,7 @@ impl Drop for Screen {
         if self.live {
             let mut out = io::stdout();
             // Nobody is left to be told of an error.
-            let _ = write!(out, "\x1b[?25h\x1b[?7h").and_then(|()| out.flush());
+            let _ = write!(out, "\x1b[?7h\x1b[?25h").and_then(|()| out.flush());
         }
     }
 }

@@ -10,8 +10,11 @@ use super::screen::Paint;
 use super::script::{Step, percent};
 use crate::identity::Version;
 
-/// Cells of the bar, and of the line of progress.
-const WIDTH: usize = 76;
+/// Cells of the bar. All lines fit in a terminal of 80 columns.
+const WIDTH: usize = 77;
+
+/// Cells of the line of progress.
+const PROGRESS: usize = 16;
 
 /// What the columns mean.
 pub(super) fn legend(paint: Paint) -> String {
@@ -19,12 +22,12 @@ pub(super) fn legend(paint: Paint) -> String {
     for (name, meaning) in [
         ("ASKED", "the weight"),
         ("TABLE", "share of the kernel's table, read back"),
-        ("OBSERVED", "share of new connections in the step, by the answers the clients got"),
-        ("AGENT", "the same by the kernel's counters, from the agent"),
-        ("LONG-LIVED", "unbroken of all connections that began on the version"),
+        ("OBSERVED", "share of the step's new connections, by the answers that clients got"),
+        ("AGENT", "the same, by the kernel's counters as the agent tells them"),
+        ("OPEN", "unbroken of all long-lived connections that began on the version"),
     ] {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {}", paint.dim(format!("{name:<11} {meaning}")));
+        let _ = writeln!(text, "  {}", paint.dim(format!("{name:<9} {meaning}")));
     }
     text
 }
@@ -32,33 +35,25 @@ pub(super) fn legend(paint: Paint) -> String {
 /// The head of a step: what is done, and what it means.
 pub(super) fn head(paint: Paint, number: usize, of: usize, step: &Step, done: &str) -> String {
     let title = paint.bold(format!("{number}/{of}  {:<12}", step.title));
-    format!("\n{title}  {}\n     {}\n", paint.dim(done), step.meaning)
+    format!("\n{title}  {}\n  {}\n", paint.dim(done), step.meaning)
 }
 
 /// The rows of a step.
 pub(super) fn rows(paint: Paint, view: &View) -> String {
     let head = format!(
-        "       {:<7}{:>8}{:>9}{:>10}{:>16}{:>10}{:>8}{:>8}{:>12}",
-        "VERSION",
-        "ASKED",
-        "TABLE",
-        "OBSERVED",
-        "99.9% INTERVAL",
-        "AGENT",
-        "NEW",
-        "FAILED",
-        "LONG-LIVED"
+        "  {:<8}{:>7}{:>8}{:>9}{:>15}{:>8}{:>7}{:>7}{:>8}",
+        "VERSION", "ASKED", "TABLE", "OBSERVED", "99.9% INTERVAL", "AGENT", "NEW", "FAILED", "OPEN"
     );
-    let mut text = format!("     {}\n{}\n", bar(paint, view), paint.dim(head));
+    let mut text = format!("  {}\n{}\n", bar(paint, view), paint.dim(head));
     for (version, row) in Version::ALL.into_iter().zip(&view.rows) {
         text.push_str(&of_version(paint, version, row));
     }
-    let failed = format!("{:>8}", count(view.failed));
+    let failed = format!("{:>7}", count(view.failed));
     let failed = if view.failed > 0 { paint.bad(failed) } else { failed };
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "       {:<60}{:>8}{failed}{}",
+        "  {:<55}{:>7}{failed}{}",
         "all",
         count(view.answered()),
         healthy(paint, view.long_lived)
@@ -67,12 +62,12 @@ pub(super) fn rows(paint: Paint, view: &View) -> String {
 }
 
 fn of_version(paint: Paint, version: Version, row: &Row) -> String {
-    let name = paint.version(version, format!("{} {version:<7}", paint.cell(version)));
+    let name = paint.version(version, format!("{} {version:<6}", paint.cell(version)));
     let table = format!("{:.2}%", row.table.share() * 100.0);
     format!(
-        "     {name}{:>8}{table:>9}{}{:>16}{:>10}{:>8}{:>8}{}\n",
+        "  {name}{:>7}{table:>8}{}{:>15}{:>8}{:>7}{:>7}{}\n",
         percent(row.asked),
-        paint.bold(format!("{:>10}", share(row.observed))),
+        paint.bold(format!("{:>9}", share(row.observed))),
         interval(row.observed),
         share(row.counted),
         count(row.observed.connections),
@@ -83,22 +78,22 @@ fn of_version(paint: Paint, version: Version, row: &Row) -> String {
 
 fn healthy(paint: Paint, (healthy, all): (usize, usize)) -> String {
     let text = if all == 0 { "-".to_owned() } else { format!("{healthy}/{all}") };
-    let text = format!("{text:>12}");
+    let text = format!("{text:>8}");
     if healthy < all { paint.bad(text) } else { text }
 }
 
 /// The last line of a running step.
 pub(super) fn progress(paint: Paint, passed: Duration, whole: Duration, view: &View) -> String {
     let part = (passed.as_secs_f64() / whole.as_secs_f64()).min(1.0);
-    let done = cells(part, 20);
+    let done = cells(part, PROGRESS);
     let rate = u128::from(view.answered()) * 1_000 / passed.as_millis().max(100);
     format!(
-        "     {}{}  {} of {} s   {rate} new connections a second   {}\n",
+        "  {}{}  {} of {} s   {rate} new connections a second   {}\n",
         "━".repeat(done),
-        paint.dim("╌".repeat(20 - done)),
+        paint.dim("╌".repeat(PROGRESS - done)),
         passed.as_secs().min(whole.as_secs()),
         whole.as_secs(),
-        paint.dim("Ctrl-C ends it and cleans up")
+        paint.dim("Ctrl-C cleans up")
     )
 }
 
@@ -107,9 +102,9 @@ pub(super) fn finding(paint: Paint, view: &View) -> String {
     let complaints = view.complaints();
     if complaints.is_empty() {
         let text = "nothing broke; shares as asked";
-        return format!("     {} {text}\n", paint.good("✓"));
+        return format!("  {} {text}\n", paint.good("✓"));
     }
-    let lines = complaints.iter().map(|line| format!("     {} {line}\n", paint.bad("✗")));
+    let lines = complaints.iter().map(|line| format!("  {} {line}\n", paint.bad("✗")));
     lines.collect()
 }
 
@@ -198,8 +193,8 @@ mod tests {
     #[test]
     fn every_row_is_as_long() {
         let text = rows(Paint::default(), &view([31_204, 0, 1_204]));
-        let lengths: Vec<usize> = text.lines().skip(1).map(|line| line.chars().count()).collect();
-        assert_eq!(lengths, [95; 5], "{text}");
+        let lengths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(lengths, [79; 6], "{text}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) struct Records {
     pub(super) seen: Vec<Seen>,
     pub(super) fresh: FreshCounts,
     /// After a last line on each, the silent ones too.
-    pub(super) long_lived: Vec<LongLivedState>,
+    pub(super) long_lived: LongLivedState,
 }
 
 impl<'a> Walk<'a> {
@@ -66,7 +66,9 @@ impl<'a> Walk<'a> {
         web: SocketAddr,
         echo: SocketAddr,
     ) -> Result<Self> {
-        let plan = FreshPlan::new(web, lab.client_addresses(Family::V4)).rate(options.rate);
+        let mut plan = FreshPlan::new(web, lab.client_addresses(Family::V4)).rate(options.rate);
+        // Enough that connections to a dead version do not hold up those to the others.
+        plan.concurrency = plan.concurrency.max(options.rate as usize * 2);
         let fresh = Fresh::start(lab.clients(), plan)?;
         let (long_lived, seen) = (Vec::new(), Vec::new());
         Ok(Self { lab, options, interrupt, screen, echo, fresh, long_lived, seen })
@@ -86,7 +88,7 @@ impl<'a> Walk<'a> {
         let Self { screen, fresh, long_lived, seen, interrupt, .. } = self;
         screen.draw("\nending the new connections, trying each long-lived one ...\n")?;
         let fresh = fresh.stop()?;
-        let long_lived = long_lived.iter().map(LongLived::verify).collect();
+        let long_lived = together(&long_lived, LongLived::verify);
         // What takes so long is worth a look at the signal.
         interrupt.sleep(Duration::ZERO)?;
         Ok(Records { seen, fresh, long_lived })
@@ -111,8 +113,8 @@ impl<'a> Walk<'a> {
     fn step(&mut self, step: Step, opens: u32) -> Result<Seen> {
         let before = self.counted()?;
         let period = self.fresh.begin_period();
-        let mut seen = Seen { step, period, tables: self.tables(&step)?, counted: [0; 3] };
         let begun = Instant::now();
+        let mut seen = Seen { step, period, tables: self.tables(&step)?, counted: [0; 3] };
         if opens > 0 {
             let clients = self.lab.client_addresses(Family::V4);
             let plan = LongLivedPlan::new(self.echo, clients, opens).stall_after(STALLED);
@@ -140,8 +142,7 @@ impl<'a> Walk<'a> {
     }
 
     fn view(&self, seen: &Seen) -> View {
-        let states: Vec<LongLivedState> = self.long_lived.iter().map(LongLived::state).collect();
-        seen.view(&states)
+        seen.view(&together(&self.long_lived, LongLived::state))
     }
 
     fn tables(&self, step: &Step) -> Result<[TableShare; 3]> {
@@ -155,9 +156,15 @@ impl<'a> Walk<'a> {
 
 impl Seen {
     /// The step as it is to be shown and judged.
-    pub(super) fn view(&self, long_lived: &[LongLivedState]) -> View {
+    pub(super) fn view(&self, long_lived: &LongLivedState) -> View {
         View::new(&self.step, self.tables, &self.period.counts(), self.counted, long_lived)
     }
+}
+
+/// The state of all groups of connections as one.
+fn together(groups: &[LongLived], state: fn(&LongLived) -> LongLivedState) -> LongLivedState {
+    let connections = groups.iter().flat_map(|group| state(group).connections).collect();
+    LongLivedState { connections }
 }
 
 fn since(now: [u64; 3], before: [u64; 3]) -> [u64; 3] {
