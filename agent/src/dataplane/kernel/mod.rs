@@ -313,7 +313,12 @@ impl DataPlane for Kernel {
     }
 
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
-        let records = self.services.get(&0, 0).map_err(map_error("SERVICES"))?;
+        let records = match self.services.get(&0, 0) {
+            Ok(records) => records,
+            // Nothing was committed yet.
+            Err(MapError::KeyNotFound) => return Ok(None),
+            Err(error) => return Err(map_error("SERVICES")(error)),
+        };
         let record = records.get(&service, 0).map_err(map_error("SERVICES"))?;
         if record.generation == 0 {
             return Ok(None);
