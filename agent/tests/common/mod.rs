@@ -19,7 +19,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub(crate) use refused::FILE;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
