@@ -50,7 +50,7 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
 
 /// Records of the backends of a service that have got their index in this step.
 fn new_backends(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, abi::Backend)> {
-    let is_new = |key| before.directory.get(key).is_none();
+    let is_new = |key| before.directory.get(name, key).is_none();
     after
         .directory
         .of(name)

@@ -11,10 +11,9 @@ use weir_ebpf::abi::{Address, MAX_BACKENDS};
 use crate::model::{ServiceName, Version};
 use crate::plan::identity::Identity;
 
-/// What names a backend on this node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What names a backend within its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    pub(super) service: ServiceName,
     pub(super) version: Version,
     pub(super) address: IpAddr,
     pub(super) port: u16,
@@ -29,10 +28,10 @@ pub(super) struct Place {
     pub(super) drains: bool,
 }
 
-/// All backends that have an index.
+/// All backends that have an index, by service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Directory {
-    places: BTreeMap<Key, Place>,
+    places: BTreeMap<ServiceName, BTreeMap<Key, Place>>,
     used: BTreeSet<u16>,
 }
 
@@ -43,27 +42,27 @@ pub(super) struct Full;
 impl Directory {
     /// Backends that have an index.
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.used.len()
     }
 
     /// The place of a backend.
-    pub(super) fn get(&self, key: &Key) -> Option<Place> {
-        self.places.get(key).copied()
+    pub(super) fn get(&self, service: &ServiceName, key: &Key) -> Option<Place> {
+        self.places.get(service)?.get(key).copied()
     }
 
     /// Makes exactly `backends` the active ones of a service: new ones get an index, others drain.
     pub(super) fn set(
         &mut self,
         service: &ServiceName,
-        backends: impl Iterator<Item = (Version, IpAddr, u16)>,
+        backends: impl Iterator<Item = Key>,
     ) -> Result<(), Full> {
-        for (key, place) in &mut self.places {
-            place.drains |= key.service == *service;
+        let places = self.places.entry(service.clone()).or_default();
+        for place in places.values_mut() {
+            place.drains = true;
         }
         let mut free = 0;
-        for (version, address, port) in backends {
-            let key = Key { service: service.clone(), version, address, port };
-            if let Some(place) = self.places.get_mut(&key) {
+        for key in backends {
+            if let Some(place) = places.get_mut(&key) {
                 place.drains = false;
                 continue;
             }
@@ -74,35 +73,28 @@ impl Directory {
                 return Err(Full);
             }
             self.used.insert(free);
-            self.places.insert(key, Place { index: free, drains: false });
+            places.insert(key, Place { index: free, drains: false });
         }
         Ok(())
     }
 
     /// Forgets all backends of a service, and gives their indices.
     pub(super) fn remove(&mut self, service: &ServiceName) -> BTreeSet<u16> {
-        let indices: BTreeSet<u16> = self.of(service).map(|(_, place)| place.index).collect();
-        self.places.retain(|key, _| key.service != *service);
+        let places = self.places.remove(service).unwrap_or_default();
+        let indices: BTreeSet<u16> = places.values().map(|place| place.index).collect();
         self.used.retain(|index| !indices.contains(index));
         indices
     }
 
     /// The backends of a service, those that drain included, in order.
-    pub(super) fn of<'a>(
-        &'a self,
-        service: &'a ServiceName,
-    ) -> impl Iterator<Item = (&'a Key, Place)> {
-        // Ordered by service first; but there is no least key of a service, so all are looked at.
-        self.places
-            .iter()
-            .skip_while(move |(key, _)| key.service < *service)
-            .take_while(move |(key, _)| key.service == *service)
-            .map(|(key, place)| (key, *place))
+    pub(super) fn of(&self, service: &ServiceName) -> impl Iterator<Item = (&Key, Place)> {
+        self.places.get(service).into_iter().flatten().map(|(key, place)| (key, *place))
     }
 
     /// All backends.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, Place)> {
-        self.places.iter().map(|(key, place)| (key, *place))
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceName, &Key, Place)> {
+        let places = self.places.iter();
+        places.flat_map(|(name, all)| all.iter().map(move |(key, place)| (name, key, *place)))
     }
 }
 
@@ -128,8 +120,13 @@ mod tests {
         ServiceName::new(name).unwrap()
     }
 
-    fn backend(last: u8) -> (Version, IpAddr, u16) {
-        (Version::Blue, IpAddr::from([10, 0, 0, last]), 80)
+    fn backend(last: u8) -> Key {
+        key(u32::from_be_bytes([10, 0, 0, last]))
+    }
+
+    fn key(address: u32) -> Key {
+        let address = std::net::Ipv4Addr::from(address).into();
+        Key { version: Version::Blue, address, port: 80 }
     }
 
     #[test]
@@ -162,8 +159,7 @@ mod tests {
     #[test]
     fn the_last_index_is_the_last() {
         let mut directory = Directory::default();
-        let many = (0..=MAX_BACKENDS)
-            .map(|i| (Version::Blue, IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + i)), 80));
+        let many = (0..=MAX_BACKENDS).map(|i| key(0x0a00_0000 + i));
         assert_eq!(directory.set(&name("a"), many), Err(Full));
     }
 }

@@ -225,7 +225,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Addresses whose next hop is wanted.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.state.directory.all().map(|(key, _)| key.address).collect()
+        self.state.directory.all().map(|(_, key, _)| key.address).collect()
     }
 
     /// Takes note of next hops.
@@ -240,8 +240,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 .state
                 .directory
                 .all()
-                .filter(|(key, _)| key.address == address)
-                .map(|(_, place)| place.index)
+                .filter(|(_, key, _)| key.address == address)
+                .map(|(_, _, place)| place.index)
                 .collect();
             for index in indices {
                 self.place_hop(index, hop);
@@ -255,8 +255,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             .state
             .directory
             .all()
-            .filter(|(key, _)| before.directory.get(key).is_none())
-            .filter_map(|(key, place)| Some((place.index, *self.hops.get(&key.address)?)))
+            .filter(|(name, key, _)| before.directory.get(name, key).is_none())
+            .filter_map(|(_, key, place)| Some((place.index, *self.hops.get(&key.address)?)))
             .collect();
         for (index, hop) in new {
             self.place_hop(index, Some(hop));

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
-use super::directory::{Directory, identity};
+use super::directory::{Directory, Key, identity};
 use super::error::Error;
 use super::messages::ServiceShift;
 use crate::model::{
-    PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
+    Backend, PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
@@ -138,8 +138,8 @@ impl State {
         let draining: BTreeMap<_, &ServiceName> = self
             .directory
             .all()
-            .filter(|(_, place)| place.drains)
-            .map(|(key, _)| ((key.address, key.port), &key.service))
+            .filter(|(_, _, place)| place.drains)
+            .map(|(name, key, _)| ((key.address, key.port), name))
             .collect();
         let mut violations = Vec::new();
         for (s, service) in services.iter().enumerate() {
@@ -182,7 +182,8 @@ impl Next {
         let directory = Arc::make_mut(&mut self.state.directory);
         let asked = directory.len();
         let backends = service.versions().iter().flat_map(|(version, group)| {
-            group.backends.iter().map(move |backend| (version, backend.address, backend.port))
+            let key = move |b: &Backend| Key { version, address: b.address, port: b.port };
+            group.backends.iter().map(key)
         });
         directory.set(name, backends).map_err(|_| Error::Exhausted {
             what: "backends".to_owned(),
@@ -246,7 +247,7 @@ fn basis_points(weights: Weights) -> [u16; VERSIONS] {
 /// What a service's spec asks for.
 fn goal(service: &Service) -> Goal {
     let candidates: PerVersion<Vec<Candidate>> = PerVersion::from_fn(|version| {
-        let candidate = |backend: &crate::model::Backend| Candidate {
+        let candidate = |backend: &Backend| Candidate {
             identity: identity(backend.address, backend.port),
             weight: u32::from(backend.weight),
         };
