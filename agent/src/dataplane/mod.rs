@@ -14,10 +14,9 @@ pub mod next_hop;
 pub mod pool;
 pub mod shared;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{Backend, Counters, Endpoint, HOOKS, REASONS, Return};
+use weir_ebpf::abi::{Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return};
 
 use crate::plan::tables::ServiceTables;
 use next_hop::NextHop;
@@ -128,13 +127,13 @@ pub trait DataPlane: Send {
     /// Sets a backend's counters to zero. Only for a backend that no table names.
     fn clear_counters(&mut self, backend: u16);
 
-    /// Forgets every remembered flow of these backends, which no table names any more, and gives
-    /// the number of them.
+    /// Forgets every remembered flow that is `lost`, and gives the number of them. Only for flows
+    /// that no table can bring back.
     ///
     /// # Errors
     ///
     /// Some could not be removed.
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error>;
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error>;
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;

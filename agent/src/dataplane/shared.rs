@@ -1,9 +1,8 @@
 //! A data plane that a test holds beside the owner, to look at what the owner has done.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir_ebpf::abi::Counters;
+use weir_ebpf::abi::{Counters, FlowEntry, FlowKey};
 
 use super::next_hop::NextHop;
 use super::{Commit, DataPlane, Error, ReasonCounts, Use};
@@ -53,8 +52,8 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().clear_counters(backend);
     }
 
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
-        self.lock().forget(backends)
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
+        self.lock().forget(lost)
     }
 
     fn reasons(&self) -> ReasonCounts {

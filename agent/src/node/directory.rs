@@ -78,12 +78,25 @@ impl Directory {
         Ok(())
     }
 
-    /// Forgets all backends of a service, and gives their indices.
-    pub(super) fn remove(&mut self, service: &ServiceName) -> BTreeSet<u16> {
-        let places = self.places.remove(service).unwrap_or_default();
-        let indices: BTreeSet<u16> = places.values().map(|place| place.index).collect();
-        self.used.retain(|index| !indices.contains(index));
-        indices
+    /// Takes over the backends that a later directory has given to a service, to drain.
+    pub(super) fn drain_those_of(&mut self, service: &ServiceName, later: &Self) {
+        let places = self.places.entry(service.clone()).or_default();
+        for (key, place) in later.of(service) {
+            places.entry(*key).or_insert(Place { drains: true, ..place });
+            self.used.insert(place.index);
+        }
+    }
+
+    /// Forgets all backends of a service. Their indices are free.
+    pub(super) fn remove(&mut self, service: &ServiceName) {
+        for place in self.places.remove(service).unwrap_or_default().values() {
+            self.used.remove(&place.index);
+        }
+    }
+
+    /// The indices in use.
+    pub(super) fn indices(&self) -> &BTreeSet<u16> {
+        &self.used
     }
 
     /// The backends of a service, those that drain included, in order.
@@ -150,8 +163,8 @@ mod tests {
         directory.set(&name("a"), [backend(1)].into_iter()).unwrap();
         directory.set(&name("ab"), [backend(1)].into_iter()).unwrap();
         assert_eq!(directory.of(&name("a")).count(), 1);
-        assert_eq!(directory.remove(&name("a")), BTreeSet::from([0]));
-        assert_eq!(directory.len(), 1);
+        directory.remove(&name("a"));
+        assert_eq!(directory.indices(), &BTreeSet::from([1]));
         directory.set(&name("b"), [backend(9)].into_iter()).unwrap();
         assert_eq!(directory.of(&name("b")).next().unwrap().1.index, 0);
     }

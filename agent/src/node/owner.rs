@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::difference::difference;
+use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::messages::{Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift};
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, parse_services};
-use crate::store::{Store, Stored, StoredService};
+use crate::store::{self, Store, Stored, StoredService};
 
 /// What the node knows of itself from its start.
 #[derive(Debug, Clone, Default)]
@@ -83,10 +84,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         for kept in &stored.services {
             next.state.set_generation(&kept.spec.name, kept.generation);
         }
-        self.generation = next_generation(self.generation);
-        let commit = difference(&self.state, &next.state, self.generation);
-        self.plane.commit(&commit).map_err(plane_error)?;
-        self.state = next.state;
+        self.commit(next.state)?;
         self.mark_all();
         tracing::info!(services = specs.len(), "applied the stored state");
         Ok(())
@@ -164,13 +162,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         {
             return Ok(answer);
         }
-        let (next, freed) = self.state.delete(&delete.services)?;
+        let next = self.state.delete(&delete.services)?;
         let took = self.carry_out(next)?;
-        // No table names them any more, so no new entry can appear while these go.
-        self.plane.forget(&freed).map_err(plane_error)?;
-        for index in &freed {
-            self.plane.clear_counters(*index);
-        }
         for name in &delete.services {
             self.marks.remove(name);
             tracing::info!(service = name.as_str(), "deleted");
@@ -183,34 +176,59 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Commits and stores the next state, or leaves everything as it was.
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
-        let generation = next_generation(self.generation);
-        self.plane.commit(&difference(&self.state, &next, generation)).map_err(plane_error)?;
-        self.generation = generation;
+        let before = self.commit(next)?;
         let took = began.elapsed();
-        if let Err(error) = self.store.save(&stored(&next, generation)) {
-            self.take_back(&next)?;
-            return Err(Error::Store(format!("{error}; nothing was changed")));
+        let stored = stored(&self.state, self.generation);
+        if let Err(error) = self.store.save(&stored) {
+            return Err(self.take_back(&before, &error));
         }
-        let before = std::mem::replace(&mut self.state, next);
-        self.place_hops(&before);
+        self.clean_up(&before);
         Ok(took)
     }
 
-    /// Leads the data plane back after a store that failed.
-    fn take_back(&mut self, failed: &State) -> Result<(), Error> {
-        let back = self.state.back_from(failed);
+    /// Leads the data plane to another state, and gives the one before.
+    fn commit(&mut self, next: State) -> Result<State, Error> {
         let generation = next_generation(self.generation);
-        let commit = difference(failed, &back, generation);
-        if let Err(error) = self.plane.commit(&commit) {
-            // Twice refused: what the tables say is what holds.
-            self.state = failed.clone();
-            return Err(Error::Store(format!(
-                "the change is in the tables, and could neither be stored nor taken back ({error})"
-            )));
-        }
+        let commit = difference(&self.state, &next, generation);
+        self.plane.commit(&commit).map_err(plane_error)?;
         self.generation = generation;
-        self.state = back;
-        Ok(())
+        Ok(std::mem::replace(&mut self.state, next))
+    }
+
+    /// Leads the data plane back to `before`, because the store failed. Gives the error to answer.
+    fn take_back(&mut self, before: &State, error: &store::Error) -> Error {
+        // If this is refused too, then what the tables say is what holds.
+        match self.commit(before.back_from(&self.state)) {
+            Ok(failed) => {
+                self.clean_up(&failed);
+                Error::Store(format!("{error}; nothing was changed"))
+            }
+            Err(refused) => {
+                self.clean_up(before);
+                Error::Store(format!(
+                    "{error}; the change is in the tables all the same, for it could not be taken \
+                     back: {refused}"
+                ))
+            }
+        }
+    }
+
+    /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
+    /// what was known of indices that were given up; tells backends that are new their next hops.
+    fn clean_up(&mut self, before: &State) {
+        if let Some(lost) = lost_flows(before, &self.state)
+            && let Err(error) = self.plane.forget(&lost)
+        {
+            tracing::warn!(%error, "flows of services that are gone are still remembered");
+        }
+        let now = &self.state.directory;
+        if Arc::ptr_eq(&before.directory, now) {
+            return;
+        }
+        for index in before.directory.indices().difference(now.indices()) {
+            self.plane.clear_counters(*index);
+        }
+        self.place_hops(before);
     }
 
     /// The data plane, to attach it.

@@ -95,16 +95,15 @@ impl State {
         Ok(next)
     }
 
-    /// Removes services. Gives the backend indices that nothing of the new state names.
-    pub(super) fn delete(&self, names: &[ServiceName]) -> Result<(Self, BTreeSet<u16>), Error> {
+    /// Removes services.
+    pub(super) fn delete(&self, names: &[ServiceName]) -> Result<Self, Error> {
         let mut state = self.clone();
-        let mut freed = BTreeSet::new();
         for name in names {
             self.get(name)?;
             state.services.remove(name);
-            freed.extend(Arc::make_mut(&mut state.directory).remove(name));
+            Arc::make_mut(&mut state.directory).remove(name);
         }
-        Ok((state, freed))
+        Ok(state)
     }
 
     /// A service by name.
@@ -120,10 +119,12 @@ impl State {
     }
 
     /// The state that leads back from `failed` to this one: the same services, by tables that keep
-    /// every flow which began meanwhile.
+    /// every flow which began meanwhile. Backends that `failed` has brought drain, for such flows
+    /// may be theirs.
     pub(super) fn back_from(&self, failed: &Self) -> Self {
         let mut state = self.clone();
         for (name, entry) in &mut state.services {
+            Arc::make_mut(&mut state.directory).drain_those_of(name, &failed.directory);
             if let Some(failed) = failed.services.get(name).filter(|f| !Arc::ptr_eq(f, entry)) {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
                 let tables = Arc::new(back.tables);

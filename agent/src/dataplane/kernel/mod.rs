@@ -7,7 +7,7 @@
 mod attach;
 mod load;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -262,17 +262,15 @@ impl Kernel {
     }
 }
 
-/// Removes the entries of a flow table that name one of these backends.
+/// Removes the entries of a flow table that are lost.
 fn forget(
     map: &mut HashMapMap<MapData, FlowKey, FlowEntry>,
     name: &'static str,
-    backends: &BTreeSet<u16>,
+    lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool,
 ) -> Result<u64, Error> {
     // Gathered first: a walk that removes under its own feet may begin anew.
-    let named = |entry: &Result<(FlowKey, FlowEntry), MapError>| {
-        entry.as_ref().is_ok_and(|(_, flow)| backends.contains(&flow.backend))
-    };
-    let keys: Vec<FlowKey> = map.iter().filter(named).filter_map(|e| Some(e.ok()?.0)).collect();
+    let found = map.iter().filter_map(Result::ok).filter(|(key, flow)| lost(key, flow));
+    let keys: Vec<FlowKey> = found.map(|(key, _)| key).collect();
     let mut removed = 0;
     for key in keys {
         match map.remove(&key) {
@@ -382,9 +380,9 @@ impl DataPlane for Kernel {
         }
     }
 
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
-        let tcp = forget(&mut self.flows, "FLOWS", backends)?;
-        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", backends)?)
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
+        let tcp = forget(&mut self.flows, "FLOWS", lost)?;
+        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", lost)?)
     }
 
     fn reasons(&self) -> ReasonCounts {

@@ -1,9 +1,8 @@
 //! A data plane whose calls fail when told to.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use weir_ebpf::abi::Counters;
+use weir_ebpf::abi::{Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{Commit, DataPlane, Error, ReasonCounts, Use};
@@ -86,9 +85,9 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.clear_counters(backend);
     }
 
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
         self.plan.check(Call::Forget)?;
-        self.plane.forget(backends)
+        self.plane.forget(lost)
     }
 
     fn reasons(&self) -> ReasonCounts {
