@@ -13,7 +13,7 @@ mod reflection;
 
 use std::time::Duration;
 
-use common::{FILE, FakeAgent};
+use common::{FakeAgent, refused::FILE};
 use reflection::Reflected;
 use serde_json::json;
 use tokio::time::timeout;

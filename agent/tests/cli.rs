@@ -16,7 +16,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::{FILE, FakeAgent};
+use common::{FakeAgent, refused::FILE};
 use serde_json::Value;
 
 /// The binary, with nothing of this process's environment that it reads.

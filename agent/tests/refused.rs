@@ -43,7 +43,7 @@ async fn each_bad_request_is_refused_with_its_message() {
     let before = client.list().await.unwrap();
 
     let mut wrong = Vec::new();
-    for case in requests() {
+    for case in requests(1) {
         let status = case.request.clone().refusal(&mut weir).await;
         wrong.extend(case.difference(&status));
         assert_eq!(client.list().await.unwrap(), before, "changed by {:?}", case.request);

@@ -1,7 +1,7 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
@@ -172,9 +172,13 @@ impl Memory {
 
 impl DataPlane for Memory {
     fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
-        // Where the kernel would go astray in silence, this one refuses.
-        if let Some((index, _)) = commit.backends.iter().find(|(index, _)| self.is_named(*index)) {
-            let reason = format!("backend {index} is still named by a table or a flow");
+        // Where the kernel would lead packets astray in silence, this one refuses.
+        let astray = |(index, new): &&(u16, Backend)| {
+            let is_other = |old: &Backend| (old.address, old.port) != (new.address, new.port);
+            self.backends.get(index).is_some_and(is_other) && self.is_named(*index)
+        };
+        if let Some((index, _)) = commit.backends.iter().find(astray) {
+            let reason = format!("a table or a flow still names backend {index}");
             return Err(Error::Map { map: "BACKENDS", reason });
         }
         let is_new = |(at, _): &&(Endpoint, u32)| !self.listeners.contains_key(at);
@@ -244,17 +248,6 @@ impl DataPlane for Memory {
         let before = entries.len();
         entries.retain(|key, entry| keep(key, entry));
         Ok((before - entries.len()) as u64)
-    }
-
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
-        let mut forgotten = 0;
-        for flows in [&self.flows, &self.udp_flows] {
-            let entries = &mut flows.borrow_mut().entries;
-            let before = entries.len();
-            entries.retain(|_, entry| !backends.contains(&entry.backend));
-            forgotten += before - entries.len();
-        }
-        Ok(forgotten as u64)
     }
 
     fn reasons(&self) -> ReasonCounts {

@@ -14,10 +14,11 @@ pub mod next_hop;
 pub mod pool;
 pub mod shared;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return};
+use weir_ebpf::abi::{
+    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, TCP, UDP,
+};
 
 use crate::plan::tables::ServiceTables;
 use next_hop::NextHop;
@@ -145,13 +146,16 @@ pub trait DataPlane: Send {
     /// Sets a backend's counters to zero. Only for a backend that no table names.
     fn clear_counters(&mut self, backend: u16);
 
-    /// Forgets every remembered flow of these backends, which no table names any more, and gives
-    /// the number of them.
+    /// Forgets every remembered flow that is `lost`, and gives the number of them. Only for flows
+    /// that no table can bring back.
     ///
     /// # Errors
     ///
     /// Some could not be removed.
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error>;
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
+        let keep = &mut |key: &FlowKey, flow: &FlowEntry| !lost(key, flow);
+        Ok(self.sweep(TCP, keep)? + self.sweep(UDP, keep)?)
+    }
 
     /// Shows every remembered flow of a protocol to `keep`, and forgets those it does not keep.
     /// Gives the number of them.

@@ -1,6 +1,5 @@
 //! A data plane that a test holds beside the owner, to look at what the owner has done.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
@@ -51,10 +50,6 @@ impl<P: DataPlane> DataPlane for Shared<P> {
 
     fn clear_counters(&mut self, backend: u16) {
         self.lock().clear_counters(backend);
-    }
-
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
-        self.lock().forget(backends)
     }
 
     fn carried(&self) -> Carried {

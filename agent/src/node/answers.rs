@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 
+use super::directory::Key;
 use super::error::Error;
 use super::messages::{
     BackendCounters, BackendState, BackendStatus, Capacity, Change, Changed, Commit, Counters,
@@ -117,7 +118,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             *slots.entry(slot.cur()).or_default() += 1;
         }
         let listed = &entry.service.versions()[version].backends;
-        let of_version = |key: &super::directory::Key| key.version == version;
+        let of_version = |key: &Key| key.version == version;
         self.state
             .directory
             .of(entry.service.name())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{self, Endpoint, Return};
+use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, Return};
 
 use super::directory::{Directory, address};
 use super::state::{Entry, State};
@@ -48,9 +48,45 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
     commit
 }
 
+/// Which remembered flows belong to nothing any more: the service that has their listener is not
+/// the one that has their backend. Nothing, if every listener of `before` is where it was.
+pub(super) fn lost_flows<'a>(
+    before: &State,
+    after: &'a State,
+) -> Option<impl Fn(&FlowKey, &FlowEntry) -> bool + use<'a>> {
+    let (old, new) = (listeners(before), listeners(after));
+    if old.iter().all(|(at, name)| new.get(at) == Some(name)) {
+        return None;
+    }
+    let backends: HashMap<u16, &ServiceName> =
+        after.directory.all().map(|(name, _, place)| (place.index, name)).collect();
+    Some(move |key: &FlowKey, flow: &FlowEntry| {
+        let at = Endpoint {
+            address: key.destination,
+            port: key.destination_port,
+            protocol: key.protocol,
+            pad: 0,
+        };
+        let (service, backend) = (new.get(&at), backends.get(&flow.backend));
+        service.is_none() || service != backend
+    })
+}
+
+fn listeners(state: &State) -> HashMap<Endpoint, &ServiceName> {
+    let of = |(name, entry)| {
+        let entry: &Arc<Entry> = entry;
+        entry
+            .service
+            .listeners()
+            .iter()
+            .map(move |l| (endpoint(l.address, l.port, l.protocol), name))
+    };
+    state.services.iter().flat_map(of).collect()
+}
+
 /// Records of the backends of a service that have got their index in this step.
 fn new_backends(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, abi::Backend)> {
-    let is_new = |key| before.directory.get(key).is_none();
+    let is_new = |key| before.directory.get(name, key).is_none();
     after
         .directory
         .of(name)

@@ -11,10 +11,9 @@ use weir_ebpf::abi::{Address, MAX_BACKENDS};
 use crate::model::{ServiceName, Version};
 use crate::plan::identity::Identity;
 
-/// What names a backend on this node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What names a backend within its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    pub(super) service: ServiceName,
     pub(super) version: Version,
     pub(super) address: IpAddr,
     pub(super) port: u16,
@@ -29,10 +28,10 @@ pub(super) struct Place {
     pub(super) drains: bool,
 }
 
-/// All backends that have an index.
+/// All backends that have an index, by service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Directory {
-    places: BTreeMap<Key, Place>,
+    places: BTreeMap<ServiceName, BTreeMap<Key, Place>>,
     used: BTreeSet<u16>,
 }
 
@@ -43,27 +42,27 @@ pub(super) struct Full;
 impl Directory {
     /// Backends that have an index.
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.used.len()
     }
 
     /// The place of a backend.
-    pub(super) fn get(&self, key: &Key) -> Option<Place> {
-        self.places.get(key).copied()
+    pub(super) fn get(&self, service: &ServiceName, key: &Key) -> Option<Place> {
+        self.places.get(service)?.get(key).copied()
     }
 
     /// Makes exactly `backends` the active ones of a service: new ones get an index, others drain.
     pub(super) fn set(
         &mut self,
         service: &ServiceName,
-        backends: impl Iterator<Item = (Version, IpAddr, u16)>,
+        backends: impl Iterator<Item = Key>,
     ) -> Result<(), Full> {
-        for (key, place) in &mut self.places {
-            place.drains |= key.service == *service;
+        let places = self.places.entry(service.clone()).or_default();
+        for place in places.values_mut() {
+            place.drains = true;
         }
         let mut free = 0;
-        for (version, address, port) in backends {
-            let key = Key { service: service.clone(), version, address, port };
-            if let Some(place) = self.places.get_mut(&key) {
+        for key in backends {
+            if let Some(place) = places.get_mut(&key) {
                 place.drains = false;
                 continue;
             }
@@ -74,56 +73,58 @@ impl Directory {
                 return Err(Full);
             }
             self.used.insert(free);
-            self.places.insert(key, Place { index: free, drains: false });
+            places.insert(key, Place { index: free, drains: false });
         }
         Ok(())
     }
 
     /// Takes up a backend with the index it had. Says whether both were free.
-    pub(super) fn adopt(&mut self, key: Key, place: Place) -> bool {
-        if self.places.contains_key(&key) || !self.used.insert(place.index) {
+    pub(super) fn adopt(&mut self, service: &ServiceName, key: Key, place: Place) -> bool {
+        let places = self.places.entry(service.clone()).or_default();
+        if places.contains_key(&key) || !self.used.insert(place.index) {
             return false;
         }
-        self.places.insert(key, place);
+        places.insert(key, place);
         true
     }
 
-    /// Whether a backend has this index.
-    pub(super) fn has(&self, index: u16) -> bool {
-        self.used.contains(&index)
-    }
-
-    /// Forgets one backend.
-    pub(super) fn release(&mut self, key: &Key) {
-        if let Some(place) = self.places.remove(key) {
+    /// Forgets one backend. Its index is free.
+    pub(super) fn release(&mut self, service: &ServiceName, key: Key) {
+        if let Some(place) = self.places.get_mut(service).and_then(|places| places.remove(&key)) {
             self.used.remove(&place.index);
         }
     }
 
-    /// Forgets all backends of a service, and gives their indices.
-    pub(super) fn remove(&mut self, service: &ServiceName) -> BTreeSet<u16> {
-        let indices: BTreeSet<u16> = self.of(service).map(|(_, place)| place.index).collect();
-        self.places.retain(|key, _| key.service != *service);
-        self.used.retain(|index| !indices.contains(index));
-        indices
+    /// Takes over the backends that a later directory has given to a service, to drain.
+    pub(super) fn drain_those_of(&mut self, service: &ServiceName, later: &Self) {
+        let places = self.places.entry(service.clone()).or_default();
+        for (key, place) in later.of(service) {
+            places.entry(*key).or_insert(Place { drains: true, ..place });
+            self.used.insert(place.index);
+        }
+    }
+
+    /// Forgets all backends of a service. Their indices are free.
+    pub(super) fn remove(&mut self, service: &ServiceName) {
+        for place in self.places.remove(service).unwrap_or_default().values() {
+            self.used.remove(&place.index);
+        }
+    }
+
+    /// The indices in use.
+    pub(super) fn indices(&self) -> &BTreeSet<u16> {
+        &self.used
     }
 
     /// The backends of a service, those that drain included, in order.
-    pub(super) fn of<'a>(
-        &'a self,
-        service: &'a ServiceName,
-    ) -> impl Iterator<Item = (&'a Key, Place)> {
-        // Ordered by service first; but there is no least key of a service, so all are looked at.
-        self.places
-            .iter()
-            .skip_while(move |(key, _)| key.service < *service)
-            .take_while(move |(key, _)| key.service == *service)
-            .map(|(key, place)| (key, *place))
+    pub(super) fn of(&self, service: &ServiceName) -> impl Iterator<Item = (&Key, Place)> {
+        self.places.get(service).into_iter().flatten().map(|(key, place)| (key, *place))
     }
 
     /// All backends.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, Place)> {
-        self.places.iter().map(|(key, place)| (key, *place))
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ServiceName, &Key, Place)> {
+        let places = self.places.iter();
+        places.flat_map(|(name, all)| all.iter().map(move |(key, place)| (name, key, *place)))
     }
 }
 
@@ -149,8 +150,13 @@ mod tests {
         ServiceName::new(name).unwrap()
     }
 
-    fn backend(last: u8) -> (Version, IpAddr, u16) {
-        (Version::Blue, IpAddr::from([10, 0, 0, last]), 80)
+    fn backend(last: u8) -> Key {
+        key(u32::from_be_bytes([10, 0, 0, last]))
+    }
+
+    fn key(address: u32) -> Key {
+        let address = std::net::Ipv4Addr::from(address).into();
+        Key { version: Version::Blue, address, port: 80 }
     }
 
     #[test]
@@ -174,8 +180,8 @@ mod tests {
         directory.set(&name("a"), [backend(1)].into_iter()).unwrap();
         directory.set(&name("ab"), [backend(1)].into_iter()).unwrap();
         assert_eq!(directory.of(&name("a")).count(), 1);
-        assert_eq!(directory.remove(&name("a")), BTreeSet::from([0]));
-        assert_eq!(directory.len(), 1);
+        directory.remove(&name("a"));
+        assert_eq!(directory.indices(), &BTreeSet::from([1]));
         directory.set(&name("b"), [backend(9)].into_iter()).unwrap();
         assert_eq!(directory.of(&name("b")).next().unwrap().1.index, 0);
     }
@@ -183,8 +189,7 @@ mod tests {
     #[test]
     fn the_last_index_is_the_last() {
         let mut directory = Directory::default();
-        let many = (0..=MAX_BACKENDS)
-            .map(|i| (Version::Blue, IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + i)), 80));
+        let many = (0..=MAX_BACKENDS).map(|i| key(0x0a00_0000 + i));
         assert_eq!(directory.set(&name("a"), many), Err(Full));
     }
 }

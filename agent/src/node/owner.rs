@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use weir_ebpf::abi::FlowEntry;
+
 use super::clock;
-use super::difference::difference;
+use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Traffic,
@@ -19,7 +22,7 @@ use super::restore::restore;
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version, parse_services};
-use crate::store::{Store, Stored, StoredBackend, StoredService};
+use crate::store::{self, Store, Stored, StoredBackend, StoredService};
 
 /// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
 pub const DEFAULT_IDLE: u32 = 900;
@@ -115,7 +118,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.generation = stored.generation;
         if !commit.services.is_empty() {
             self.plane.commit(&commit).map_err(plane_error)?;
-            self.plane.forget(&orphans).map_err(plane_error)?;
+            let orphan = |_: &_, flow: &FlowEntry| orphans.contains(&flow.backend);
+            self.plane.forget(&orphan).map_err(plane_error)?;
             self.generation = generation;
         }
         // Counters that were carried over go on; new ones begin a new epoch.
@@ -207,13 +211,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         {
             return Ok(answer);
         }
-        let (next, freed) = self.state.delete(&delete.services)?;
+        let next = self.state.delete(&delete.services)?;
         let took = self.carry_out(next)?;
-        // No table names them any more, so no new entry can appear while these go.
-        self.plane.forget(&freed).map_err(plane_error)?;
-        for index in &freed {
-            self.plane.clear_counters(*index);
-        }
         for name in &delete.services {
             self.marks.remove(name);
             self.retired.retain(|(service, _), _| service != name);
@@ -227,16 +226,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Commits and stores the next state, or leaves everything as it was.
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
-        let generation = next_generation(self.generation);
-        self.plane.commit(&difference(&self.state, &next, generation)).map_err(plane_error)?;
-        self.generation = generation;
+        let before = self.commit(next)?;
         let took = began.elapsed();
-        if let Err(error) = self.store.save(&self.stored(&next, generation)) {
-            self.take_back(&next)?;
-            return Err(Error::Store(format!("{error}; nothing was changed")));
+        let stored = self.stored(&self.state, self.generation);
+        if let Err(error) = self.store.save(&stored) {
+            return Err(self.take_back(&before, &error));
         }
-        let before = std::mem::replace(&mut self.state, next);
-        self.place_hops(&before);
+        self.clean_up(&before);
         Ok(took)
     }
 
@@ -266,21 +262,49 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         Stored::new(generation, self.epoch, services.collect())
     }
 
-    /// Leads the data plane back after a store that failed.
-    fn take_back(&mut self, failed: &State) -> Result<(), Error> {
-        let back = self.state.back_from(failed);
+    /// Leads the data plane to another state, and gives the one before.
+    pub(super) fn commit(&mut self, next: State) -> Result<State, Error> {
         let generation = next_generation(self.generation);
-        let commit = difference(failed, &back, generation);
-        if let Err(error) = self.plane.commit(&commit) {
-            // Twice refused: what the tables say is what holds.
-            self.state = failed.clone();
-            return Err(Error::Store(format!(
-                "the change is in the tables, and could neither be stored nor taken back ({error})"
-            )));
-        }
+        let commit = difference(&self.state, &next, generation);
+        self.plane.commit(&commit).map_err(plane_error)?;
         self.generation = generation;
-        self.state = back;
-        Ok(())
+        Ok(std::mem::replace(&mut self.state, next))
+    }
+
+    /// Leads the data plane back to `before`, because the store failed. Gives the error to answer.
+    fn take_back(&mut self, before: &State, error: &store::Error) -> Error {
+        // If this is refused too, then what the tables say is what holds.
+        match self.commit(before.back_from(&self.state)) {
+            Ok(failed) => {
+                self.clean_up(&failed);
+                Error::Store(format!("{error}; nothing was changed"))
+            }
+            Err(refused) => {
+                self.clean_up(before);
+                Error::Store(format!(
+                    "{error}; the change is in the tables all the same, for it could not be taken \
+                     back: {refused}"
+                ))
+            }
+        }
+    }
+
+    /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
+    /// what was known of indices that were given up; tells backends that are new their next hops.
+    fn clean_up(&mut self, before: &State) {
+        if let Some(lost) = lost_flows(before, &self.state)
+            && let Err(error) = self.plane.forget(&lost)
+        {
+            tracing::warn!(%error, "flows of services that are gone are still remembered");
+        }
+        let now = &self.state.directory;
+        if Arc::ptr_eq(&before.directory, now) {
+            return;
+        }
+        for index in before.directory.indices().difference(now.indices()) {
+            self.plane.clear_counters(*index);
+        }
+        self.place_hops(before);
     }
 
     /// The data plane, to attach it.
@@ -300,7 +324,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Addresses whose next hop is wanted.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.state.directory.all().map(|(key, _)| key.address).collect()
+        self.state.directory.all().map(|(_, key, _)| key.address).collect()
     }
 
     /// Takes note of next hops.
@@ -315,8 +339,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 .state
                 .directory
                 .all()
-                .filter(|(key, _)| key.address == address)
-                .map(|(_, place)| place.index)
+                .filter(|(_, key, _)| key.address == address)
+                .map(|(_, _, place)| place.index)
                 .collect();
             for index in indices {
                 self.place_hop(index, hop);
@@ -330,8 +354,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             .state
             .directory
             .all()
-            .filter(|(key, _)| before.directory.get(key).is_none())
-            .filter_map(|(key, place)| Some((place.index, *self.hops.get(&key.address)?)))
+            .filter(|(name, key, _)| before.directory.get(name, key).is_none())
+            .filter_map(|(_, key, place)| Some((place.index, *self.hops.get(&key.address)?)))
             .collect();
         for (index, hop) in new {
             self.place_hop(index, Some(hop));
@@ -383,7 +407,7 @@ fn orphans(plane: &impl DataPlane, gone: &[u32]) -> BTreeSet<u16> {
 }
 
 /// Commit numbers wrap past zero, which means "no service".
-pub(super) fn next_generation(generation: u32) -> u32 {
+fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 

@@ -14,9 +14,9 @@ use super::directory::{Key, Place};
 use super::error::Error;
 use super::state::{Next, State};
 use crate::dataplane::DataPlane;
-use crate::model::{Service, ServiceName, Version};
+use crate::model::{Service, Version};
 use crate::plan::tables::ServiceTables;
-use crate::store::StoredService;
+use crate::store::{StoredBackend, StoredService};
 
 /// The state that `stored` asks for, with the flows that `plane` still serves.
 pub(super) fn restore(
@@ -31,24 +31,24 @@ pub(super) fn restore(
         let tables = plane.tables(kept.index).map_err(|e| Error::DataPlane(e.to_string()))?;
         let directory = Arc::make_mut(&mut next.state.directory);
         for backend in &kept.backends {
-            let key = key(name, backend.version, backend.address, backend.port);
-            directory.adopt(key, Place { index: backend.index, drains: true });
+            let StoredBackend { index, version, address, port } = *backend;
+            directory.adopt(name, Key { version, address, port }, Place { index, drains: true });
         }
         // A commit that was not stored may have brought backends that only the kernel knows.
         for (version, index) in tables.iter().flat_map(named) {
-            if !directory.has(index) {
+            if !directory.indices().contains(&index) {
                 let record = plane.backend(index);
-                let key = key(name, version, ip(record.address), u16::from_be(record.port));
-                directory.adopt(key, Place { index, drains: true });
+                let (address, port) = (ip(record.address), u16::from_be(record.port));
+                directory.adopt(
+                    name,
+                    Key { version, address, port },
+                    Place { index, drains: true },
+                );
             }
         }
         next.put_restored(service, kept.index, kept.generation, tables.as_ref())?;
     }
     Ok(next.state)
-}
-
-fn key(service: &ServiceName, version: Version, address: IpAddr, port: u16) -> Key {
-    Key { service: service.clone(), version, address, port }
 }
 
 /// The backends that tables name, each with its version.

@@ -7,19 +7,21 @@
 //! any more, is released.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{Service, TCP, UDP, UDP_IDLE_SECONDS};
+use weir_ebpf::abi::{FlowEntry, Service, TCP, UDP, UDP_IDLE_SECONDS};
 
 use super::answers::traffic;
-use super::difference::{difference, endpoint, image};
+use super::difference::{endpoint, image};
 use super::directory::Key;
 use super::error::Error;
-use super::owner::{Owner, next_generation, plane_error};
+use super::owner::{Owner, plane_error};
 use super::restore::named;
 use super::state::{Entry, State};
 use super::sweep::{Sweep, Swept};
 use crate::dataplane::DataPlane;
+use crate::model::ServiceName;
 use crate::plan::settle::{settle, untrack};
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
@@ -32,7 +34,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Something could not be read or written; nothing was settled, and the next round tries again.
     pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
         self.note_failures(now);
-        let drains = self.state.directory.all().any(|(_, place)| place.drains);
+        let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
         let tracked = self.state.services.values().any(|entry| is_tracked(&entry.tables));
         if !drains && !tracked {
             return Ok(());
@@ -52,10 +54,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let mut named_by_flows = sweep.named;
         let released =
             if drains { self.released(&next, &mut named_by_flows, now)? } else { Vec::new() };
-        for (key, _) in &released {
-            Arc::make_mut(&mut next.directory).release(key);
+        for (service, key, _) in &released {
+            Arc::make_mut(&mut next.directory).release(service, *key);
             // Its answers are no longer turned back, so its service's paths differ.
-            if let Some(entry) = next.services.get_mut(&key.service) {
+            if let Some(entry) = next.services.get_mut(service) {
                 *entry = Arc::new(Entry::clone(entry));
             }
         }
@@ -65,7 +67,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Notes whether an insert has failed since the last round.
     fn note_failures(&mut self, now: u32) {
         let counters =
-            self.state.directory.all().map(|(_, place)| self.plane.counters(place.index));
+            self.state.directory.all().map(|(_, _, place)| self.plane.counters(place.index));
         let failures = counters.map(|c| c.fallback_full + c.fallback_flood).sum();
         if failures != self.failures.0 {
             self.failures = (failures, now);
@@ -97,8 +99,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         next: &State,
         named_by_flows: &mut BTreeSet<u16>,
         now: u32,
-    ) -> Result<Vec<(Key, u16)>, Error> {
-        let keep_udp = &mut |_: &_, entry: &weir_ebpf::abi::FlowEntry| {
+    ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
+        let keep_udp = &mut |_: &_, entry: &FlowEntry| {
             let alive = now.saturating_sub(entry.seen) <= UDP_IDLE_SECONDS;
             if alive {
                 named_by_flows.insert(entry.backend);
@@ -114,41 +116,38 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             .map(|(_, index)| index)
             .collect();
         let free = |index: u16| !by_tables.contains(&index) && !named_by_flows.contains(&index);
-        let drained = next.directory.all().filter(|(_, place)| place.drains && free(place.index));
-        Ok(drained.map(|(key, place)| (key.clone(), place.index)).collect())
+        let drained = next.directory.all().filter(|(.., place)| place.drains && free(place.index));
+        Ok(drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect())
     }
 
     /// Commits what the round has found.
     fn finish_round(
         &mut self,
         next: State,
-        released: &[(Key, u16)],
+        released: &[(ServiceName, Key, u16)],
         ended: u64,
     ) -> Result<(), Error> {
-        let generation = next_generation(self.generation);
-        let commit = difference(&self.state, &next, generation);
-        if commit.services.is_empty() {
+        let same =
+            |name, entry| self.state.services.get(name).is_some_and(|e| Arc::ptr_eq(e, entry));
+        if next.services.iter().all(|(name, entry)| same(name, entry)) {
             return Ok(());
         }
-        self.plane.commit(&commit).map_err(plane_error)?;
-        self.generation = generation;
-        self.state = next;
-        for (key, index) in released {
+        self.commit(next)?;
+        for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
-            let version = (key.service.clone(), key.version);
-            self.retired.entry(version).or_default().add(&counted);
+            self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
             self.plane.clear_counters(*index);
             tracing::info!(
-                service = key.service.as_str(),
+                service = service.as_str(),
                 version = key.version.name(),
-                backend = %std::net::SocketAddr::new(key.address, key.port),
+                backend = %SocketAddr::new(key.address, key.port),
                 "drained: no slot and no flow names it any more"
             );
         }
         if !released.is_empty() {
             self.keep()?;
         }
-        tracing::debug!(ended, released = released.len(), generation, "a transition went on");
+        tracing::debug!(ended, released = released.len(), "a transition went on");
         Ok(())
     }
 }

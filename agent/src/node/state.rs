@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
-use super::directory::{Directory, identity};
+use super::directory::{Directory, Key, identity};
 use super::error::Error;
 use super::messages::ServiceShift;
 use crate::model::{
-    PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
+    Backend, PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
@@ -104,16 +104,15 @@ impl State {
         Ok(next)
     }
 
-    /// Removes services. Gives the backend indices that nothing of the new state names.
-    pub(super) fn delete(&self, names: &[ServiceName]) -> Result<(Self, BTreeSet<u16>), Error> {
+    /// Removes services.
+    pub(super) fn delete(&self, names: &[ServiceName]) -> Result<Self, Error> {
         let mut state = self.clone();
-        let mut freed = BTreeSet::new();
         for name in names {
             self.get(name)?;
             state.services.remove(name);
-            freed.extend(Arc::make_mut(&mut state.directory).remove(name));
+            Arc::make_mut(&mut state.directory).remove(name);
         }
-        Ok((state, freed))
+        Ok(state)
     }
 
     /// A service by name.
@@ -122,10 +121,12 @@ impl State {
     }
 
     /// The state that leads back from `failed` to this one: the same services, by tables that keep
-    /// every flow which began meanwhile.
+    /// every flow which began meanwhile. Backends that `failed` has brought drain, for such flows
+    /// may be theirs.
     pub(super) fn back_from(&self, failed: &Self) -> Self {
         let mut state = self.clone();
         for (name, entry) in &mut state.services {
+            Arc::make_mut(&mut state.directory).drain_those_of(name, &failed.directory);
             if let Some(failed) = failed.services.get(name).filter(|f| !Arc::ptr_eq(f, entry)) {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
                 let tables = Arc::new(back.tables);
@@ -140,8 +141,8 @@ impl State {
         let draining: BTreeMap<_, &ServiceName> = self
             .directory
             .all()
-            .filter(|(_, place)| place.drains)
-            .map(|(key, _)| ((key.address, key.port), &key.service))
+            .filter(|(_, _, place)| place.drains)
+            .map(|(name, key, _)| ((key.address, key.port), name))
             .collect();
         let mut violations = Vec::new();
         for (s, service) in services.iter().enumerate() {
@@ -223,7 +224,8 @@ impl Next {
         let directory = Arc::make_mut(&mut self.state.directory);
         let asked = directory.len() as u64 + 1;
         let backends = service.versions().iter().flat_map(|(version, group)| {
-            group.backends.iter().map(move |backend| (version, backend.address, backend.port))
+            let key = move |b: &Backend| Key { version, address: b.address, port: b.port };
+            group.backends.iter().map(key)
         });
         directory.set(service.name(), backends).map_err(|_| Error::Exhausted {
             what: "backends".to_owned(),
@@ -285,7 +287,7 @@ fn basis_points(weights: Weights) -> [u16; VERSIONS] {
 /// What a service's spec asks for.
 fn goal(service: &Service) -> Goal {
     let candidates: PerVersion<Vec<Candidate>> = PerVersion::from_fn(|version| {
-        let candidate = |backend: &crate::model::Backend| Candidate {
+        let candidate = |backend: &Backend| Candidate {
             identity: identity(backend.address, backend.port),
             weight: u32::from(backend.weight),
         };

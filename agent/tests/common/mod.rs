@@ -19,8 +19,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-#[allow(unused_imports, reason = "not every test file needs it")]
-pub(crate) use refused::FILE;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,

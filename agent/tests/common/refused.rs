@@ -154,9 +154,9 @@ services:
     versions: { green: { weight: 100%, backends: [{ address: 10.62.0.2, port: 8443 }] }, canary: {} }
 ";
 
-/// All requests that are refused by a node that has [`FILE`].
-pub fn requests() -> Vec<Case> {
-    [shifts(), applies(), others()].into_iter().flatten().collect()
+/// All requests that are refused by a node that has [`FILE`], where `shop` has this generation.
+pub fn requests(generation: u64) -> Vec<Case> {
+    [shifts(generation), applies(), others()].into_iter().flatten().collect()
 }
 
 /// A shift of `shop`, with the one thing wrong that the case names.
@@ -170,7 +170,8 @@ pub fn shift(change: impl FnOnce(&mut v1::Shift)) -> v1::ShiftWeightsRequest {
     v1::ShiftWeightsRequest { shifts: vec![shift], ..v1::ShiftWeightsRequest::default() }
 }
 
-fn shifts() -> Vec<Case> {
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn shifts(generation: u64) -> Vec<Case> {
     let bad = |change: &dyn Fn(&mut v1::Shift), says: &[&str]| {
         invalid(Request::Shift(shift(change)), says)
     };
@@ -234,7 +235,9 @@ fn shifts() -> Vec<Case> {
         failed(
             Request::Shift(shift(|s| s.expected_generation = Some(7))),
             "GENERATION_MISMATCH",
-            "service \"shop\" has generation 1, not 7: it changed meanwhile; look again",
+            &format!(
+                "service \"shop\" has generation {generation}, not 7: it changed meanwhile; look again"
+            ),
         ),
         failed(
             Request::Shift(shift(|s| s.set = vec![weight(2, 500)])),

@@ -11,7 +11,7 @@ mod pins;
 mod recover;
 mod run;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, NextHop as HopWord, REASONS, Return, Service, TCP, UDP,
+    MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, NextHop as HopWord, REASONS, Return, Service,
     VERSION_LINES, VERSIONS,
 };
 
@@ -375,18 +375,6 @@ impl DataPlane for Kernel {
                 word.store(0, Ordering::Relaxed);
             }
         }
-    }
-
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
-        let mut removed = 0;
-        for protocol in [TCP, UDP] {
-            // Gathered first: a walk that removes under its own feet may begin anew.
-            let flows = self.flows(protocol)?;
-            for (key, _) in flows.iter().filter(|(_, flow)| backends.contains(&flow.backend)) {
-                removed += u64::from(self.remove_flow(key)?);
-            }
-        }
-        Ok(removed)
     }
 
     fn sweep(

@@ -1,6 +1,5 @@
 //! A data plane whose calls fail when told to.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
@@ -102,9 +101,9 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.clear_counters(backend);
     }
 
-    fn forget(&mut self, backends: &BTreeSet<u16>) -> Result<u64, Error> {
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
         self.plan.check(Call::Forget)?;
-        self.plane.forget(backends)
+        self.plane.forget(lost)
     }
 
     fn reasons(&self) -> ReasonCounts {

@@ -55,6 +55,70 @@ fn a_shift_that_is_not_stored_is_taken_back_and_breaks_no_flow() {
     assert!(node.store.kept().unwrap().generation > kept.unwrap().generation);
 }
 
+/// Flows that began on a backend which the failed change had brought go on there: it keeps its
+/// index and its return path, and drains.
+#[test]
+fn a_new_backend_that_is_not_stored_keeps_the_flows_it_got() {
+    let mut node = Node::with(&[shop()]);
+    let between = fail_after_flows(&node, 1, 0..200);
+    let wider = spec("shop", 1, &[(Blue, 100, &[1, 3]), (Green, 0, &[2])]);
+    node.apply(std::slice::from_ref(&wider)).unwrap_err();
+
+    let between = between.lock().unwrap().clone();
+    assert!(between.contains(&Some(3)), "none went to the new backend");
+    assert_eq!(node.go_on(1, 0..200), between);
+    assert_eq!(node.open(1, 200..400), vec![Some(1); 200]);
+    let place = node.place("shop", Blue, 3).expect("it keeps its index while flows name it");
+    assert!(place.drains);
+    assert!(node.plane.lock().returns.values().any(|back| back.backend == place.index));
+
+    // A backend that comes now gets an index of its own.
+    node.apply(&[spec("shop", 1, &[(Blue, 100, &[1, 4]), (Green, 0, &[2])])]).unwrap();
+    assert_eq!(node.go_on(1, 0..200), between);
+    node.apply(&[wider]).unwrap();
+    assert_eq!(node.place("shop", Blue, 3), Some(Place { drains: false, ..place }));
+}
+
+#[test]
+fn a_service_that_is_not_stored_leaves_nothing_behind() {
+    let mut node = Node::with(&[shop()]);
+    let before = node.held();
+    let between = fail_after_flows(&node, 2, 0..10);
+    node.apply(&[spec("new", 2, &[(Blue, 100, &[9])])]).unwrap_err();
+    assert_eq!(*between.lock().unwrap(), vec![Some(9); 10]);
+
+    let after = node.held();
+    assert_eq!(after.services, before.services);
+    assert_eq!(after.places, before.places);
+    assert_eq!(after.plane.listeners, before.plane.listeners);
+    assert_eq!(after.plane.returns, before.plane.returns);
+    assert_eq!(after.plane.counters, before.plane.counters, "a later backend starts from zero");
+    assert_eq!(after.kept, before.kept);
+}
+
+#[test]
+fn a_delete_that_is_not_stored_brings_everything_back() {
+    let mut node = Node::with(&[shop(), spec("other", 2, &[(Blue, 100, &[9])])]);
+    node.owner.follow(vec![crate::dataplane::next_hop::Change::Hop(backend(1), Some(hop(7)))]);
+    node.shift(&[("shop", Green, 100)]).unwrap();
+    let flows = node.open(1, 0..50);
+    let before = node.held();
+    node.store.fail_next(|| ());
+    node.delete("shop").unwrap_err();
+
+    let after = node.held();
+    assert_eq!(after.services, before.services);
+    assert_eq!(after.places, before.places);
+    assert_eq!(after.plane.listeners, before.plane.listeners);
+    assert_eq!(after.plane.returns, before.plane.returns);
+    assert_eq!(after.plane.hops, before.plane.hops, "next hops are told only once");
+    assert_eq!(after.kept, before.kept);
+    assert_eq!(node.go_on(1, 0..50), flows);
+    assert_eq!(after.plane.counters, before.plane.counters);
+    node.delete("shop").unwrap();
+    assert_eq!(node.packet(1, 0, false), None);
+}
+
 #[test]
 fn what_can_neither_be_stored_nor_taken_back_is_said_and_stays_in_the_tables() {
     let mut node = Node::with(&[shop()]);
@@ -63,7 +127,7 @@ fn what_can_neither_be_stored_nor_taken_back_is_said_and_stays_in_the_tables() {
     node.calls.fail(Call::Commit, 1);
     let error = node.shift(&[("shop", Green, 100)]).unwrap_err();
     let Error::Store(said) = &error else { panic!("{error:?}") };
-    assert!(said.contains("neither be stored nor taken back"), "{said}");
+    assert!(said.contains("it could not be taken back: data plane"), "{said}");
     assert_eq!(node.store.kept(), kept);
     assert_eq!(node.open(1, 0..10), vec![Some(2); 10]);
     // What is answered is what holds.
@@ -96,4 +160,30 @@ fn a_commit_that_fails_changes_nothing() {
     assert_eq!(node.held(), before);
     assert!(node.calls.is_done());
     node.shift(&[("shop", Green, 20)]).unwrap();
+}
+
+/// After the commit there is no way back: what fails then is logged, and the answer is given.
+#[test]
+fn what_fails_after_the_commit_does_not_turn_the_answer_into_an_error() {
+    let mut node = Node::with(&[shop(), spec("other", 2, &[(Blue, 100, &[9])])]);
+    let change = crate::dataplane::next_hop::Change::Hop(backend(5), Some(hop(7)));
+    node.apply(&[spec("third", 3, &[(Blue, 100, &[5])])]).unwrap();
+    node.owner.follow(vec![change]);
+
+    node.calls.fail(Call::Tables, 0);
+    let changed = node.shift(&[("shop", Green, 50)]).unwrap();
+    assert_eq!(changed.changes[0].versions[Green].table.slots, 8_192);
+
+    node.calls.fail(Call::SetNextHop, 0);
+    node.owner.follow(vec![crate::dataplane::next_hop::Change::Hop(backend(9), Some(hop(8)))]);
+
+    node.calls.fail(Call::Forget, 0);
+    let delete = Delete { services: vec![name("shop")], request_id: Some(id("d")) };
+    let answer = node.owner.delete(&delete).unwrap();
+    assert_eq!(node.owner.delete(&delete).unwrap(), answer);
+    assert!(node.calls.is_done());
+
+    node.calls.fail(Call::Tables, 0);
+    let error = node.owner.get(&name("other")).unwrap_err();
+    assert_eq!(error, Error::DataPlane("map CHAOS: told to fail".to_owned()));
 }

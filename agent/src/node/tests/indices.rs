@@ -1,8 +1,9 @@
 //! Indices of services and backends, listeners and return paths, next hops.
 
 use Version::{Blue, Canary, Green};
-use weir_ebpf::abi::{Endpoint, Return};
+use weir_ebpf::abi::{Endpoint, MAX_BACKENDS, Return};
 
+use super::super::directory::Key;
 use super::*;
 use crate::dataplane::next_hop::Change;
 
@@ -109,6 +110,42 @@ fn a_backend_moves_between_versions() {
     assert_eq!(node.go_on(1, 0..100), flows);
 }
 
+/// Flows of a listener belong to the service that had it: another one that takes it over does not
+/// inherit them.
+#[test]
+fn a_listener_moves_to_another_service_without_its_flows() {
+    let mut node = Node::with(&[
+        spec("a", 1, &[(Blue, 100, &[1]), (Green, 0, &[2])]),
+        spec("b", 2, &[(Blue, 100, &[3]), (Green, 0, &[4])]),
+    ]);
+    node.shift(&[("a", Green, 100), ("b", Green, 100)]).unwrap();
+    node.open(1, 0..50);
+    let of_b = node.open(2, 0..50);
+    node.apply(&[
+        spec("a", 5, &[(Blue, 0, &[1]), (Green, 100, &[2])]),
+        spec("b", 1, &[(Blue, 0, &[3]), (Green, 100, &[4])]),
+    ])
+    .unwrap();
+    assert_eq!(
+        (listener_of(&node, 1), listener_of(&node, 2), listener_of(&node, 5)),
+        (Some(1), None, Some(0))
+    );
+    // The same ports again, by clients that begin anew.
+    assert_eq!(node.open(1, 0..50), of_b);
+}
+
+/// The same in two steps, with the listener closed in between.
+#[test]
+fn a_closed_listener_takes_its_flows_along() {
+    let mut node = Node::with(&[spec("a", 1, &[(Blue, 100, &[1]), (Green, 0, &[2])])]);
+    node.shift(&[("a", Green, 100)]).unwrap();
+    node.open(1, 0..50);
+    node.apply(&[spec("a", 5, &[(Blue, 0, &[1]), (Green, 100, &[2])])]).unwrap();
+    node.apply(&[spec("b", 1, &[(Blue, 100, &[3]), (Green, 0, &[4])])]).unwrap();
+    node.shift(&[("b", Green, 100)]).unwrap();
+    assert_eq!(node.open(1, 0..50), vec![Some(4); 50]);
+}
+
 #[test]
 fn next_hops_reach_backends_that_come_later_and_go_with_their_address() {
     let mut node = Node::with(&[spec("a", 1, &[(Blue, 100, &[1])])]);
@@ -149,19 +186,15 @@ fn commit_numbers_wrap_past_zero() {
 
 #[test]
 fn more_backends_than_the_node_has_room_for_are_refused() {
-    let many = |name: &str, listener: u8, second: u8, count: u32| {
-        let list: Vec<String> = (0..count)
-            .map(|i| format!("{{ address: 10.{second}.{}.{}, port: 80 }}", i / 250, 1 + i % 250))
-            .collect();
-        spec(name, listener, &[(Blue, 100, &[])])
-            .replace("backends: []", &format!("backends: [{}]", list.join(", ")))
-    };
-    let mut node = Node::new();
-    for n in 0..4 {
-        node.apply(&[many(&format!("s{n}"), n, 100 + n, 4_096)]).unwrap();
-    }
+    let mut node = Node::with(&[spec("a", 1, &[(Blue, 100, &[1])])]);
+    let many = (2..=MAX_BACKENDS).map(|n| Key {
+        version: Blue,
+        address: Ipv4Addr::from(0x0a00_0000 + n).into(),
+        port: 80,
+    });
+    Arc::make_mut(&mut node.owner.state.directory).set(&name("b"), many).unwrap();
     let before = node.held();
-    let error = node.apply(&[many("one", 9, 200, 1)]).unwrap_err();
+    let error = node.apply(&[spec("a", 1, &[(Blue, 100, &[1, 2])])]).unwrap_err();
     assert_eq!(error.to_string(), "backends: 16385 would be needed, this node has room for 16384");
     assert_eq!(node.held(), before);
 }

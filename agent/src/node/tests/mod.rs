@@ -138,7 +138,7 @@ impl Node {
 
     fn places(&self) -> BTreeMap<(ServiceName, Version, IpAddr, u16), Place> {
         let all = self.owner.state.directory.all();
-        all.map(|(key, place)| ((key.service.clone(), key.version, key.address, key.port), place))
+        all.map(|(name, key, place)| ((name.clone(), key.version, key.address, key.port), place))
             .collect()
     }
 
