@@ -3,7 +3,7 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
-//! - `state`, `directory`, `difference`: what the node holds, and what a request makes of it; pure
+//! - `state`, `directory`, `return_paths`, `difference`: what the node holds, and what a request makes of it; pure
 //! - `repeats`: requests already carried out
 //! - `owner`, `answers`, `task`: the owner, what it says, and its loop
 
@@ -15,6 +15,7 @@ pub mod handle;
 pub mod messages;
 mod owner;
 mod repeats;
+mod return_paths;
 mod state;
 mod task;
 #[cfg(test)]
