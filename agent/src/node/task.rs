@@ -1,5 +1,7 @@
 //! The owner's loop: one request after the other, and next hops as they change.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::Request;
@@ -16,8 +18,8 @@ pub async fn serve<P: DataPlane, S: Store>(
     resolver: Resolver,
     mut changes: mpsc::Receiver<Vec<Change>>,
 ) {
-    let mut wanted = owner.addresses();
-    resolver.watch(wanted.clone());
+    let mut wanted = Arc::clone(owner.addresses());
+    resolver.watch(wanted.as_ref().clone());
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -26,10 +28,9 @@ pub async fn serve<P: DataPlane, S: Store>(
             },
             Some(batch) = changes.recv() => owner.follow(batch),
         }
-        let now = owner.addresses();
-        if now != wanted {
-            wanted = now;
-            resolver.watch(wanted.clone());
+        if !Arc::ptr_eq(&wanted, owner.addresses()) {
+            wanted = Arc::clone(owner.addresses());
+            resolver.watch(wanted.as_ref().clone());
         }
     }
 }

@@ -214,6 +214,7 @@ fn next_hops_reach_backends_that_come_later_and_go_with_their_address() {
     let index = |node: &Node, service, version| node.place(service, version, 1).unwrap().index;
     let blue = index(&node, "a", Blue);
     assert_eq!(hops(&node), [(blue, hop(7))].into());
+    assert!(!node.owner.hops.contains_key(&backend(99)), "nobody wants it");
 
     // The same address in another version: known already, so written at once.
     node.apply(&[spec("a", 1, &[(Blue, 100, &[2]), (Green, 0, &[1])])]).unwrap();
@@ -226,6 +227,7 @@ fn next_hops_reach_backends_that_come_later_and_go_with_their_address() {
 
     node.owner.follow(vec![Change::Hop(backend(1), Some(hop(8)))]);
     node.delete("a").unwrap();
+    assert!(node.owner.hops.is_empty(), "told anew when it is wanted again");
     assert!(node.owner.addresses().is_empty());
 }
 
