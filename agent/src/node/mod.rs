@@ -3,7 +3,8 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
-//! - `state`, `directory`, `difference`: what the node holds, and what a request makes of it; pure
+//! - `state`, `directory`, `return_paths`, `difference`: what the node holds, and what a request
+//!   makes of it; pure
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
@@ -19,6 +20,7 @@ pub mod messages;
 mod owner;
 mod repeats;
 mod restore;
+mod return_paths;
 mod settle;
 mod state;
 mod sweep;

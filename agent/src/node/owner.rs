@@ -48,6 +48,9 @@ pub struct Owner<P, S> {
     repeats: Repeats,
     /// Connections of each version when its service's weights changed last.
     pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
+    /// Addresses of all backends.
+    addresses: Arc<BTreeSet<IpAddr>>,
+    /// Next hops of some of these.
     pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
     pub(super) epoch: u64,
     pub(super) started: Instant,
@@ -75,6 +78,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             generation: 0,
             repeats: Repeats::default(),
             marks: BTreeMap::new(),
+            addresses: Arc::default(),
             hops: HashMap::new(),
             epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             started: Instant::now(),
@@ -126,7 +130,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if !carried.services.is_empty() {
             self.epoch = stored.epoch;
         }
-        self.state = next;
+        let before = std::mem::replace(&mut self.state, next);
+        self.clean_up(&before);
         self.mark_all();
         if !self.state.services.is_empty() {
             let taken_up = carried.services.len();
@@ -291,7 +296,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
     /// what was known of indices that were given up; tells backends that are new their next hops.
-    fn clean_up(&mut self, before: &State) {
+    pub(super) fn clean_up(&mut self, before: &State) {
         if let Some(lost) = lost_flows(before, &self.state)
             && let Err(error) = self.plane.forget(&lost)
         {
@@ -322,43 +327,49 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.identity = identity;
     }
 
-    /// Addresses whose next hop is wanted.
-    pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.state.directory.all().map(|(_, key, _)| key.address).collect()
+    /// Addresses whose next hop is wanted. The same `Arc` as long as they do not change.
+    pub fn addresses(&self) -> &Arc<BTreeSet<IpAddr>> {
+        &self.addresses
     }
 
     /// Takes note of next hops.
     pub fn follow(&mut self, changes: Vec<next_hop::Change>) {
+        let mut told = HashMap::new();
         for change in changes {
-            let next_hop::Change::Hop(address, hop) = change else { continue };
-            match hop {
-                Some(hop) => self.hops.insert(address, hop),
-                None => self.hops.remove(&address),
-            };
-            let indices: Vec<u16> = self
-                .state
-                .directory
-                .all()
-                .filter(|(_, key, _)| key.address == address)
-                .map(|(_, _, place)| place.index)
-                .collect();
-            for index in indices {
-                self.place_hop(index, hop);
+            // What was asked for before a backend went may still be answered after.
+            if let next_hop::Change::Hop(address, hop) = change
+                && self.addresses.contains(&address)
+            {
+                match hop {
+                    Some(hop) => self.hops.insert(address, hop),
+                    None => self.hops.remove(&address),
+                };
+                told.insert(address, hop);
+            }
+        }
+        let directory = Arc::clone(&self.state.directory);
+        for (_, key, place) in directory.all() {
+            if let Some(hop) = told.get(&key.address) {
+                self.place_hop(place.index, *hop);
             }
         }
     }
 
-    /// Gives backends that are new since `before` the next hops that are known already.
+    /// Gives backends that are new since `before` the next hops that are known already, and drops
+    /// those that nobody needs.
     fn place_hops(&mut self, before: &State) {
-        let new: Vec<(u16, next_hop::NextHop)> = self
-            .state
-            .directory
-            .all()
-            .filter(|(name, key, _)| before.directory.get(name, key).is_none())
-            .filter_map(|(_, key, place)| Some((place.index, *self.hops.get(&key.address)?)))
-            .collect();
-        for (index, hop) in new {
-            self.place_hop(index, Some(hop));
+        let directory = Arc::clone(&self.state.directory);
+        for (name, key, place) in directory.all() {
+            if before.directory.get(name, key).is_none()
+                && let Some(hop) = self.hops.get(&key.address)
+            {
+                self.place_hop(place.index, Some(*hop));
+            }
+        }
+        let addresses: BTreeSet<IpAddr> = directory.all().map(|(_, key, _)| key.address).collect();
+        if *self.addresses != addresses {
+            self.hops.retain(|address, _| addresses.contains(address));
+            self.addresses = Arc::new(addresses);
         }
     }
 

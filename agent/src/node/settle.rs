@@ -132,11 +132,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if next.services.iter().all(|(name, entry)| same(name, entry)) {
             return Ok(());
         }
-        self.commit(next)?;
+        let before = self.commit(next)?;
         for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
             self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
-            self.plane.clear_counters(*index);
             tracing::info!(
                 service = service.as_str(),
                 version = key.version.name(),
@@ -144,6 +143,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 "drained: no slot and no flow names it any more"
             );
         }
+        self.clean_up(&before);
         if !released.is_empty() {
             self.keep()?;
         }

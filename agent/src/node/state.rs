@@ -11,6 +11,7 @@ use weir_ebpf::abi::{MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 use super::directory::{Directory, Key, identity};
 use super::error::Error;
 use super::messages::ServiceShift;
+use super::return_paths;
 use crate::model::{
     Backend, PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
 };
@@ -57,11 +58,11 @@ impl State {
     pub(super) fn apply(&self, services: &[Service], now: u32) -> Result<Next, Error> {
         let existing: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
         validate_set(services, &existing).map_err(Error::Invalid)?;
-        self.check_return_paths(services)?;
         let mut next = Next::new(self.clone(), now);
         for service in services {
             next.put(service)?;
         }
+        return_paths::check(&next.state, services)?;
         Ok(next)
     }
 
@@ -134,40 +135,6 @@ impl State {
             }
         }
         state
-    }
-
-    /// A draining backend's answers still belong to its service, so no other may claim them.
-    fn check_return_paths(&self, services: &[Service]) -> Result<(), Error> {
-        let draining: BTreeMap<_, &ServiceName> = self
-            .directory
-            .all()
-            .filter(|(_, _, place)| place.drains)
-            .map(|(name, key, _)| ((key.address, key.port), name))
-            .collect();
-        let mut violations = Vec::new();
-        for (s, service) in services.iter().enumerate() {
-            for (version, group) in service.versions().iter() {
-                for (b, backend) in group.backends.iter().enumerate() {
-                    let Some(owner) = draining.get(&(backend.address, backend.port)) else {
-                        continue;
-                    };
-                    if *owner == service.name() {
-                        continue;
-                    }
-                    violations.push(Violation {
-                        field: format!("services[{s}].versions.{version}.backends[{b}]"),
-                        message: format!(
-                            "{}:{} still drains from service {:?}, whose answers come back from \
-                             there; delete that service first",
-                            backend.address,
-                            backend.port,
-                            owner.as_str()
-                        ),
-                    });
-                }
-            }
-        }
-        if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
     }
 }
 

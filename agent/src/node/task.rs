@@ -1,6 +1,7 @@
 //! The owner's loop: one request after the other, next hops as they change, and every few seconds
 //! a look at transitions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,8 +26,8 @@ pub async fn serve<P: DataPlane, S: Store>(
     mut changes: mpsc::Receiver<Vec<Change>>,
     mut stop: oneshot::Receiver<()>,
 ) -> Owner<P, S> {
-    let mut wanted = owner.addresses();
-    resolver.watch(wanted.clone());
+    let mut wanted = Arc::clone(owner.addresses());
+    resolver.watch(wanted.as_ref().clone());
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,10 +44,9 @@ pub async fn serve<P: DataPlane, S: Store>(
             }
             _ = &mut stop => return owner,
         }
-        let now = owner.addresses();
-        if now != wanted {
-            wanted = now;
-            resolver.watch(wanted.clone());
+        if !Arc::ptr_eq(&wanted, owner.addresses()) {
+            wanted = Arc::clone(owner.addresses());
+            resolver.watch(wanted.as_ref().clone());
         }
     }
 }

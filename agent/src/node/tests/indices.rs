@@ -147,6 +147,62 @@ fn a_closed_listener_takes_its_flows_along() {
 }
 
 #[test]
+fn a_draining_backend_is_not_given_to_another_service() {
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        let mut node = Node::with(&[
+            spec(from, 1, &[(Blue, 100, &[1, 2])]),
+            spec(to, 2, &[(Blue, 100, &[3])]),
+        ]);
+        let before = node.held();
+        let (less, more) =
+            (spec(from, 1, &[(Blue, 100, &[1])]), spec(to, 2, &[(Blue, 100, &[3, 2])]));
+        let said = format!(
+            "services[1].versions.blue.backends[1]: 10.60.0.2:80/tcp drains from service {from:?}, \
+             whose answers come back from there; wait until it has drained, or delete that service"
+        );
+        // In one step,
+        let error = node.apply(&[less.clone(), more.clone()]).unwrap_err();
+        assert_eq!(error.to_string(), said);
+        assert_eq!(node.held(), before);
+        // or in two.
+        node.apply(&[less]).unwrap();
+        let error = node.apply(std::slice::from_ref(&more)).unwrap_err();
+        assert_eq!(error.to_string(), said.replace("services[1]", "services[0]"));
+        node.delete(from).unwrap();
+        node.apply(&[more]).unwrap();
+        assert_eq!(return_of(&node, 2).unwrap().0, 2);
+    }
+}
+
+/// Answers over TCP and over UDP are told apart, so a backend may drain from a service of the one
+/// and serve a service of the other; until one of them wants both.
+#[test]
+fn a_backend_drains_for_its_protocols_only() {
+    let udp = |spec: String| spec.replace("tcp", "udp");
+    let mut node = Node::with(&[spec("a", 1, &[(Blue, 100, &[1, 2])])]);
+    node.apply(&[spec("a", 1, &[(Blue, 100, &[1])])]).unwrap();
+    node.apply(&[udp(spec("b", 2, &[(Blue, 100, &[2, 3])]))]).unwrap();
+    node.apply(&[udp(spec("b", 2, &[(Blue, 100, &[3])]))]).unwrap();
+    // It drains from both, and each may have it again.
+    node.apply(&[spec("a", 1, &[(Blue, 100, &[1, 2])])]).unwrap();
+    node.apply(&[udp(spec("b", 2, &[(Blue, 100, &[2, 3])]))]).unwrap();
+    node.apply(&[spec("a", 1, &[(Blue, 100, &[1])])]).unwrap();
+
+    let both = spec("a", 1, &[(Blue, 100, &[1])]).replace(
+        "    versions",
+        "      - { address: 10.50.0.1, port: 80, protocol: udp }\n    versions",
+    );
+    let before = node.held();
+    let error = node.apply(&[both]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "services[0].listeners[1]: 10.60.0.2:80/udp drains from this service, but its answers \
+         belong to service \"b\"; leave the listener out, or wait until it has drained"
+    );
+    assert_eq!(node.held(), before);
+}
+
+#[test]
 fn next_hops_reach_backends_that_come_later_and_go_with_their_address() {
     let mut node = Node::with(&[spec("a", 1, &[(Blue, 100, &[1])])]);
     node.owner.follow(vec![
@@ -158,6 +214,7 @@ fn next_hops_reach_backends_that_come_later_and_go_with_their_address() {
     let index = |node: &Node, service, version| node.place(service, version, 1).unwrap().index;
     let blue = index(&node, "a", Blue);
     assert_eq!(hops(&node), [(blue, hop(7))].into());
+    assert!(!node.owner.hops.contains_key(&backend(99)), "nobody wants it");
 
     // The same address in another version: known already, so written at once.
     node.apply(&[spec("a", 1, &[(Blue, 100, &[2]), (Green, 0, &[1])])]).unwrap();
@@ -170,6 +227,7 @@ fn next_hops_reach_backends_that_come_later_and_go_with_their_address() {
 
     node.owner.follow(vec![Change::Hop(backend(1), Some(hop(8)))]);
     node.delete("a").unwrap();
+    assert!(node.owner.hops.is_empty(), "told anew when it is wanted again");
     assert!(node.owner.addresses().is_empty());
 }
 
