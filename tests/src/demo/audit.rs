@@ -18,7 +18,7 @@ use crate::load::long_lived::LongLivedState;
 /// Judges the whole walk, and shows each check with its result.
 pub(super) fn audit(lab: &Lab, records: &Records, screen: &mut Screen) -> Result<Verdict> {
     let answered = count(records.fresh.answered());
-    let open = records.long_lived.connections.len();
+    let open = count(records.long_lived.connections.len() as u64);
     let (books, resent) = (books(lab, records)?, resent(lab)?);
     let checks = [
         Check {

@@ -74,6 +74,31 @@ fn fresh_load_keeps_its_rate_and_stops() {
 }
 
 #[test]
+fn periods_are_counted_apart() {
+    let lab = small_lab();
+    let plan = fresh(&lab, direct(Family::V4, Version::Blue, HTTP_PORT)).rate(200);
+    let load = Fresh::start(lab.clients(), plan).unwrap();
+    let pause = || std::thread::sleep(Duration::from_millis(500));
+    let first = load.begin_period();
+    pause();
+    let second = load.begin_period();
+    pause();
+    second.end();
+    let before = second.counts().answered();
+    pause();
+    first.end();
+    let total = load.stop().unwrap();
+    total.check().unwrap();
+    let [first, second] = [first, second].map(|period| period.counts().answered());
+    for count in [first, second] {
+        assert!((70..=130).contains(&count), "in half a second at 200 a second: {count}");
+    }
+    // What ran at its end is all that came later.
+    assert!(second - before <= 64);
+    assert!((70..=130).contains(&(total.answered() - first - second)), "{total}");
+}
+
+#[test]
 fn fresh_tells_failures_apart() {
     let lab = small_lab();
     let failure_at = |target: SocketAddr, limit: Duration| {
