@@ -18,8 +18,10 @@ pub(crate) static LISTENERS: HashMap<Endpoint, Listener, { MAX_LISTENERS as usiz
     HashMap::new();
 
 /// Backends by endpoint, for answers: agent writes, program reads. Lives as long as the backend.
+/// A backend of a service with TCP and UDP listeners has two.
 #[btf_map]
-pub(crate) static RETURNS: HashMap<Endpoint, Return, { MAX_BACKENDS as usize }> = HashMap::new();
+pub(crate) static RETURNS: HashMap<Endpoint, Return, { 2 * MAX_BACKENDS as usize }> =
+    HashMap::new();
 
 /// The records of all services, in one inner array that the agent replaces to commit.
 #[btf_map]

@@ -3,13 +3,11 @@
 //! A change goes: next state (pure) → commit → store → answer. A store that fails takes the commit
 //! back. A crash between two steps leaves the stored state, which the next start applies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use weir_ebpf::abi::FlowEntry;
 
 use super::clock;
 use super::difference::{difference, lost_flows};
@@ -18,10 +16,9 @@ use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
-use super::restore::restore;
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
-use crate::model::{PerVersion, ServiceName, ServiceSpec, Version, parse_services};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
 use crate::store::{self, Store, Stored, StoredBackend, StoredService};
 
 /// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
@@ -91,57 +88,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         owner.restore(&stored.unwrap_or_default())?;
         owner.keep()?;
         Ok(owner)
-    }
-
-    /// Leads the data plane to what is stored, from whatever an earlier agent left there.
-    fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
-        let carried = self.plane.carried();
-        let specs: Vec<ServiceSpec> = stored.services.iter().map(|s| s.spec.clone()).collect();
-        // What was forced once stays forced.
-        let services = match specs.as_slice() {
-            [] => Vec::new(),
-            specs => parse_services(specs, true).map_err(Error::Invalid)?,
-        };
-        let next = restore(&services, &stored.services, &self.plane, clock::seconds())?;
-        let generation = next_generation(stored.generation);
-        let mut commit = difference(&State::default(), &next, generation);
-        commit.backends.retain(|(index, record)| {
-            let there = self.plane.backend(*index);
-            (there.address, there.port) != (record.address, record.port)
-        });
-        let kept: BTreeSet<u32> = next.services.values().map(|entry| entry.index).collect();
-        let gone: Vec<u32> =
-            carried.services.iter().copied().filter(|index| !kept.contains(index)).collect();
-        // Their backends are numbered anew, so what is remembered of them must go.
-        let orphans = orphans(&self.plane, &gone);
-        commit.services.extend(gone.iter().map(|index| (*index, None)));
-        let listeners: HashSet<_> = commit.listeners.iter().map(|(at, _)| *at).collect();
-        commit.closed = carried.listeners.into_iter().filter(|e| !listeners.contains(e)).collect();
-        let returns: HashSet<_> = commit.returns.iter().map(|(at, _)| *at).collect();
-        commit.severed = carried.returns.into_iter().filter(|e| !returns.contains(e)).collect();
-        self.generation = stored.generation;
-        if !commit.services.is_empty() {
-            self.plane.commit(&commit).map_err(plane_error)?;
-            let orphan = |_: &_, flow: &FlowEntry| orphans.contains(&flow.backend);
-            self.plane.forget(&orphan).map_err(plane_error)?;
-            self.generation = generation;
-        }
-        // Counters that were carried over go on; new ones begin a new epoch.
-        if !carried.services.is_empty() {
-            self.epoch = stored.epoch;
-        }
-        let before = std::mem::replace(&mut self.state, next);
-        self.clean_up(&before);
-        self.mark_all();
-        if !self.state.services.is_empty() {
-            let taken_up = carried.services.len();
-            tracing::info!(
-                services = self.state.services.len(),
-                taken_up,
-                "applied the stored state"
-            );
-        }
-        Ok(())
     }
 
     /// Creates or replaces services.
@@ -390,7 +336,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    fn mark_all(&mut self) {
+    pub(super) fn mark_all(&mut self) {
         let names: Vec<ServiceName> = self.state.services.keys().cloned().collect();
         self.mark(&State::default(), &names);
     }
@@ -411,14 +357,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 }
 
-/// Backends that the tables of services name which are not kept.
-fn orphans(plane: &impl DataPlane, gone: &[u32]) -> BTreeSet<u16> {
-    let tables = gone.iter().filter_map(|index| plane.tables(*index).ok().flatten());
-    tables.flat_map(|tables| super::restore::named(&tables)).map(|(_, index)| index).collect()
-}
-
 /// Commit numbers wrap past zero, which means "no service".
-fn next_generation(generation: u32) -> u32 {
+pub(super) fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 

@@ -1,25 +1,82 @@
-//! From what is stored and what the data plane still holds to a state: how an agent starts. Pure.
+//! From what is stored and what the data plane still holds to a state: how an agent starts.
 //!
 //! The stored spec says what shall be; the tables in the kernel, if an earlier agent left them, say
 //! which flows are where. So each service is led from its tables to its spec by a transition, which
 //! moves nothing where the two agree, and keeps every flow where they do not (a crash between
 //! commit and store).
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use weir_ebpf::abi::{self, NO_BACKEND};
+use weir_ebpf::abi::{self, FlowEntry, NO_BACKEND};
 
+use super::clock;
+use super::difference::difference;
 use super::directory::{Key, Place};
 use super::error::Error;
+use super::owner::{Owner, next_generation, plane_error};
 use super::state::{Next, State};
 use crate::dataplane::DataPlane;
-use crate::model::{Service, Version};
+use crate::model::{Service, ServiceSpec, Version, parse_services};
 use crate::plan::tables::ServiceTables;
-use crate::store::{StoredBackend, StoredService};
+use crate::store::{Store, Stored, StoredBackend, StoredService};
+
+impl<P: DataPlane, S: Store> Owner<P, S> {
+    /// Leads the data plane to what is stored, from whatever an earlier agent left there.
+    pub(super) fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
+        let carried = self.plane.carried();
+        let specs: Vec<ServiceSpec> = stored.services.iter().map(|s| s.spec.clone()).collect();
+        // What was forced once stays forced.
+        let services = match specs.as_slice() {
+            [] => Vec::new(),
+            specs => parse_services(specs, true).map_err(Error::Invalid)?,
+        };
+        let next = state(&services, &stored.services, &self.plane, clock::seconds())?;
+        let generation = next_generation(stored.generation);
+        let mut commit = difference(&State::default(), &next, generation);
+        commit.backends.retain(|(index, record)| {
+            let there = self.plane.backend(*index);
+            (there.address, there.port) != (record.address, record.port)
+        });
+        let kept: BTreeSet<u32> = next.services.values().map(|entry| entry.index).collect();
+        let gone: Vec<u32> =
+            carried.services.iter().copied().filter(|index| !kept.contains(index)).collect();
+        // Their backends are numbered anew, so what is remembered of them must go.
+        let orphans = orphans(&self.plane, &gone);
+        commit.services.extend(gone.iter().map(|index| (*index, None)));
+        let listeners: HashSet<_> = commit.listeners.iter().map(|(at, _)| *at).collect();
+        commit.closed = carried.listeners.into_iter().filter(|e| !listeners.contains(e)).collect();
+        let returns: HashSet<_> = commit.returns.iter().map(|(at, _)| *at).collect();
+        commit.severed = carried.returns.into_iter().filter(|e| !returns.contains(e)).collect();
+        self.generation = stored.generation;
+        if !commit.services.is_empty() {
+            self.plane.commit(&commit).map_err(plane_error)?;
+            let orphan = |_: &_, flow: &FlowEntry| orphans.contains(&flow.backend);
+            self.plane.forget(&orphan).map_err(plane_error)?;
+            self.generation = generation;
+        }
+        // Counters that were carried over go on; new ones begin a new epoch.
+        if !carried.services.is_empty() {
+            self.epoch = stored.epoch;
+        }
+        let before = std::mem::replace(&mut self.state, next);
+        self.clean_up(&before);
+        self.mark_all();
+        if !self.state.services.is_empty() {
+            let taken_up = carried.services.len();
+            tracing::info!(
+                services = self.state.services.len(),
+                taken_up,
+                "applied the stored state"
+            );
+        }
+        Ok(())
+    }
+}
 
 /// The state that `stored` asks for, with the flows that `plane` still serves.
-pub(super) fn restore(
+fn state(
     services: &[Service],
     stored: &[StoredService],
     plane: &impl DataPlane,
@@ -77,4 +134,10 @@ fn ip(address: abi::Address) -> IpAddr {
         return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
     }
     IpAddr::V6(Ipv6Addr::from(bytes))
+}
+
+/// Backends that the tables of services name which are not kept.
+fn orphans(plane: &impl DataPlane, gone: &[u32]) -> BTreeSet<u16> {
+    let tables = gone.iter().filter_map(|index| plane.tables(*index).ok().flatten());
+    tables.flat_map(|tables| named(&tables)).map(|(_, index)| index).collect()
 }

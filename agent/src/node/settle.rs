@@ -145,6 +145,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         self.clean_up(&before);
         if !released.is_empty() {
+            // A walk over the table of UDP flows may miss one that moves within it.
+            let gone: BTreeSet<u16> = released.iter().map(|(.., index)| *index).collect();
+            self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
             self.keep()?;
         }
         tracing::debug!(ended, released = released.len(), "a transition went on");

@@ -1,10 +1,12 @@
 //! The kernel's data plane: the loaded program and its maps.
 //!
-//! The way of a commit: new tables are written to lines that no record points to, then one element
-//! of a map-in-map is replaced, and the kernel waits for every running program before that call
-//! returns. So no packet sees half a table, and none is decided by the old one afterwards.
+//! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
+//! - `attach`, `pins`: interfaces, and what outlives the agent
+//! - `commit`: how tables change
+//! - `flows`, `run`: single flows, and runs of the program without an interface
 
 mod attach;
+mod commit;
 mod flows;
 mod load;
 mod pins;
@@ -19,8 +21,8 @@ use std::sync::atomic::Ordering;
 use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, NextHop as HopWord, REASONS, Return, Service,
-    VERSION_LINES, VERSIONS,
+    MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, VERSION_LINES,
+    VERSIONS,
 };
 
 pub use attach::AttachError;
@@ -31,8 +33,8 @@ pub use run::{Run, Runner};
 use super::mapped::Mapped;
 use super::next_hop::NextHop;
 use super::pool::Pool;
-use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
-use crate::plan::tables::{BackendTable, ServiceTables};
+use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::plan::tables::ServiceTables;
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
 const COUNTER_WORDS: usize = 8;
@@ -87,15 +89,6 @@ fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
 }
 
 impl Kernel {
-    /// Puts lines where a run of the pool is, word by word.
-    fn write_lines(&self, run: &Range<u32>, lines: &[Line]) {
-        let start = run.start as usize * 16;
-        let words = lines.iter().flat_map(|line| line.words);
-        for (place, word) in self.pool_memory.words()[start..].iter().zip(words) {
-            place.store(word, Ordering::Relaxed);
-        }
-    }
-
     fn read_lines(&self, start: u32, lines: u32) -> Option<Vec<Line>> {
         let (start, end) = (start as usize * 16, (start as usize + lines as usize) * 16);
         let words = self.pool_memory.words().get(start..end)?;
@@ -103,143 +96,6 @@ impl Kernel {
             words: std::array::from_fn(|i| words[i].load(Ordering::Relaxed)),
         };
         Some(words.chunks_exact(16).map(line).collect())
-    }
-
-    /// Takes room for lines and writes them there.
-    fn place(&mut self, lines: &[Line], taken: &mut Vec<Range<u32>>) -> Result<Range<u32>, Error> {
-        let asked = u32::try_from(lines.len()).unwrap_or(u32::MAX);
-        let run = self.pool.take(asked).ok_or_else(|| Error::PoolFull {
-            asked,
-            free: self.pool.size() - self.pool.used(),
-            size: self.pool.size(),
-        })?;
-        taken.push(run.clone());
-        self.write_lines(&run, lines);
-        Ok(run)
-    }
-
-    /// Writes the tables of an image that are not in the pool already, and makes its record.
-    fn prepare(
-        &mut self,
-        index: u32,
-        image: &Image,
-        generation: u32,
-        taken: &mut Vec<Range<u32>>,
-    ) -> Result<Live, Error> {
-        let old = self.live.get(&index).cloned();
-        let version_run = match &old {
-            Some(old) if old.tables.versions() == image.tables.versions() => {
-                old.version_run.clone()
-            }
-            _ => self.place(&image.tables.version_lines(), taken)?,
-        };
-        let mut backend_runs: [Range<u32>; VERSIONS] = Default::default();
-        for (version, table) in image.tables.backends().iter().enumerate() {
-            backend_runs[version] = match &old {
-                Some(old) if old.tables.backends()[version] == *table => {
-                    old.backend_runs[version].clone()
-                }
-                _ => self.place(&table.lines(), taken)?,
-            };
-        }
-        let mask = |table: &BackendTable| u32::try_from(table.slots().len() - 1).unwrap_or(0);
-        let record = Service {
-            seed: image.seed,
-            version_table: version_run.start,
-            backend_table: backend_runs.each_ref().map(|run| run.start),
-            backend_mask: image.tables.backends().each_ref().map(mask),
-            generation,
-            affinity: image.affinity,
-            forwarding: image.forwarding,
-            pad: [0; 14],
-        };
-        Ok(Live { record, tables: Arc::clone(&image.tables), version_run, backend_runs })
-    }
-
-    /// All that can fail before the commit itself. Notes what must be undone.
-    fn stage(
-        &mut self,
-        commit: &Commit,
-        undo: &mut Undo,
-    ) -> Result<Array<MapData, Service>, Error> {
-        for (index, image) in &commit.services {
-            let live = match image {
-                Some(image) => {
-                    Some(self.prepare(*index, image, commit.generation, &mut undo.taken)?)
-                }
-                None => None,
-            };
-            undo.next.push((*index, live));
-        }
-        for (index, backend) in &commit.backends {
-            self.backends.set(u32::from(*index), *backend, 0).map_err(map_error("BACKENDS"))?;
-        }
-        for (endpoint, back) in &commit.returns {
-            undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));
-            self.returns.insert(*endpoint, *back, 0).map_err(map_error("RETURNS"))?;
-        }
-        for (endpoint, service) in &commit.listeners {
-            undo.listeners.push((*endpoint, self.endpoints.get(endpoint).copied()));
-            let listener = Listener { service: *service };
-            self.listeners.insert(*endpoint, listener, 0).map_err(map_error("LISTENERS"))?;
-        }
-        self.records(&undo.next)
-    }
-
-    /// A new array of all records, with those in `next` in place of the old ones.
-    fn records(&self, next: &[(u32, Option<Live>)]) -> Result<Array<MapData, Service>, Error> {
-        let mut records = Array::create(MAX_SERVICES, 0).map_err(map_error("SERVICES"))?;
-        let changed = |index| next.iter().find(|(i, _)| *i == index);
-        let kept = self.live.iter().filter(|(index, _)| changed(**index).is_none());
-        let new = next.iter().filter_map(|(index, live)| Some((index, live.as_ref()?)));
-        for (index, live) in kept.chain(new) {
-            records.set(*index, live.record, 0).map_err(map_error("SERVICES"))?;
-        }
-        Ok(records)
-    }
-
-    /// Takes back what a commit that failed had done. What cannot be taken back is an entry that
-    /// points at the service it pointed at before, or at nothing.
-    fn undo(&mut self, undo: Undo) {
-        for (endpoint, before) in undo.returns.into_iter().rev() {
-            let _ = match before {
-                Some(back) => self.returns.insert(endpoint, back, 0),
-                None => self.returns.remove(&endpoint),
-            };
-        }
-        for (endpoint, before) in undo.listeners.into_iter().rev() {
-            let _ = match before {
-                Some(service) => self.listeners.insert(endpoint, Listener { service }, 0),
-                None => self.listeners.remove(&endpoint),
-            };
-        }
-        for run in undo.taken {
-            self.pool.give_back(run);
-        }
-    }
-
-    /// What follows the commit: nothing here can fail so that a packet would notice.
-    fn finish(&mut self, commit: &Commit, next: Vec<(u32, Option<Live>)>) {
-        for endpoint in &commit.closed {
-            let _ = self.listeners.remove(endpoint);
-            self.endpoints.remove(endpoint);
-        }
-        for endpoint in &commit.severed {
-            let _ = self.returns.remove(endpoint);
-            self.ways_back.remove(endpoint);
-        }
-        self.endpoints.extend(commit.listeners.iter().copied());
-        self.ways_back.extend(commit.returns.iter().copied());
-        for (index, live) in next {
-            let kept: Vec<Range<u32>> = live.iter().flat_map(Live::runs).cloned().collect();
-            let old = match live {
-                Some(live) => self.live.insert(index, live),
-                None => self.live.remove(&index),
-            };
-            for run in old.iter().flat_map(Live::runs).filter(|run| !kept.contains(run)) {
-                self.pool.give_back(run.clone());
-            }
-        }
     }
 
     /// Index of a link in `LINKS`, written there if it is new.
@@ -268,32 +124,9 @@ impl Kernel {
     }
 }
 
-/// How to take a commit back before it has taken effect.
-#[derive(Default)]
-struct Undo {
-    taken: Vec<Range<u32>>,
-    returns: Vec<(Endpoint, Option<Return>)>,
-    listeners: Vec<(Endpoint, Option<u32>)>,
-    next: Vec<(u32, Option<Live>)>,
-}
-
 impl DataPlane for Kernel {
     fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
-        let mut undo = Undo::default();
-        let committed = self.stage(commit, &mut undo).and_then(|records| {
-            // The commit. The kernel waits for all running programs before this returns.
-            self.services.set(0, &records, 0).map_err(map_error("SERVICES"))
-        });
-        match committed {
-            Ok(()) => {
-                self.finish(commit, undo.next);
-                Ok(())
-            }
-            Err(error) => {
-                self.undo(undo);
-                Err(error)
-            }
-        }
+        self.carry_out(commit)
     }
 
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {

@@ -4,6 +4,12 @@
 //! and ports are in network byte order, as they stand in the packet; all else is in the order of
 //! the processor. A change that a running program would misread needs a new [`VERSION`].
 
+mod counter;
+mod slot;
+
+pub use counter::*;
+pub use slot::*;
+
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
 pub const VERSION: u32 = 1;
 
@@ -174,107 +180,6 @@ impl FlowEntry {
     }
 }
 
-/// Marks a slot without a backend. Largest value of 15 bits.
-pub const NO_BACKEND: u16 = 0x7fff;
-
-/// One slot of a version table, one byte: `cur` in bits 0–1, `base` in bits 2–3, `tracked` in bit 7.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
-#[repr(transparent)]
-pub struct VersionSlot(pub u8);
-
-impl VersionSlot {
-    /// A slot whose new flows go to `cur` and whose older ones belong to `base`, both below 3.
-    #[must_use]
-    pub const fn new(cur: u8, base: u8, tracked: bool) -> Self {
-        Self(cur & 3 | (base & 3) << 2 | (tracked as u8) << 7)
-    }
-
-    /// Where a new flow goes.
-    #[inline(always)]
-    #[must_use]
-    pub const fn cur(self) -> u8 {
-        self.0 & 3
-    }
-
-    /// Where a flow belongs that began before the slot moved.
-    #[inline(always)]
-    #[must_use]
-    pub const fn base(self) -> u8 {
-        self.0 >> 2 & 3
-    }
-
-    /// Whether flows of this slot must be looked up.
-    #[inline(always)]
-    #[must_use]
-    pub const fn tracked(self) -> bool {
-        self.0 & 0x80 != 0
-    }
-}
-
-/// One slot of a backend table, one word: `cur` in bits 0–14, `base` in bits 15–29, `tracked` in bit 31.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
-#[repr(transparent)]
-pub struct BackendSlot(pub u32);
-
-impl BackendSlot {
-    /// A slot whose new flows go to `cur` and whose older ones belong to `base`, both 15 bits.
-    #[must_use]
-    pub const fn new(cur: u16, base: u16, tracked: bool) -> Self {
-        Self((cur & 0x7fff) as u32 | ((base & 0x7fff) as u32) << 15 | (tracked as u32) << 31)
-    }
-
-    /// Where a new flow goes: an index of `BACKENDS`, or [`NO_BACKEND`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn cur(self) -> u16 {
-        (self.0 & 0x7fff) as u16
-    }
-
-    /// Where a flow belongs that began before the slot moved.
-    #[inline(always)]
-    #[must_use]
-    pub const fn base(self) -> u16 {
-        (self.0 >> 15 & 0x7fff) as u16
-    }
-
-    /// Whether flows of this slot must be looked up.
-    #[inline(always)]
-    #[must_use]
-    pub const fn tracked(self) -> bool {
-        self.0 & 0x8000_0000 != 0
-    }
-}
-
-/// One element of the pool that all tables live in: a cache line of slots. A version slot `i` is
-/// byte `i % 4` (lowest first) of word `i / 4 % 16` in line `i / 64`; a backend slot `i` is word
-/// `i % 16` in line `i / 16`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct Line {
-    /// The slots.
-    pub words: [u32; 16],
-}
-
-/// Lines of a version table.
-pub const VERSION_LINES: u32 = VERSION_SLOTS / 64;
-
-impl Line {
-    /// The version slot with this index, in the line `index / 64`.
-    #[inline(always)]
-    #[must_use]
-    pub fn version_slot(&self, index: u32) -> VersionSlot {
-        let word = self.words[(index >> 2 & 15) as usize];
-        VersionSlot((word >> ((index & 3) * 8)) as u8)
-    }
-
-    /// The backend slot with this index, in the line `index / 16`.
-    #[inline(always)]
-    #[must_use]
-    pub fn backend_slot(&self, index: u32) -> BackendSlot {
-        BackendSlot(self.words[(index & 15) as usize])
-    }
-}
-
 /// The record of one service. All records are replaced together, in one commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -369,98 +274,6 @@ pub struct Link {
     pub pad: [u8; 2],
 }
 
-/// Counters of one backend on one processor: one cache line. A version's counters are the sum
-/// over its backends, so that a packet touches one line, not two.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct Counters {
-    /// Flows begun: SYN without ACK, or the first datagram of a remembered UDP flow.
-    pub connections: u64,
-    /// Packets from clients.
-    pub packets_in: u64,
-    /// Bytes from clients: whole frames.
-    pub bytes_in: u64,
-    /// Packets to clients (only where answers pass through the node).
-    pub packets_out: u64,
-    /// Bytes to clients: whole frames.
-    pub bytes_out: u64,
-    /// Flows put into a flow table.
-    pub tracked: u64,
-    /// Packets whose flow found the flow table full, and so went where an older flow would have gone.
-    pub fallback_full: u64,
-    /// The same, because flows came faster than the limit on inserts.
-    pub fallback_flood: u64,
-}
-
-/// What else became of packets: index of `REASONS`, separately for each hook. Every packet that is
-/// not counted by its backend is counted here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum Reason {
-    /// Passed: neither IPv4 nor IPv6.
-    NotIp = 0,
-    /// Passed: neither TCP nor UDP, or an IPv6 header that is not understood comes first.
-    NotTransport = 1,
-    /// Passed: the frame or a header is cut short, or a length is impossible.
-    Malformed = 2,
-    /// Passed: a fragment.
-    Fragment = 3,
-    /// Passed: a VLAN tag.
-    Vlan = 4,
-    /// Passed: to no listener and from no backend.
-    NotOurs = 5,
-    /// Passed: between a backend and the node itself, or a client's direct connection to a backend.
-    Direct = 6,
-    /// Dropped: the version has no backend.
-    NoBackend = 7,
-    /// Dropped: the hop limit is used up.
-    HopLimit = 8,
-    /// Dropped: the kernel knows no way to the backend or the client.
-    NoRoute = 9,
-    /// Dropped: the packet could not be rewritten.
-    Rewrite = 10,
-    /// Dropped: a record or table that must be there is not. Never seen in a sound node.
-    NoTable = 11,
-    /// Forwarded, and counted by its backend too: the kernel had to find the backend's next hop.
-    Fib = 12,
-}
-
-impl Reason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; REASONS] = [
-        Self::NotIp,
-        Self::NotTransport,
-        Self::Malformed,
-        Self::Fragment,
-        Self::Vlan,
-        Self::NotOurs,
-        Self::Direct,
-        Self::NoBackend,
-        Self::HopLimit,
-        Self::NoRoute,
-        Self::Rewrite,
-        Self::NoTable,
-        Self::Fib,
-    ];
-}
-
-/// Number of [`Reason`]s.
-pub const REASONS: usize = 13;
-/// Rows of `REASONS`: one for each hook.
-pub const HOOKS: u32 = 2;
-/// Row of the XDP program. It counts what it drops; what it passes, TC sees next and counts.
-pub const HOOK_XDP: u32 = 0;
-/// Row of the TC program.
-pub const HOOK_TC: u32 = 1;
-
-/// Value of `REASONS` on one processor for one hook: packets by [`Reason`], padded to whole lines.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct Reasons {
-    /// Packets, by [`Reason`].
-    pub packets: [u64; 16],
-}
-
 /// The limit on inserts into the flow table on one processor: a token bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -528,38 +341,6 @@ mod user {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_keep_what_they_are_given() {
-        for cur in 0..3 {
-            for base in 0..3 {
-                for tracked in [false, true] {
-                    let slot = VersionSlot::new(cur, base, tracked);
-                    assert_eq!((slot.cur(), slot.base(), slot.tracked()), (cur, base, tracked));
-                }
-            }
-        }
-        for (cur, base, tracked) in [(0, 0x7fff, true), (0x7fff, 0, false), (0x1234, 0x4321, true)]
-        {
-            let slot = BackendSlot::new(cur, base, tracked);
-            assert_eq!((slot.cur(), slot.base(), slot.tracked()), (cur, base, tracked));
-        }
-    }
-
-    #[test]
-    fn a_line_gives_each_slot_in_its_place() {
-        let mut line = Line::default();
-        for (i, word) in line.words.iter_mut().enumerate() {
-            let first = i as u32 * 4;
-            *word = first | (first + 1) << 8 | (first + 2) << 16 | (first + 3) << 24;
-        }
-        for slot in 0..64 {
-            // Lines repeat: the index of the line is not the slot's business.
-            assert_eq!(u32::from(line.version_slot(slot).0), slot);
-            assert_eq!(u32::from(line.version_slot(640 + slot).0), slot);
-        }
-        assert_eq!(line.backend_slot(17).0, line.words[1]);
-    }
 
     #[test]
     fn a_next_hop_fits_in_a_word() {
