@@ -7,7 +7,7 @@
 mod attach;
 mod load;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -257,8 +257,9 @@ impl Kernel {
     }
 
     /// Counts the entries of a flow table by walking its keys.
-    fn count<V: aya::Pod>(map: &HashMapMap<MapData, FlowKey, V>) -> u64 {
-        map.keys().take_while(Result::is_ok).count() as u64
+    fn count(map: &HashMapMap<MapData, FlowKey, FlowEntry>, capacity: u32) -> u64 {
+        // A walk begins anew when the entry it stands on goes; so it may not go on for ever.
+        map.keys().take(capacity as usize).take_while(Result::is_ok).count() as u64
     }
 }
 
@@ -266,11 +267,14 @@ impl Kernel {
 fn forget(
     map: &mut HashMapMap<MapData, FlowKey, FlowEntry>,
     name: &'static str,
+    capacity: u32,
     lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool,
 ) -> Result<u64, Error> {
-    // Gathered first: a walk that removes under its own feet may begin anew.
-    let found = map.iter().filter_map(Result::ok).filter(|(key, flow)| lost(key, flow));
-    let keys: Vec<FlowKey> = found.map(|(key, _)| key).collect();
+    // Gathered first: a walk begins anew when the entry it stands on goes. Others may remove
+    // entries, too, so the walk is bounded; twice the table is enough for one new beginning.
+    let walk = map.iter().take(2 * capacity as usize).filter_map(Result::ok);
+    let keys: HashSet<FlowKey> =
+        walk.filter(|(key, flow)| lost(key, flow)).map(|(key, _)| key).collect();
     let mut removed = 0;
     for key in keys {
         match map.remove(&key) {
@@ -381,8 +385,8 @@ impl DataPlane for Kernel {
     }
 
     fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
-        let tcp = forget(&mut self.flows, "FLOWS", lost)?;
-        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", lost)?)
+        let tcp = forget(&mut self.flows, "FLOWS", self.options.flows, lost)?;
+        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", self.options.udp_flows, lost)?)
     }
 
     fn reasons(&self) -> ReasonCounts {
@@ -412,12 +416,12 @@ impl DataPlane for Kernel {
         };
         let flows = Use {
             resource: "flows",
-            used: Self::count(&self.flows),
+            used: Self::count(&self.flows, self.options.flows),
             limit: u64::from(self.options.flows),
         };
         let udp_flows = Use {
             resource: "udp_flows",
-            used: Self::count(&self.udp_flows),
+            used: Self::count(&self.udp_flows, self.options.udp_flows),
             limit: u64::from(self.options.udp_flows),
         };
         vec![listeners, pool, flows, udp_flows]
