@@ -48,7 +48,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let kernel = Kernel::load(KernelOptions { flows: options.flows, ..KernelOptions::default() })?;
     // Tables first, packets after: the program is attached once it knows what to do.
-    let mut owner = Owner::start(kernel, store).context("the stored state cannot be applied")?;
+    let mut owner = Owner::start(kernel, store).with_context(|| {
+        format!("cannot start from the state in {}", options.state_dir.display())
+    })?;
     let interfaces = attach(owner.plane(), &options.interfaces)?;
     let warnings = warnings(&options.interfaces);
     for warning in &warnings {
