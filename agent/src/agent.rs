@@ -4,12 +4,12 @@ use std::{fs, io::IsTerminal as _, path::PathBuf};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     api::{serve, socket},
     dataplane::{
-        kernel::{Kernel, Options as KernelOptions},
+        kernel::{Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::Resolver,
     },
     model::InterfaceSpec,
@@ -17,6 +17,8 @@ use crate::{
     store::Directory,
 };
 
+/// Where the data plane is pinned unless the agent is told otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/weir";
 /// Batches of next hops that wait for the owner at most.
 const CHANGES: usize = 64;
 
@@ -31,9 +33,25 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Room of the flow table, in entries.
     pub flows: u32,
+    /// Directory in a BPF file system, by which the data plane outlives the agent.
+    pub bpffs: PathBuf,
+    /// What becomes of the data plane when the agent stops cleanly.
+    pub on_exit: OnExit,
+    /// A flow that is silent for longer has ended, in seconds.
+    pub drain_idle: u32,
 }
 
-/// Runs the agent until SIGTERM or SIGINT, then detaches.
+/// What becomes of the data plane when the agent stops cleanly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OnExit {
+    /// It is detached, and forgets.
+    #[default]
+    Detach,
+    /// It goes on, and the next agent takes it up.
+    Keep,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
@@ -46,12 +64,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (listener, guard) = socket::bind(&options.socket)?;
     let store = Directory::open(&options.state_dir)?;
 
-    let kernel = Kernel::load(KernelOptions { flows: options.flows, ..KernelOptions::default() })?;
+    let kernel = load(&options)?;
     // Tables first, packets after: the program is attached once it knows what to do.
     let mut owner = Owner::start(kernel, store).with_context(|| {
         format!("cannot start from the state in {}", options.state_dir.display())
     })?;
+    owner.set_idle(options.drain_idle);
     let interfaces = attach(owner.plane(), &options.interfaces)?;
+    owner.plane().release_others();
     let warnings = warnings(&options.interfaces);
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -61,8 +81,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (changes, followed) = mpsc::channel(CHANGES);
     let resolver = Resolver::start(changes)?;
     let (handle, requests) = node::channel();
-    // Ends when the server has dropped the last handle; the program is detached with it.
-    let owner = tokio::spawn(node::serve(owner, requests, resolver, followed));
+    let (stop, stopped) = oneshot::channel();
+    let owner = tokio::spawn(node::serve(owner, requests, resolver, followed, stopped));
     tracing::info!(socket = %options.socket.display(), "serving");
     let shutdown = async move {
         tokio::select! {
@@ -72,9 +92,30 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!("stopping");
     };
     serve(listener, &guard, handle, shutdown).await?;
-    owner.await.context("the owner task failed")?;
-    tracing::info!("detached");
+    // Not by the last handle's end: a client that hangs keeps its connection, and that a handle.
+    drop(stop);
+    let mut owner = owner.await.context("the owner task failed")?;
+    match options.on_exit {
+        OnExit::Detach => {
+            owner.plane().unpin()?;
+            tracing::info!("detached");
+        }
+        OnExit::Keep => tracing::info!("stopped; the data plane goes on"),
+    }
     Ok(())
+}
+
+/// Loads the program, on what an earlier agent has pinned where there is a BPF file system.
+fn load(options: &Options) -> anyhow::Result<Kernel> {
+    let sizes = KernelOptions { flows: options.flows, ..KernelOptions::default() };
+    match Pins::open(&options.bpffs) {
+        Ok(pins) => Ok(Kernel::load_pinned(sizes, pins)?),
+        Err(error @ PinError::NotBpf(_)) if options.on_exit == OnExit::Detach => {
+            tracing::warn!("{error}; without one, forwarding ends with the agent");
+            Ok(Kernel::load(sizes)?)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn attach(kernel: &mut Kernel, wanted: &[InterfaceSpec]) -> anyhow::Result<Vec<InterfaceStatus>> {

@@ -5,12 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ServiceSpec;
+use crate::model::{ServiceSpec, Version};
 
 /// Number of the file's form.
 const FORM: u32 = 1;
@@ -25,6 +26,8 @@ pub struct Stored {
     form: u32,
     /// Number of the last commit.
     pub generation: u32,
+    /// Since when counters count, in nanoseconds since 1970.
+    pub epoch: u64,
     /// The services.
     pub services: Vec<StoredService>,
 }
@@ -32,8 +35,8 @@ pub struct Stored {
 impl Stored {
     /// The state after commit `generation`.
     #[must_use]
-    pub fn new(generation: u32, services: Vec<StoredService>) -> Self {
-        Self { form: FORM, generation, services }
+    pub fn new(generation: u32, epoch: u64, services: Vec<StoredService>) -> Self {
+        Self { form: FORM, generation, epoch, services }
     }
 }
 
@@ -43,8 +46,26 @@ impl Stored {
 pub struct StoredService {
     /// Its generation.
     pub generation: u64,
+    /// Index of its record in the kernel.
+    pub index: u32,
     /// What was asked for.
     pub spec: ServiceSpec,
+    /// Its backends as the kernel knows them, those that drain included.
+    pub backends: Vec<StoredBackend>,
+}
+
+/// A backend and its index in the kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredBackend {
+    /// Index of its record.
+    pub index: u16,
+    /// Its version.
+    pub version: Version,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
 }
 
 /// Why the state could not be kept or read.
@@ -163,7 +184,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Directory::open(&dir.path().join("deep/state")).unwrap();
         assert_eq!(store.load().unwrap(), None);
-        let state = Stored::new(7, Vec::new());
+        let state = Stored::new(7, 1, Vec::new());
         store.save(&state).unwrap();
         assert_eq!(store.load().unwrap(), Some(state));
     }
@@ -172,7 +193,7 @@ mod tests {
     fn a_torn_file_is_refused_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Directory::open(dir.path()).unwrap();
-        store.save(&Stored::new(7, Vec::new())).unwrap();
+        store.save(&Stored::new(7, 1, Vec::new())).unwrap();
         let whole = fs::read(store.file()).unwrap();
         fs::write(store.file(), &whole[..whole.len() / 2]).unwrap();
         let said = store.load().unwrap_err().to_string();
@@ -184,10 +205,10 @@ mod tests {
     fn a_failed_save_keeps_the_old_state() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Directory::open(dir.path()).unwrap();
-        let old = Stored::new(7, Vec::new());
+        let old = Stored::new(7, 1, Vec::new());
         store.save(&old).unwrap();
         fs::create_dir(dir.path().join("state.json.new")).unwrap();
-        assert!(store.save(&Stored::new(8, Vec::new())).is_err());
+        assert!(store.save(&Stored::new(8, 1, Vec::new())).is_err());
         assert_eq!(store.load().unwrap(), Some(old));
     }
 }

@@ -467,7 +467,7 @@ pub struct Reasons {
 pub struct Bucket {
     /// When it was filled last, nanoseconds since boot.
     pub filled: u64,
-    /// Inserts left.
+    /// Inserts left, in billionths.
     pub tokens: u64,
 }
 
@@ -475,7 +475,8 @@ pub struct Bucket {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Config {
-    /// Inserts into the flow table a second on one processor. More than that is a flood.
+    /// Inserts into the flow table a second on one processor, at most 10^10. More than that is a
+    /// flood.
     pub inserts_per_second: u64,
     /// Length of `BACKENDS`, so that counters of each processor lie apart.
     pub backends: u32,
@@ -522,4 +523,56 @@ mod user {
         )*};
     }
     pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_keep_what_they_are_given() {
+        for cur in 0..3 {
+            for base in 0..3 {
+                for tracked in [false, true] {
+                    let slot = VersionSlot::new(cur, base, tracked);
+                    assert_eq!((slot.cur(), slot.base(), slot.tracked()), (cur, base, tracked));
+                }
+            }
+        }
+        for (cur, base, tracked) in [(0, 0x7fff, true), (0x7fff, 0, false), (0x1234, 0x4321, true)]
+        {
+            let slot = BackendSlot::new(cur, base, tracked);
+            assert_eq!((slot.cur(), slot.base(), slot.tracked()), (cur, base, tracked));
+        }
+    }
+
+    #[test]
+    fn a_line_gives_each_slot_in_its_place() {
+        let mut line = Line::default();
+        for (i, word) in line.words.iter_mut().enumerate() {
+            let first = i as u32 * 4;
+            *word = first | (first + 1) << 8 | (first + 2) << 16 | (first + 3) << 24;
+        }
+        for slot in 0..64 {
+            // Lines repeat: the index of the line is not the slot's business.
+            assert_eq!(u32::from(line.version_slot(slot).0), slot);
+            assert_eq!(u32::from(line.version_slot(640 + slot).0), slot);
+        }
+        assert_eq!(line.backend_slot(17).0, line.words[1]);
+    }
+
+    #[test]
+    fn a_next_hop_fits_in_a_word() {
+        let hop = NextHop::new(300, [1, 2, 3, 4, 5, 0xff]);
+        assert_eq!((hop.link(), hop.mac()), (300, [1, 2, 3, 4, 5, 0xff]));
+        assert_eq!(NextHop::default().link(), 0);
+    }
+
+    #[test]
+    fn families_do_not_mix() {
+        assert!(Address::from_v4([10, 0, 0, 1]).is_v4());
+        assert!(!Address::from_v6([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]).is_v4());
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+        assert_eq!(Address::from_v6(mapped), Address::from_v4([10, 0, 0, 1]));
+    }
 }

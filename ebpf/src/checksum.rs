@@ -57,3 +57,53 @@ pub const fn apply_udp(delta: Delta, old: u16) -> u16 {
         new => new,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The checksum of whole words, reckoned from the start (RFC 1071).
+    fn whole(words: &[u16]) -> u16 {
+        let mut sum = words.iter().map(|word| u32::from(*word)).sum::<u32>();
+        while sum > 0xffff {
+            sum = (sum >> 16) + (sum & 0xffff);
+        }
+        !(sum as u16)
+    }
+
+    fn halves(word: u32) -> [u16; 2] {
+        let [a, b, c, d] = word.to_ne_bytes();
+        [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
+    }
+
+    proptest! {
+        /// Updating gives what reckoning anew gives, up to the two forms of zero, which a receiver
+        /// takes for the same.
+        #[test]
+        fn an_update_is_a_new_reckoning(
+            rest: Vec<u16>, old: [u32; 4], new: [u32; 4], old_port: u16, new_port: u16
+        ) {
+            let all = |words: [u32; 4], port: u16| {
+                let mut all: Vec<u16> = words.into_iter().flat_map(halves).collect();
+                all.push(port);
+                all.extend(&rest);
+                all
+            };
+            let mut delta = Delta::default().half(old_port, new_port);
+            for (old, new) in old.into_iter().zip(new) {
+                delta = delta.word(old, new);
+            }
+            let updated = delta.apply(whole(&all(old, old_port)));
+            let anew = whole(&all(new, new_port));
+            prop_assert!(updated == anew || (updated == 0xffff && anew == 0), "{updated:x} {anew:x}");
+        }
+
+        #[test]
+        fn udp_never_turns_a_sum_into_none(old: u16, a: u32, b: u32) {
+            let delta = Delta::default().word(a, b);
+            prop_assert_eq!(apply_udp(delta, old) == 0, old == 0);
+        }
+    }
+}

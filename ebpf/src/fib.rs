@@ -4,8 +4,8 @@ use core::ffi::c_void;
 use core::mem::{size_of, zeroed};
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as Parameters, bpf_redir_neigh,
+    BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Parameters, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use weir_ebpf::abi::Address;
@@ -20,7 +20,7 @@ pub(crate) enum Way {
     Neighbour { ifindex: u32, source: [u8; 6], destination: [u8; 6] },
     /// Through this interface to this next hop, whose MAC address the kernel must still find.
     Unresolved { ifindex: u32, hop: Address },
-    /// The node itself, or no route: the stack knows what to do.
+    /// The node itself, no route, or no forwarding at all: the stack knows what to do.
     Stack,
     /// No way.
     None,
@@ -68,7 +68,10 @@ pub(crate) fn way(
         };
         return Way::Unresolved { ifindex: ask.ifindex, hop };
     }
-    if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
+    // Where forwarding is off, the packet may still be for the node itself: the stack knows.
+    if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+        || answer == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED)
+    {
         return Way::Stack;
     }
     Way::None

@@ -101,3 +101,55 @@ pub fn client(seed: [u64; 2], address: &Address) -> u64 {
         sip.finish(16)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::hash::Hasher as _;
+
+    use proptest::prelude::*;
+    use siphasher::sip::SipHasher13;
+
+    use super::*;
+
+    /// An independent SipHash-1-3 over bytes.
+    fn reference(seed: [u64; 2], bytes: &[u8]) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
+        hasher.write(bytes);
+        hasher.finish()
+    }
+
+    fn key(source: Address, destination: Address, ports: [u8; 4], protocol: u8) -> FlowKey {
+        FlowKey {
+            source,
+            destination,
+            source_port: u16::from_ne_bytes([ports[0], ports[1]]),
+            destination_port: u16::from_ne_bytes([ports[2], ports[3]]),
+            protocol,
+            pad: [0; 3],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ipv4_is_siphash_of_addresses_ports_protocol(
+            seed: [u64; 2], s: [u8; 4], d: [u8; 4], ports: [u8; 4], protocol: u8
+        ) {
+            let key = key(Address::from_v4(s), Address::from_v4(d), ports, protocol);
+            let tail = [protocol, 0, 0, 0];
+            prop_assert_eq!(flow(seed, &key), reference(seed, &[s, d, ports, tail].concat()));
+            let client_bytes = [s, [0; 4]].concat();
+            prop_assert_eq!(client(seed, &key.source), reference(seed, &client_bytes));
+        }
+
+        #[test]
+        fn ipv6_is_siphash_of_addresses_ports_protocol(
+            seed: [u64; 2], s: [u8; 16], d: [u8; 16], ports: [u8; 4], protocol: u8
+        ) {
+            let key = key(Address::from_v6(s), Address::from_v6(d), ports, protocol);
+            prop_assume!(!key.source.is_v4());
+            let bytes = [&s[..], &d[..], &ports[..], &[protocol, 0, 0, 0]].concat();
+            prop_assert_eq!(flow(seed, &key), reference(seed, &bytes));
+            prop_assert_eq!(client(seed, &key.source), reference(seed, &s));
+        }
+    }
+}

@@ -77,10 +77,19 @@ fn to_backend(packet: &Packet, service: u32) -> Route {
     if decision.why == Why::Pinned {
         tables.touch();
     }
-    match BACKENDS.get(u32::from(decision.backend)) {
-        Some(backend) => Route::ToBackend(backend, decision),
-        None => Route::Drop(Reason::NoTable),
+    let Some(backend) = BACKENDS.get(u32::from(decision.backend)) else {
+        return Route::Drop(Reason::NoTable);
+    };
+    if begins(packet, decision) {
+        forget_direct(packet, backend);
     }
+    Route::ToBackend(backend, decision)
+}
+
+/// Whether this packet is the first of its flow, as far as one packet can tell.
+#[inline(always)]
+fn begins(packet: &Packet, decision: Decision) -> bool {
+    if packet.is_tcp() { packet.opens() } else { decision.why == Why::Remembered }
 }
 
 /// Counts a packet that has been sent to a backend.
@@ -89,8 +98,7 @@ pub(crate) fn count_in(packet: &Packet, decision: Decision, bytes: u32) {
     count::backend(decision.backend, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(bytes);
-        let begins = if packet.is_tcp() { packet.opens() } else { decision.why == Why::Remembered };
-        counters.connections += u64::from(begins);
+        counters.connections += u64::from(begins(packet, decision));
         counters.tracked += u64::from(decision.why == Why::Remembered);
         counters.fallback_full += u64::from(decision.why == Why::Full);
         counters.fallback_flood += u64::from(decision.why == Why::Flooded);
@@ -144,11 +152,27 @@ fn reversed(key: &FlowKey) -> FlowKey {
 }
 
 #[inline(always)]
+fn any_direct() -> bool {
+    DIRECT_SEEN.get(0).is_some_and(|seen| *seen != 0)
+}
+
+#[inline(always)]
 fn is_direct(packet: &Packet) -> bool {
-    if DIRECT_SEEN.get(0).is_none_or(|seen| *seen == 0) {
-        return false;
+    any_direct() && DIRECT.get_ptr(reversed(&packet.key)).is_some()
+}
+
+/// The client's port served a direct connection to this backend once and now begins a flow of a
+/// service there: the answers are ours again.
+#[inline(always)]
+fn forget_direct(packet: &Packet, backend: &Backend) {
+    if !any_direct() {
+        return;
     }
-    DIRECT.get_ptr(reversed(&packet.key)).is_some()
+    let mut key = packet.key;
+    key.destination = backend.address;
+    key.destination_port = backend.port;
+    // It fails where there was none.
+    let _ = DIRECT.remove(key);
 }
 
 #[inline(always)]
@@ -230,19 +254,18 @@ impl Kernel<'_> {
         let bucket = unsafe { &mut *bucket };
         let (rate, now) = (CONFIG.load().inserts_per_second, self.now());
         // The clock is coarse, some milliseconds; the allowance is refilled as it ticks, up to
-        // what a tenth of a second gives.
-        if now != bucket.filled {
-            let elapsed = now - bucket.filled;
-            let burst = rate / 10 + 1;
-            let refill = if elapsed >= NANOSECONDS { burst } else { elapsed * rate / NANOSECONDS };
-            let tokens = bucket.tokens + refill;
-            bucket.tokens = if tokens > burst { burst } else { tokens };
-            bucket.filled = now;
-        }
-        if bucket.tokens == 0 {
+        // what a tenth of a second gives. Counted in billionths, or a tick that gives less than one
+        // insert would give nothing, ever.
+        let elapsed = now - bucket.filled;
+        let elapsed = if elapsed > NANOSECONDS { NANOSECONDS } else { elapsed };
+        let most = (rate / 10 + 1) * NANOSECONDS;
+        let tokens = bucket.tokens + elapsed * rate;
+        bucket.tokens = if tokens > most { most } else { tokens };
+        bucket.filled = now;
+        if bucket.tokens < NANOSECONDS {
             return false;
         }
-        bucket.tokens -= 1;
+        bucket.tokens -= NANOSECONDS;
         true
     }
 }

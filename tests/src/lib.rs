@@ -4,14 +4,26 @@
 //! - [`servers`]: the HTTP and echo servers that run on the backends.
 //! - [`load`]: the clients: fresh connections, long-lived connections, UDP flows.
 //! - [`agent`]: a running `weir agent` on the balancer host, and calls of the command line.
+//! - [`node`]: a lab, its agent and a gRPC client in one: what most tests begin with.
+//! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
+//! - [`frames`]: frames as they stand on the wire.
+//! - [`program`]: the loaded program, run without an interface.
+//! - [`history`]: random histories of a service, and the model that flows stay where they began.
+//! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod demo;
+pub mod frames;
+pub mod history;
 pub mod identity;
 pub mod interrupt;
 pub mod lab;
 pub mod load;
+pub mod node;
+pub mod program;
+pub mod random;
 pub mod servers;

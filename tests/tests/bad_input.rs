@@ -101,11 +101,12 @@ async fn agent(
     let (changes, followed) = mpsc::channel(1);
     let resolver = Resolver::start(changes).unwrap();
     let (handle, asked) = node::channel();
-    let owner = node::serve(owner, asked, resolver, followed);
+    let (_stop, stopped) = tokio::sync::oneshot::channel();
+    let owner = node::serve(owner, asked, resolver, followed, stopped);
     let (listener, guard) = socket::bind(&directory.join("weir.sock")).unwrap();
     ready.send(()).unwrap();
     let api = serve(listener, &guard, handle, async { drop(stop.await) });
-    let ((), served) = tokio::join!(owner, api);
+    let (_, served) = tokio::join!(owner, api);
     served.unwrap();
 }
 

@@ -6,8 +6,9 @@ use clap::Args;
 
 use super::fail::Failure;
 use crate::{
-    agent::{self, Options},
+    agent::{self, DEFAULT_BPFFS, OnExit, Options},
     model::InterfaceSpec,
+    node::DEFAULT_IDLE,
 };
 
 /// Run the agent of this host, until SIGTERM or Ctrl-C.
@@ -24,6 +25,17 @@ pub(super) struct Agent {
     /// they were, and new ones go there too.
     #[arg(long, default_value_t = 1 << 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
     flows: u32,
+    /// Pin the data plane here, in a BPF file system, so that it outlives the agent: when it is killed, forwarding goes
+    /// on, and the next agent takes up every flow and counter.
+    #[arg(long, default_value = DEFAULT_BPFFS, value_name = "DIR")]
+    bpffs: PathBuf,
+    /// What becomes of the data plane when the agent stops cleanly.
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    on_exit: OnExit,
+    /// How many seconds a connection may be silent without being forgotten. A shift has settled when this has passed
+    /// since the slots moved last.
+    #[arg(long, default_value_t = DEFAULT_IDLE, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    drain_idle: u32,
 }
 
 impl Agent {
@@ -38,6 +50,9 @@ impl Agent {
             socket,
             state_dir: self.state_dir,
             flows: self.flows,
+            bpffs: self.bpffs,
+            on_exit: self.on_exit,
+            drain_idle: self.drain_idle,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(runtime.block_on(agent::run(options))?)

@@ -10,6 +10,7 @@ mod change;
 mod completions;
 mod counters;
 mod delete;
+mod detach;
 mod fail;
 mod figures;
 mod get;
@@ -92,6 +93,7 @@ enum Verb {
     Apply(apply::Apply),
     Get(get::Get),
     Delete(delete::Delete),
+    Detach(detach::Detach),
     Shift(shift::Shift),
     Counters(counters::Counters),
     Status(status::Status),
@@ -113,6 +115,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output::new(global.output, global.color);
     match verb {
         Verb::Agent(verb) => verb.run(global.socket),
+        Verb::Detach(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Apply(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),

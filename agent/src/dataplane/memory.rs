@@ -10,7 +10,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
 use super::next_hop::NextHop;
-use super::{Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
@@ -134,6 +134,11 @@ impl Memory {
         let decided = if tcp { decide(&tables, slots, opens) } else { decide_udp(&tables, slots) };
         match decided {
             Ok(decision) => {
+                let mut flows = flows.borrow_mut();
+                let now = flows.now;
+                if let Some(entry) = flows.entries.get_mut(&key) {
+                    entry.seen = now;
+                }
                 let begins = if tcp { opens } else { decision.why == Why::Remembered };
                 let counters = self.counters.entry(decision.backend).or_default();
                 counters.connections += u64::from(begins);
@@ -221,15 +226,28 @@ impl DataPlane for Memory {
         self.counters.remove(&backend);
     }
 
-    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
-        let mut forgotten = 0;
-        for flows in [&self.flows, &self.udp_flows] {
-            let entries = &mut flows.borrow_mut().entries;
-            let before = entries.len();
-            entries.retain(|key, entry| !lost(key, entry));
-            forgotten += before - entries.len();
+    fn carried(&self) -> Carried {
+        Carried {
+            services: self.services.keys().copied().collect(),
+            listeners: self.listeners.keys().copied().collect(),
+            returns: self.returns.keys().copied().collect(),
         }
-        Ok(forgotten as u64)
+    }
+
+    fn backend(&self, index: u16) -> Backend {
+        self.backends.get(&index).copied().unwrap_or_default()
+    }
+
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error> {
+        let flows = if protocol == TCP { &self.flows } else { &self.udp_flows };
+        let entries = &mut flows.borrow_mut().entries;
+        let before = entries.len();
+        entries.retain(|key, entry| keep(key, entry));
+        Ok((before - entries.len()) as u64)
     }
 
     fn reasons(&self) -> ReasonCounts {

@@ -16,7 +16,9 @@ pub mod shared;
 
 use std::sync::Arc;
 
-use weir_ebpf::abi::{Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return};
+use weir_ebpf::abi::{
+    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, TCP, UDP,
+};
 
 use crate::plan::tables::ServiceTables;
 use next_hop::NextHop;
@@ -51,6 +53,17 @@ pub struct Image {
     pub forwarding: u8,
     /// Its tables.
     pub tables: Arc<ServiceTables>,
+}
+
+/// What a data plane held when it was taken up: left by an earlier agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Services that have a record, by index.
+    pub services: Vec<u32>,
+    /// Endpoints that clients' packets are taken from.
+    pub listeners: Vec<Endpoint>,
+    /// Endpoints that backends' answers are taken from.
+    pub returns: Vec<Endpoint>,
 }
 
 /// Packets by hook and by reason, since the program was loaded.
@@ -114,6 +127,12 @@ pub trait DataPlane: Send {
     /// They cannot be read, or cannot be a service's tables.
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error>;
 
+    /// What is there, from an earlier agent at the start.
+    fn carried(&self) -> Carried;
+
+    /// The record of a backend as it is. Zeroes, if it was never written.
+    fn backend(&self, index: u16) -> Backend;
+
     /// Sets or forgets the way to a backend, at once.
     ///
     /// # Errors
@@ -133,7 +152,22 @@ pub trait DataPlane: Send {
     /// # Errors
     ///
     /// Some could not be removed.
-    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error>;
+    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
+        let keep = &mut |key: &FlowKey, flow: &FlowEntry| !lost(key, flow);
+        Ok(self.sweep(TCP, keep)? + self.sweep(UDP, keep)?)
+    }
+
+    /// Shows every remembered flow of a protocol to `keep`, and forgets those it does not keep.
+    /// Gives the number of them.
+    ///
+    /// # Errors
+    ///
+    /// The table could not be read whole: then what was not shown may be there.
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error>;
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;

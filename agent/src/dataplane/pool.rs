@@ -40,6 +40,22 @@ impl Pool {
         Some(start..start + length)
     }
 
+    /// Takes just this run. Says whether all of it was free; if not, nothing is taken.
+    pub fn claim(&mut self, run: &Range<u32>) -> bool {
+        let Some((&start, &room)) = self.free.range(..=run.start).next_back() else { return false };
+        if run.end > start + room {
+            return false;
+        }
+        self.free.remove(&start);
+        if run.start > start {
+            self.free.insert(start, run.start - start);
+        }
+        if run.end < start + room {
+            self.free.insert(run.end, start + room - run.end);
+        }
+        true
+    }
+
     /// Gives a run back that [`take`](Self::take) gave out.
     pub fn give_back(&mut self, run: Range<u32>) {
         let (mut start, mut end) = (run.start, run.end);
@@ -62,6 +78,22 @@ impl Pool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_claim_takes_what_is_free_and_only_that() {
+        let mut pool = Pool::new(100);
+        assert!(pool.claim(&(10..20)));
+        assert!(pool.claim(&(0..10)));
+        assert!(pool.claim(&(90..100)));
+        assert!(!pool.claim(&(19..21)));
+        assert!(!pool.claim(&(85..91)));
+        assert!(!pool.claim(&(95..101)));
+        assert_eq!(pool.used(), 30);
+        for run in [10..20, 0..10, 90..100] {
+            pool.give_back(run);
+        }
+        assert_eq!(pool, Pool::new(100));
+    }
 
     proptest! {
         /// Runs never overlap, and when all are given back the pool is whole again.

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir_ebpf::abi::{Counters, FlowEntry, FlowKey};
+use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use super::next_hop::NextHop;
-use super::{Commit, DataPlane, Error, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
 use crate::plan::tables::ServiceTables;
 
 /// One data plane in several hands.
@@ -52,8 +52,20 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().clear_counters(backend);
     }
 
-    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
-        self.lock().forget(lost)
+    fn carried(&self) -> Carried {
+        self.lock().carried()
+    }
+
+    fn backend(&self, index: u16) -> Backend {
+        self.lock().backend(index)
+    }
+
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error> {
+        self.lock().sweep(protocol, keep)
     }
 
     fn reasons(&self) -> ReasonCounts {

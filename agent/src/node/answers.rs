@@ -169,6 +169,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     fn of(&self, name: &ServiceName) -> ServiceCounters {
         let mut versions = PerVersion::<VersionCounters>::default();
+        for version in Version::ALL {
+            if let Some(gone) = self.retired.get(&(name.clone(), version)) {
+                versions[version].traffic.add(gone);
+            }
+        }
         for (key, place) in self.state.directory.of(name) {
             let traffic = traffic(self.plane.counters(place.index));
             let version = &mut versions[key.version];
@@ -243,7 +248,7 @@ fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
         .collect()
 }
 
-fn traffic(counters: abi::Counters) -> Traffic {
+pub(super) fn traffic(counters: abi::Counters) -> Traffic {
     Traffic {
         connections: counters.connections,
         packets_in: counters.packets_in,

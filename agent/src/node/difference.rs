@@ -125,7 +125,7 @@ impl Paths {
     }
 }
 
-fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
+pub(super) fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
     let protocol = match protocol {
         Protocol::Tcp => abi::TCP,
         Protocol::Udp => abi::UDP,
@@ -134,7 +134,7 @@ fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
 }
 
 /// A service as the program shall see it.
-fn image(entry: &Entry) -> Image {
+pub(super) fn image(entry: &Entry) -> Image {
     let seed = entry.service.seed().0;
     let (halves, _) = seed.as_chunks::<8>();
     Image {

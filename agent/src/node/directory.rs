@@ -78,6 +78,23 @@ impl Directory {
         Ok(())
     }
 
+    /// Takes up a backend with the index it had. Says whether both were free.
+    pub(super) fn adopt(&mut self, service: &ServiceName, key: Key, place: Place) -> bool {
+        let places = self.places.entry(service.clone()).or_default();
+        if places.contains_key(&key) || !self.used.insert(place.index) {
+            return false;
+        }
+        places.insert(key, place);
+        true
+    }
+
+    /// Forgets one backend. Its index is free.
+    pub(super) fn release(&mut self, service: &ServiceName, key: Key) {
+        if let Some(place) = self.places.get_mut(service).and_then(|places| places.remove(&key)) {
+            self.used.remove(&place.index);
+        }
+    }
+
     /// Takes over the backends that a later directory has given to a service, to drain.
     pub(super) fn drain_those_of(&mut self, service: &ServiceName, later: &Self) {
         let places = self.places.entry(service.clone()).or_default();

@@ -3,11 +3,15 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
-//! - `state`, `directory`, `return_paths`, `difference`: what the node holds, and what a request makes of it; pure
+//! - `state`, `directory`, `return_paths`, `difference`: what the node holds, and what a request
+//!   makes of it; pure
+//! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
+//! - `restore`: how a state is found again at start; pure
 //! - `owner`, `answers`, `task`: the owner, what it says, and its loop
 
 mod answers;
+mod clock;
 mod difference;
 mod directory;
 pub mod error;
@@ -15,13 +19,16 @@ pub mod handle;
 pub mod messages;
 mod owner;
 mod repeats;
+mod restore;
 mod return_paths;
+mod settle;
 mod state;
+mod sweep;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
-pub use owner::{Identity, Owner};
+pub use owner::{DEFAULT_IDLE, Identity, Owner};
 pub use task::serve;

@@ -3,20 +3,29 @@
 //! A change goes: next state (pure) → commit → store → answer. A store that fails takes the commit
 //! back. A crash between two steps leaves the stored state, which the next start applies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use weir_ebpf::abi::FlowEntry;
+
+use super::clock;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
-use super::messages::{Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift};
+use super::messages::{
+    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Traffic,
+};
 use super::repeats::{Answered, Asked, Repeats};
+use super::restore::restore;
 use super::state::{Next, State};
 use crate::dataplane::{self, DataPlane, next_hop};
-use crate::model::{PerVersion, ServiceName, ServiceSpec, parse_services};
-use crate::store::{self, Store, Stored, StoredService};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, Version, parse_services};
+use crate::store::{self, Store, Stored, StoredBackend, StoredService};
+
+/// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
+pub const DEFAULT_IDLE: u32 = 900;
 
 /// What the node knows of itself from its start.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +54,12 @@ pub struct Owner<P, S> {
     pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
     pub(super) epoch: u64,
     pub(super) started: Instant,
+    /// A flow that is silent for longer has ended, in seconds.
+    pub(super) idle: u32,
+    /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
+    pub(super) failures: (u64, u32),
+    /// What backends have counted that are gone.
+    pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
 }
 
@@ -67,31 +82,65 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             hops: HashMap::new(),
             epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             started: Instant::now(),
+            idle: DEFAULT_IDLE,
+            failures: (0, clock::seconds()),
+            retired: BTreeMap::new(),
             identity: Identity::default(),
         };
         let stored = owner.store.load().map_err(|error| Error::Store(error.to_string()))?;
-        if let Some(stored) = stored {
-            owner.restore(&stored)?;
-        }
+        owner.restore(&stored.unwrap_or_default())?;
+        owner.keep()?;
         Ok(owner)
     }
 
+    /// Leads the data plane to what is stored, from whatever an earlier agent left there.
     fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
+        let carried = self.plane.carried();
         let specs: Vec<ServiceSpec> = stored.services.iter().map(|s| s.spec.clone()).collect();
-        self.generation = stored.generation;
-        if specs.is_empty() {
-            return Ok(());
-        }
         // What was forced once stays forced.
-        let services = parse_services(&specs, true).map_err(Error::Invalid)?;
-        let mut next = self.state.apply(&services)?;
-        for kept in &stored.services {
-            next.state.set_generation(&kept.spec.name, kept.generation);
+        let services = match specs.as_slice() {
+            [] => Vec::new(),
+            specs => parse_services(specs, true).map_err(Error::Invalid)?,
+        };
+        let next = restore(&services, &stored.services, &self.plane, clock::seconds())?;
+        let generation = next_generation(stored.generation);
+        let mut commit = difference(&State::default(), &next, generation);
+        commit.backends.retain(|(index, record)| {
+            let there = self.plane.backend(*index);
+            (there.address, there.port) != (record.address, record.port)
+        });
+        let kept: BTreeSet<u32> = next.services.values().map(|entry| entry.index).collect();
+        let gone: Vec<u32> =
+            carried.services.iter().copied().filter(|index| !kept.contains(index)).collect();
+        // Their backends are numbered anew, so what is remembered of them must go.
+        let orphans = orphans(&self.plane, &gone);
+        commit.services.extend(gone.iter().map(|index| (*index, None)));
+        let listeners: HashSet<_> = commit.listeners.iter().map(|(at, _)| *at).collect();
+        commit.closed = carried.listeners.into_iter().filter(|e| !listeners.contains(e)).collect();
+        let returns: HashSet<_> = commit.returns.iter().map(|(at, _)| *at).collect();
+        commit.severed = carried.returns.into_iter().filter(|e| !returns.contains(e)).collect();
+        self.generation = stored.generation;
+        if !commit.services.is_empty() {
+            self.plane.commit(&commit).map_err(plane_error)?;
+            let orphan = |_: &_, flow: &FlowEntry| orphans.contains(&flow.backend);
+            self.plane.forget(&orphan).map_err(plane_error)?;
+            self.generation = generation;
         }
-        let before = self.commit(next.state)?;
+        // Counters that were carried over go on; new ones begin a new epoch.
+        if !carried.services.is_empty() {
+            self.epoch = stored.epoch;
+        }
+        let before = std::mem::replace(&mut self.state, next);
         self.clean_up(&before);
         self.mark_all();
-        tracing::info!(services = specs.len(), "applied the stored state");
+        if !self.state.services.is_empty() {
+            let taken_up = carried.services.len();
+            tracing::info!(
+                services = self.state.services.len(),
+                taken_up,
+                "applied the stored state"
+            );
+        }
         Ok(())
     }
 
@@ -101,7 +150,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&apply.options, asked)? {
             return Ok(answer);
         }
-        let next = self.state.apply(&apply.services)?;
+        let next = self.state.apply(&apply.services, clock::seconds())?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
         self.change(&next, &names, &apply.options, asked)
@@ -114,7 +163,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&shift.options, asked)? {
             return Ok(answer);
         }
-        let next = self.state.shift(&shift.shifts, shift.options.force)?;
+        let next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
         self.change(&next, &names, &shift.options, asked)
@@ -175,6 +224,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let took = self.carry_out(next)?;
         for name in &delete.services {
             self.marks.remove(name);
+            self.retired.retain(|(service, _), _| service != name);
             tracing::info!(service = name.as_str(), "deleted");
         }
         let answer = self.commit_answer(took, false);
@@ -187,7 +237,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let began = Instant::now();
         let before = self.commit(next)?;
         let took = began.elapsed();
-        let stored = stored(&self.state, self.generation);
+        let stored = self.stored(&self.state, self.generation);
         if let Err(error) = self.store.save(&stored) {
             return Err(self.take_back(&before, &error));
         }
@@ -195,8 +245,34 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         Ok(took)
     }
 
+    /// Keeps the state as it is.
+    pub(super) fn keep(&mut self) -> Result<(), Error> {
+        let stored = self.stored(&self.state, self.generation);
+        self.store.save(&stored).map_err(|error| Error::Store(error.to_string()))
+    }
+
+    /// What is kept of a state.
+    fn stored(&self, state: &State, generation: u32) -> Stored {
+        let services = state.services.values().map(|entry| StoredService {
+            generation: entry.generation,
+            index: entry.index,
+            spec: ServiceSpec::from(&entry.service),
+            backends: state
+                .directory
+                .of(entry.service.name())
+                .map(|(key, place)| StoredBackend {
+                    index: place.index,
+                    version: key.version,
+                    address: key.address,
+                    port: key.port,
+                })
+                .collect(),
+        });
+        Stored::new(generation, self.epoch, services.collect())
+    }
+
     /// Leads the data plane to another state, and gives the one before.
-    fn commit(&mut self, next: State) -> Result<State, Error> {
+    pub(super) fn commit(&mut self, next: State) -> Result<State, Error> {
         let generation = next_generation(self.generation);
         let commit = difference(&self.state, &next, generation);
         self.plane.commit(&commit).map_err(plane_error)?;
@@ -224,7 +300,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
     /// what was known of indices that were given up; tells backends that are new their next hops.
-    fn clean_up(&mut self, before: &State) {
+    pub(super) fn clean_up(&mut self, before: &State) {
         if let Some(lost) = lost_flows(before, &self.state)
             && let Err(error) = self.plane.forget(&lost)
         {
@@ -243,6 +319,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// The data plane, to attach it.
     pub fn plane(&mut self) -> &mut P {
         &mut self.plane
+    }
+
+    /// Sets for how many seconds a flow may be silent without being forgotten.
+    pub fn set_idle(&mut self, seconds: u32) {
+        self.idle = seconds;
     }
 
     /// Tells the node what to say of itself.
@@ -320,7 +401,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Connections of each version of a service, by the kernel's counters.
     pub(super) fn connections(&self, name: &ServiceName) -> PerVersion<u64> {
-        let mut counts = PerVersion::<u64>::default();
+        let mut counts = PerVersion::<u64>::from_fn(|version| {
+            self.retired.get(&(name.clone(), version)).map_or(0, |gone| gone.connections)
+        });
         for (key, place) in self.state.directory.of(name) {
             counts[key.version] += self.plane.counters(place.index).connections;
         }
@@ -332,12 +415,18 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 }
 
+/// Backends that the tables of services name which are not kept.
+fn orphans(plane: &impl DataPlane, gone: &[u32]) -> BTreeSet<u16> {
+    let tables = gone.iter().filter_map(|index| plane.tables(*index).ok().flatten());
+    tables.flat_map(|tables| super::restore::named(&tables)).map(|(_, index)| index).collect()
+}
+
 /// Commit numbers wrap past zero, which means "no service".
 fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 
-fn plane_error(error: dataplane::Error) -> Error {
+pub(super) fn plane_error(error: dataplane::Error) -> Error {
     match error {
         dataplane::Error::PoolFull { asked, free, size } => Error::Exhausted {
             what: "lines of the pool of tables".to_owned(),
@@ -346,12 +435,4 @@ fn plane_error(error: dataplane::Error) -> Error {
         },
         other => Error::DataPlane(other.to_string()),
     }
-}
-
-fn stored(state: &State, generation: u32) -> Stored {
-    let services = state.services.values().map(|entry| StoredService {
-        generation: entry.generation,
-        spec: ServiceSpec::from(&entry.service),
-    });
-    Stored::new(generation, services.collect())
 }

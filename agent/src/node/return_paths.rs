@@ -45,8 +45,8 @@ fn conflict(
     let listed = |(name, rival)| Some((listed(source, name, request)?, rival));
     if let Some((field, rival)) = pairs.into_iter().find_map(listed) {
         let message = format!(
-            "{at} drains from service {:?}, whose answers come back from there; delete that \
-             service first",
+            "{at} drains from service {:?}, whose answers come back from there; wait until it \
+             has drained, or delete that service",
             rival.as_str()
         );
         return (field, message);
@@ -56,7 +56,7 @@ fn conflict(
     let (field, rival) = pairs.into_iter().find_map(listens).unwrap_or((String::new(), other));
     let message = format!(
         "{at} drains from this service, but its answers belong to service {:?}; leave the \
-         listener out, or delete that service first",
+         listener out, or wait until it has drained",
         rival.as_str()
     );
     (field, message)

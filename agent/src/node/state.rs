@@ -37,9 +37,11 @@ pub(super) struct Entry {
     /// Counts its changes, from 1.
     pub(super) generation: u64,
     pub(super) goal: Goal,
-    target: Target,
+    pub(super) target: Target,
     pub(super) tables: Arc<ServiceTables>,
     pub(super) digest: Digest,
+    /// When a slot last moved, in seconds since boot. A restart counts as a move.
+    pub(super) moved_at: u32,
 }
 
 /// The next state, and how each service of the request comes to it.
@@ -47,14 +49,16 @@ pub(super) struct Entry {
 pub(super) struct Next {
     pub(super) state: State,
     pub(super) moves: BTreeMap<ServiceName, Moves>,
+    /// When this happens, in seconds since boot.
+    now: u32,
 }
 
 impl State {
     /// Creates or replaces services.
-    pub(super) fn apply(&self, services: &[Service]) -> Result<Next, Error> {
+    pub(super) fn apply(&self, services: &[Service], now: u32) -> Result<Next, Error> {
         let existing: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
         validate_set(services, &existing).map_err(Error::Invalid)?;
-        let mut next = Next { state: self.clone(), moves: BTreeMap::new() };
+        let mut next = Next::new(self.clone(), now);
         for service in services {
             next.put(service)?;
         }
@@ -63,8 +67,13 @@ impl State {
     }
 
     /// Changes weights, of all services or of none.
-    pub(super) fn shift(&self, shifts: &[ServiceShift], force: bool) -> Result<Next, Error> {
-        let mut next = Next { state: self.clone(), moves: BTreeMap::new() };
+    pub(super) fn shift(
+        &self,
+        shifts: &[ServiceShift],
+        force: bool,
+        now: u32,
+    ) -> Result<Next, Error> {
+        let mut next = Next::new(self.clone(), now);
         for (i, shift) in shifts.iter().enumerate() {
             let entry = self.get(&shift.service)?;
             if let Some(expected) = shift.expected_generation
@@ -112,13 +121,6 @@ impl State {
         self.services.get(name).ok_or_else(|| Error::NotFound(name.clone()))
     }
 
-    /// Sets the generation of a service that was restored.
-    pub(super) fn set_generation(&mut self, name: &str, generation: u64) {
-        for entry in self.services.values_mut().filter(|e| e.service.name().as_str() == name) {
-            Arc::make_mut(entry).generation = generation;
-        }
-    }
-
     /// The state that leads back from `failed` to this one: the same services, by tables that keep
     /// every flow which began meanwhile. Backends that `failed` has brought drain, for such flows
     /// may be theirs.
@@ -137,6 +139,11 @@ impl State {
 }
 
 impl Next {
+    /// Begins with a state, at a time in seconds since boot.
+    pub(super) fn new(state: State, now: u32) -> Self {
+        Self { state, moves: BTreeMap::new(), now }
+    }
+
     /// Puts a service in place of the one with its name, or beside the others.
     fn put(&mut self, service: &Service) -> Result<(), Error> {
         let name = service.name();
@@ -147,25 +154,52 @@ impl Next {
             self.moves.insert(name.clone(), Moves::default());
             return Ok(());
         }
-        let directory = Arc::make_mut(&mut self.state.directory);
-        let asked = directory.len();
-        let backends = service.versions().iter().flat_map(|(version, group)| {
-            let key = move |b: &Backend| Key { version, address: b.address, port: b.port };
-            group.backends.iter().map(key)
-        });
-        directory.set(name, backends).map_err(|_| Error::Exhausted {
-            what: "backends".to_owned(),
-            limit: u64::from(MAX_BACKENDS),
-            asked: asked as u64 + 1,
-        })?;
+        let directory = self.number_backends(service)?;
         let goal = goal(service);
-        let target = target(&goal, directory, service);
+        let target = target(&goal, &directory, service);
         let index = match &old {
             Some(old) => old.index,
             None => self.free_index()?,
         };
         self.insert(old.as_deref(), service.clone(), index, goal, target);
         Ok(())
+    }
+
+    /// Puts a service as it was stored, led from the tables that the data plane still holds.
+    pub(super) fn put_restored(
+        &mut self,
+        service: &Service,
+        index: u32,
+        generation: u64,
+        tables: Option<&ServiceTables>,
+    ) -> Result<(), Error> {
+        let directory = self.number_backends(service)?;
+        let goal = goal(service);
+        let target = target(&goal, &directory, service);
+        let tables = Arc::new(transition(tables, &target, &|_| false).tables);
+        let digest = Digest::of_goal(&goal);
+        let service = service.clone();
+        let name = service.name().clone();
+        let moved_at = self.now;
+        let entry = Entry { service, index, generation, goal, target, tables, digest, moved_at };
+        self.state.services.insert(name, Arc::new(entry));
+        Ok(())
+    }
+
+    /// Gives every backend of a service an index.
+    fn number_backends(&mut self, service: &Service) -> Result<Arc<Directory>, Error> {
+        let directory = Arc::make_mut(&mut self.state.directory);
+        let asked = directory.len() as u64 + 1;
+        let backends = service.versions().iter().flat_map(|(version, group)| {
+            let key = move |b: &Backend| Key { version, address: b.address, port: b.port };
+            group.backends.iter().map(key)
+        });
+        directory.set(service.name(), backends).map_err(|_| Error::Exhausted {
+            what: "backends".to_owned(),
+            limit: u64::from(MAX_BACKENDS),
+            asked,
+        })?;
+        Ok(Arc::clone(&self.state.directory))
     }
 
     /// Gives a service other weights.
@@ -185,7 +219,12 @@ impl Next {
     ) {
         let led = transition(old.map(|old| &*old.tables), &target, &|_| false);
         let name = service.name().clone();
+        let moved_at = match old {
+            Some(old) if led.moves.is_none() => old.moved_at,
+            _ => self.now,
+        };
         let entry = Entry {
+            moved_at,
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),

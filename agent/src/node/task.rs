@@ -1,32 +1,48 @@
-//! The owner's loop: one request after the other, and next hops as they change.
+//! The owner's loop: one request after the other, next hops as they change, and every few seconds
+//! a look at transitions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use super::Request;
+use super::clock;
 use super::owner::Owner;
 use crate::dataplane::DataPlane;
 use crate::dataplane::next_hop::{Change, Resolver};
 use crate::store::Store;
 
-/// Serves requests until every handle is gone. Next hops are followed by `resolver`, whose changes
-/// arrive through `changes`.
+/// How often transitions are looked after.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
+/// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
 pub async fn serve<P: DataPlane, S: Store>(
     mut owner: Owner<P, S>,
     mut requests: mpsc::Receiver<Request>,
     resolver: Resolver,
     mut changes: mpsc::Receiver<Vec<Change>>,
-) {
+    mut stop: oneshot::Receiver<()>,
+) -> Owner<P, S> {
     let mut wanted = Arc::clone(owner.addresses());
     resolver.watch(wanted.as_ref().clone());
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             request = requests.recv() => match request {
                 Some(request) => answer(&mut owner, request),
-                None => return,
+                None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
+            _ = rounds.tick() => {
+                if let Err(error) = owner.round(clock::seconds()) {
+                    tracing::warn!(%error, "a transition could not go on; it is tried again");
+                }
+            }
+            _ = &mut stop => return owner,
         }
         if !Arc::ptr_eq(&wanted, owner.addresses()) {
             wanted = Arc::clone(owner.addresses());

@@ -36,6 +36,15 @@ pub struct Moves {
     pub backends: [BackendMoves; VERSIONS],
 }
 
+impl Moves {
+    /// Whether no slot moves.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        let versions = self.versions.iter().flatten().all(|moved| *moved == 0);
+        versions && self.backends.iter().all(|table| table.moved == 0)
+    }
+}
+
 /// Moves within one backend table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BackendMoves {

@@ -2,34 +2,60 @@
 
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Parser;
+use weir::model::AttachMode;
 use weir_tests::agent::{self, Agent, AgentOptions};
 use weir_tests::interrupt::Interrupt;
-use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
+use weir_tests::lab::addresses::{CLIENT_SIDE, ECHO_PORT, Family, HTTP_PORT, vip};
 use weir_tests::lab::spec::{Protocol, ServiceSpec, yaml};
-use weir_tests::lab::{Lab, LabBuilder};
+use weir_tests::lab::{Lab, LabBuilder, Offloads};
+
+/// Brings up clients, a balancer with a running agent, and backends of three versions, and prints
+/// commands to try. Needs root; Ctrl-C removes everything.
+#[derive(Debug, Parser)]
+#[command(name = "weir-lab", bin_name = "cargo xtask lab --")]
+struct Arguments {
+    /// How the program is attached: auto, tc, xdp or xdp-generic
+    #[arg(long, default_value = "auto")]
+    mode: AttachMode,
+}
 
 fn main() -> Result<()> {
+    let mode = Arguments::parse().mode;
     let interrupt = Interrupt::install()?;
+    let outcome = stay(mode, &interrupt);
+    if outcome.is_err() && interrupt.wait(Duration::ZERO) {
+        // What it was doing has met the signal too.
+        println!("\ninterrupted: everything is removed");
+        return Ok(());
+    }
+    outcome
+}
+
+fn stay(mode: AttachMode, interrupt: &Interrupt) -> Result<()> {
     let binary = agent::binary()?;
     println!("building the lab ...");
-    let lab = LabBuilder::new().start()?;
+    let offloads = match mode {
+        AttachMode::Auto | AttachMode::Tc => Offloads::On,
+        AttachMode::Xdp | AttachMode::XdpGeneric => Offloads::Off,
+    };
+    let lab = LabBuilder::new().offloads(offloads).start()?;
     println!("starting the agent ...");
-    let agent = Agent::start(&lab, &AgentOptions::new(&lab).binary(&binary))?;
+    let options = AgentOptions::new(&lab).binary(&binary).mode(mode.name());
+    let agent = Agent::start(&lab, &options)?;
     let file = lab.directory().join("services.yaml");
     fs::write(&file, yaml(&services(&lab)))
         .with_context(|| format!("writing {}", file.display()))?;
-    let path = file.to_string_lossy();
-    print!("{}", lab.weir(&["apply", "-f", &path])?);
+    print!("{}", lab.weir(&["apply", "-f", &file.to_string_lossy()])?);
 
-    println!(
-        "{}",
-        guide(&lab, &format!("{} --socket {}", binary.display(), agent::socket(&lab).display()))
-    );
+    println!("{}", guide(&lab, binary.parent().unwrap_or(Path::new("."))));
     while !interrupt.wait(Duration::from_secs(3600)) {}
     println!("\ncleaning up ...");
     agent.stop()?;
@@ -47,30 +73,46 @@ fn services(lab: &Lab) -> Vec<ServiceSpec> {
     ]
 }
 
-fn guide(lab: &Lab, weir: &str) -> String {
+/// Commands that work as they are printed, in any order.
+fn guide(lab: &Lab, binaries: &Path) -> String {
     let (web, web6) = (vip(Family::V4, 0), vip(Family::V6, 0));
     let (clients, lb) = (lab.clients().name(), lab.lb().name());
-    let socket = agent::socket(lab).display().to_string();
-    let directory = lab.directory().display();
+    let (socket, directory) = (agent::socket(lab), lab.directory().display());
+    let (socket, binaries) = (socket.display(), binaries.display());
+    let shift = r#"{"shifts": [{"service": "web", "set": [{"version": "VERSION_GREEN", "weight_bp": 5000}, {"version": "VERSION_CANARY", "weight_bp": 0}]}]}"#;
     format!(
         "
 The lab is up: web, web6, echo and echo-udp, 95% blue and 5% canary. Files are in {directory}.
-In another terminal, as root:
+In another terminal, as root, begin with
 
-  clients      ip netns exec {clients} curl http://{web}/
-               ip netns exec {clients} curl 'http://[{web6}]/'
-               for i in $(seq 100); do ip netns exec {clients} curl -s http://{web}/; done | sort | uniq -c
-  weights      {weir} get
-               {weir} shift web canary=25% --dry-run
-               {weir} shift web canary=25%
-               {weir} shift web green=100%
-  counters     {weir} counters
-               {weir} counters --watch
-  the agent    {weir} status
-               tail -f {directory}/agent.log
-  the API      grpcurl -plaintext -unix {socket} list
-  packets      ip netns exec {lb} tcpdump -ni cli0
+  export WEIR_SOCKET={socket} PATH={binaries}:$PATH
 
-Ctrl-C ends the agent and removes everything."
+and try
+
+  clients    ip netns exec {clients} curl http://{web}/
+             ip netns exec {clients} curl 'http://[{web6}]/'
+             for i in $(seq 100); do ip netns exec {clients} curl -s http://{web}/; done | sort | uniq -c
+  weights    weir get
+             weir shift web canary=25% green=0% --dry-run
+             weir shift web canary=25% green=0%
+             weir shift web,web6,echo,echo-udp green=100% canary=0%
+  counters   weir counters
+             weir counters --watch
+  agent      weir status
+             tail -f {directory}/agent.log
+  API        grpcurl -plaintext -unix {socket} list{}
+             grpcurl -plaintext -unix -d '{shift}' {socket} weir.v1.Weir/ShiftWeights
+  packets    ip netns exec {lb} tcpdump -ni {CLIENT_SIDE}{}
+
+Ctrl-C here ends the agent and removes everything.",
+        missing("grpcurl"),
+        missing("tcpdump"),
     )
+}
+
+/// Says of a program that it is yet to be installed.
+fn missing(program: &str) -> String {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if found { String::new() } else { format!("   # needs {program}") }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::iter;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -37,9 +38,17 @@ pub(crate) fn bounded(program: impl AsRef<OsStr>) -> Command {
 pub(crate) fn run(mut command: Command) -> Result<Output> {
     let output = command.output().with_context(|| format!("running {command:?}"))?;
     if !output.status.success() {
-        bail!("{command:?} failed ({}): {}", output.status, said(&output));
+        bail!("`{}` failed ({}): {}", in_words(&command), output.status, said(&output));
     }
     Ok(output)
+}
+
+/// A command as one would type it, without the bound on its time.
+fn in_words(command: &Command) -> String {
+    let words = iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    let bound = if words[0] == "timeout" { 3 } else { 0 };
+    words[bound.min(words.len())..].join(" ")
 }
 
 /// Runs `ip` with a list of commands, one a line, in `namespace` or in the machine's own.
@@ -85,6 +94,13 @@ fn said(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_read_as_typed() {
+        let mut command = bounded("ip");
+        assert_eq!(in_words(command.args(["netns", "list"])), "ip netns list");
+        assert_eq!(in_words(Command::new("true").arg("-x")), "true -x");
+    }
 
     #[test]
     fn the_failing_line_of_a_batch_is_found() {

@@ -7,7 +7,9 @@ mod fault;
 pub mod fresh;
 pub mod long_lived;
 mod socket;
+mod source;
 mod tcp;
 mod udp;
 
 pub use fault::Fault;
+pub use source::SourcePorts;

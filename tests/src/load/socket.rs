@@ -1,7 +1,7 @@
 //! Client sockets, bound to a chosen source address.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
@@ -29,8 +29,8 @@ pub(super) async fn connect_tcp(
 }
 
 /// Makes a UDP socket on `client` that talks with `target` alone.
-pub(super) async fn connect_udp(client: IpAddr, target: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((client, 0)).await?;
+pub(super) async fn connect_udp(client: SocketAddr, target: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(client).await?;
     socket.connect(target).await?;
     Ok(socket)
 }

@@ -1,7 +1,7 @@
 //! A long-lived TCP connection to an echo server.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -22,11 +22,11 @@ pub(super) struct TcpLink {
 impl TcpLink {
     /// Connects and reads who answers.
     pub(super) async fn open(
-        client: IpAddr,
+        client: SocketAddr,
         target: SocketAddr,
         limit: Duration,
     ) -> Result<(Self, SocketAddr, Identity), Fault> {
-        let stream = connect_tcp(SocketAddr::new(client, 0), target, limit).await?;
+        let stream = connect_tcp(client, target, limit).await?;
         let local = stream.local_addr()?;
         // The longest line sent or received fits: thousands of connections share the memory.
         let mut stream = BufReader::with_capacity(128, stream);

@@ -1,7 +1,7 @@
 //! A long-lived UDP flow to an echo server. Datagrams may be lost, so they are sent again; what
 //! may not change is who answers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -22,7 +22,7 @@ pub(super) struct UdpLink {
 impl UdpLink {
     /// Sends `line` as the first datagram; who answers is where the flow belongs.
     pub(super) async fn open(
-        client: IpAddr,
+        client: SocketAddr,
         target: SocketAddr,
         line: &[u8],
         limit: Duration,

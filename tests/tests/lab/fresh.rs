@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use weir_tests::identity::{Identity, Version};
 use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, backend, vip};
 use weir_tests::lab::{Lab, LabBuilder};
-use weir_tests::load::Fault;
-use weir_tests::load::fresh::{Close, Fresh, FreshPlan, SourcePorts};
+use weir_tests::load::fresh::{Close, Fresh, FreshPlan};
+use weir_tests::load::{Fault, SourcePorts};
 
 use crate::{direct, small_lab};
 
@@ -71,6 +71,31 @@ fn fresh_load_keeps_its_rate_and_stops() {
         assert!((150..=250).contains(&second.answered()), "at 200 a second: {second}");
     }
     total.check().unwrap();
+}
+
+#[test]
+fn periods_are_counted_apart() {
+    let lab = small_lab();
+    let plan = fresh(&lab, direct(Family::V4, Version::Blue, HTTP_PORT)).rate(200);
+    let load = Fresh::start(lab.clients(), plan).unwrap();
+    let pause = || std::thread::sleep(Duration::from_millis(500));
+    let first = load.begin_period();
+    pause();
+    let second = load.begin_period();
+    pause();
+    second.end();
+    let before = second.counts().answered();
+    pause();
+    first.end();
+    let total = load.stop().unwrap();
+    total.check().unwrap();
+    let [first, second] = [first, second].map(|period| period.counts().answered());
+    for count in [first, second] {
+        assert!((70..=130).contains(&count), "in half a second at 200 a second: {count}");
+    }
+    // What ran at its end is all that came later.
+    assert!(second - before <= 64);
+    assert!((70..=130).contains(&(total.answered() - first - second)), "{total}");
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! Attaching the program to interfaces.
 //!
-//! An interface in an XDP mode has both programs: what XDP leaves, TC finishes.
+//! An interface in an XDP mode has both programs: what XDP leaves, TC finishes. Where there are
+//! pins, links are pinned, and a link that is pinned already gets the new program in place of the
+//! old one: the kernel swaps them without a packet in between.
 
-use std::path::Path;
-use std::time::Duration;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions};
-use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp, XdpMode,
-};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
 
 use super::Kernel;
 use super::load::{LoadError, chain, kernel_has, refused};
+use super::pins::{self, PinError, Pins};
 use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
@@ -36,33 +38,114 @@ pub enum AttachError {
     },
 }
 
-/// A run of a program over one frame, without an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// The program's verdict: an XDP action, or a TC action.
-    pub verdict: i32,
-    /// The frame as the program left it.
-    pub frame: Vec<u8>,
-    /// Time of one run, on average over all repeats.
-    pub duration: Duration,
+/// The object with its programs, loaded.
+pub(super) struct Programs {
+    object: Ebpf,
+    pins: Option<Pins>,
+    /// Links that are pinned: their files.
+    pinned: Vec<PathBuf>,
 }
 
-/// The object with its programs, loaded.
-pub(super) struct Programs(Ebpf);
-
 impl Programs {
-    /// Loads both programs of the object.
-    pub(super) fn load(mut object: Ebpf) -> Result<Self, LoadError> {
+    /// Loads both programs of the object, once every pinned map is known to be of this contract.
+    pub(super) fn load(mut object: Ebpf, pins: Option<Pins>) -> Result<Self, LoadError> {
+        for (name, map) in object.maps() {
+            pins::check(name, map)?;
+        }
         program::<Xdp>(&mut object, XDP).and_then(Xdp::load).map_err(refused(XDP))?;
         program::<SchedClassifier>(&mut object, TC)
             .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
-        Ok(Self(object))
+        Ok(Self { object, pins, pinned: Vec::new() })
+    }
+
+    /// The XDP program.
+    pub(super) fn xdp(&self) -> Result<&Xdp, ProgramError> {
+        self.object.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
+    /// The TC program.
+    pub(super) fn tc(&self) -> Result<&SchedClassifier, ProgramError> {
+        self.object.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
     /// Takes a map out, for good.
     pub(super) fn take_map(&mut self, name: &str) -> Option<Map> {
-        self.0.take_map(name)
+        self.object.take_map(name)
+    }
+
+    fn attach_tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
+        let hook = if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact };
+        let pin = self.pins.as_ref().filter(|_| hook == Hook::Tcx).map(|p| p.link(interface, "tc"));
+        program::<SchedClassifier>(&mut self.object, TC)
+            .map_err(Into::into)
+            .and_then(|tc| link_tc(tc, interface, hook, pin.as_deref()))
+            .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
+        self.pinned.extend(pin);
+        Ok(hook)
+    }
+
+    fn attach_xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
+        // First TC, which finishes what XDP leaves.
+        self.attach_tc(interface)?;
+        // By mode: a link cannot change it, and an interface has only one.
+        let other = if hook == Hook::XdpNative { Hook::XdpGeneric } else { Hook::XdpNative };
+        if let Some(pins) = &self.pins {
+            let _ = std::fs::remove_file(pins.link(interface, other.name()));
+        }
+        let pin = self.pins.as_ref().map(|pins| pins.link(interface, hook.name()));
+        program::<Xdp>(&mut self.object, XDP)
+            .map_err(Into::into)
+            .and_then(|xdp| link_xdp(xdp, interface, hook, pin.as_deref()))
+            .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
+        self.pinned.extend(pin);
+        Ok(hook)
+    }
+}
+
+/// Puts the program into the link pinned at `pin`, or makes a link and pins it there.
+fn link_tc(
+    tc: &mut SchedClassifier,
+    interface: &str,
+    hook: Hook,
+    pin: Option<&Path>,
+) -> Result<(), Box<dyn Error>> {
+    if let Some(old) = pin.and_then(pinned_link)
+        && tc.attach_to_link(old.try_into()?).and_then(|id| tc.take_link(id)).is_ok()
+    {
+        return Ok(());
+    }
+    let options = if hook == Hook::Tcx {
+        TcAttachOptions::TcxOrder(LinkOrder::default())
+    } else {
+        // It may be there already; if it could not be made, what follows says why.
+        let _ = tc::qdisc_add_clsact(interface);
+        TcAttachOptions::Netlink(NlOptions::default())
+    };
+    let link = tc.attach_with_options(interface, TcAttachType::Ingress, options)?;
+    match pin {
+        Some(pin) => pin_link(tc.take_link(link)?.try_into()?, pin),
+        None => Ok(()),
+    }
+}
+
+/// The same for XDP.
+fn link_xdp(
+    xdp: &mut Xdp,
+    interface: &str,
+    hook: Hook,
+    pin: Option<&Path>,
+) -> Result<(), Box<dyn Error>> {
+    if let Some(old) = pin.and_then(pinned_link)
+        && xdp.attach_to_link(old.try_into()?).and_then(|id| xdp.take_link(id)).is_ok()
+    {
+        return Ok(());
+    }
+    let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
+    let link = xdp.attach(interface, mode)?;
+    match pin {
+        Some(pin) => pin_link(xdp.take_link(link)?.try_into()?, pin),
+        None => Ok(()),
     }
 }
 
@@ -73,98 +156,66 @@ where
     object.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
+/// The link pinned there, if there is one.
+fn pinned_link(pin: &Path) -> Option<FdLink> {
+    PinnedLink::from_pin(pin).ok().map(FdLink::from)
+}
+
+/// Pins a link. A pin of a link that is dead is in the way, and removed.
+fn pin_link(link: FdLink, pin: &Path) -> Result<(), Box<dyn Error>> {
+    let _ = std::fs::remove_file(pin);
+    link.pin(pin)?;
+    Ok(())
+}
+
 impl Kernel {
-    /// Attaches to an interface, and says how. Detaches when the data plane is dropped.
+    /// Attaches to an interface, and says how. Without pins, dropping the data plane detaches.
     ///
     /// # Errors
     ///
-    /// [`AttachError`]; nothing is attached to that interface then.
+    /// [`AttachError`]; the interface is as it was, but that TC may be attached where XDP failed.
     pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
         if !Path::new("/sys/class/net").join(interface).exists() {
             return Err(AttachError::NoInterface(interface.to_owned()));
         }
+        let programs = &mut self.programs;
         match mode {
-            AttachMode::Xdp => self.attach_xdp(interface, Hook::XdpNative),
-            AttachMode::XdpGeneric => self.attach_xdp(interface, Hook::XdpGeneric),
+            AttachMode::Xdp => programs.attach_xdp(interface, Hook::XdpNative),
+            AttachMode::XdpGeneric => programs.attach_xdp(interface, Hook::XdpGeneric),
             // On a virtual device XDP costs a copy for each packet from a local socket, so there
             // `auto` is TC. Only real hardware has a device behind it.
-            AttachMode::Auto if is_hardware(interface) => {
-                self.attach_xdp(interface, Hook::XdpNative).or_else(|_| self.attach_tc(interface))
+            AttachMode::Auto if is_hardware(interface) => programs
+                .attach_xdp(interface, Hook::XdpNative)
+                .or_else(|_| programs.attach_tc(interface)),
+            AttachMode::Auto | AttachMode::Tc => programs.attach_tc(interface),
+        }
+    }
+
+    /// Detaches from interfaces that an earlier agent was attached to and this one is not.
+    pub fn release_others(&self) {
+        let Some(pins) = &self.programs.pins else { return };
+        for pin in pins.links().iter().filter(|pin| !self.programs.pinned.contains(pin)) {
+            if let Err(error) = std::fs::remove_file(pin) {
+                tracing::warn!(pin = %pin.display(), %error, "cannot detach what an earlier agent left");
             }
-            AttachMode::Auto | AttachMode::Tc => self.attach_tc(interface),
         }
     }
 
-    fn attach_tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
-        let hook = if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact };
-        let options = if hook == Hook::Tcx {
-            TcAttachOptions::TcxOrder(LinkOrder::default())
-        } else {
-            // It may be there already; if it could not be made, the attachment below says why.
-            let _ = tc::qdisc_add_clsact(interface);
-            TcAttachOptions::Netlink(NlOptions::default())
-        };
-        program::<SchedClassifier>(&mut self.programs.0, TC)
-            .and_then(|tc| tc.attach_with_options(interface, TcAttachType::Ingress, options))
-            .map_err(|error| attach_error(interface, hook, &error))?;
-        Ok(hook)
-    }
-
-    fn attach_xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
-        let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
-        let link = program::<Xdp>(&mut self.programs.0, XDP)
-            .and_then(|xdp| xdp.attach(interface, mode))
-            .map_err(|error| attach_error(interface, hook, &error))?;
-        if let Err(error) = self.attach_tc(interface) {
-            let _ = program::<Xdp>(&mut self.programs.0, XDP).and_then(|xdp| xdp.detach(link));
-            return Err(error);
-        }
-        Ok(hook)
-    }
-
-    /// Runs the XDP program over a frame `repeat` times (each time over the same bytes), as
-    /// `BPF_PROG_TEST_RUN` does: it counts and remembers, but sends nothing.
+    /// Removes all pins, so that dropping the data plane ends its forwarding.
     ///
     /// # Errors
     ///
-    /// What the kernel said.
-    pub fn run_xdp(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
-        let xdp: &Xdp = self.programs.0.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()?;
-        run(|options| xdp.test_run(options), frame, repeat)
+    /// Some could not be removed.
+    pub fn unpin(&self) -> Result<(), PinError> {
+        self.programs.pins.as_ref().map_or(Ok(()), |pins| pins.remove().map(drop))
     }
-
-    /// Runs the TC program likewise.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel said.
-    pub fn run_tc(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
-        let tc: &SchedClassifier =
-            self.programs.0.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()?;
-        run(|options| tc.test_run(options), frame, repeat)
-    }
-}
-
-fn run(
-    test_run: impl FnOnce(TestRunOptions<'_>) -> Result<aya::programs::TestRunResult, ProgramError>,
-    frame: &[u8],
-    repeat: u32,
-) -> Result<Run, ProgramError> {
-    let mut out = vec![0; frame.len() + 256];
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(frame);
-    options.data_out = Some(&mut out);
-    options.repeat = repeat;
-    let result = test_run(options)?;
-    out.truncate(result.data_size_out as usize);
-    Ok(Run { verdict: result.return_value.cast_signed(), frame: out, duration: result.duration })
 }
 
 fn is_hardware(interface: &str) -> bool {
     Path::new("/sys/class/net").join(interface).join("device").exists()
 }
 
-fn attach_error(interface: &str, hook: Hook, error: &ProgramError) -> AttachError {
+fn attach_error(interface: &str, hook: Hook, error: &dyn Error) -> AttachError {
     let said = chain(error);
     let busy = said.contains("os error 16");
     let unsupported = said.contains("os error 95") || said.contains("os error 22");

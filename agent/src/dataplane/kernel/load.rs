@@ -15,6 +15,7 @@ use weir_ebpf::abi::{
 
 use super::Kernel;
 use super::attach::Programs;
+use super::pins::{self, PinError, Pins};
 use crate::dataplane::mapped::Mapped;
 use crate::dataplane::pool::Pool;
 
@@ -67,6 +68,9 @@ pub enum LoadError {
         /// The end of what it said.
         reason: String,
     },
+    /// A pinned map is not of this contract, or the pins cannot be used.
+    #[error(transparent)]
+    Pins(#[from] PinError),
     /// A map is not in the object, or is not what it should be.
     #[error("map {map}: {reason}")]
     Map {
@@ -121,17 +125,38 @@ impl Kernel {
     ///
     /// [`LoadError`], with what the kernel or its verifier said.
     pub fn load(options: Options) -> Result<Self, LoadError> {
+        Self::make(options, None)
+    }
+
+    /// Loads the program on the maps that are pinned, and pins those that are not. What the pinned
+    /// maps hold is carried over: services, flows, counters. Their sizes stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; the pinned maps, and a program that runs on them, are as they were.
+    pub fn load_pinned(options: Options, pins: Pins) -> Result<Self, LoadError> {
+        Self::make(options, Some(pins))
+    }
+
+    fn make(mut options: Options, pins: Option<Pins>) -> Result<Self, LoadError> {
         let processors = nr_cpus().map_err(|(what, error)| LoadError::Map {
             map: "COUNTERS",
             reason: format!("number of processors: {what}: {error}"),
         })?;
         // Programs first: a map taken out and dropped would be missing from them.
-        let mut taken = Taken(Programs::load(load_object(options, processors)?)?);
+        let object = load_object(options, processors, pins.as_ref())?;
+        let mut taken = Taken(Programs::load(object, pins)?);
+        let flows = taken.map("FLOWS")?;
+        let udp_flows = taken.map("UDP_FLOWS")?;
         let pool = taken.data("POOL")?;
         let backends = taken.data("BACKENDS")?;
         let counters = taken.data("COUNTERS")?;
         let reasons = taken.data("REASONS")?;
-        Ok(Self {
+        // A pinned map keeps its size, whatever was asked for.
+        options.flows = pins::capacity(&flows).unwrap_or(options.flows);
+        options.udp_flows = pins::capacity(&udp_flows).unwrap_or(options.udp_flows);
+        options.pool_lines = pool.info().map_err(wrong("POOL"))?.max_entries();
+        let mut kernel = Self {
             pool_memory: mapped("POOL", &pool, options.pool_lines as usize * 64)?,
             backend_memory: mapped("BACKENDS", &backends, MAX_BACKENDS as usize * 32)?,
             counter_memory: mapped("COUNTERS", &counters, processors * MAX_BACKENDS as usize * 64)?,
@@ -141,8 +166,8 @@ impl Kernel {
             services: taken.typed("SERVICES")?,
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
-            flows: taken.typed("FLOWS")?,
-            udp_flows: taken.typed("UDP_FLOWS")?,
+            flows: flows.try_into().map_err(wrong("FLOWS"))?,
+            udp_flows: udp_flows.try_into().map_err(wrong("UDP_FLOWS"))?,
             processors,
             options,
             pool: Pool::new(options.pool_lines),
@@ -151,11 +176,17 @@ impl Kernel {
             ways_back: HashMap::new(),
             known_links: vec![Link::default()],
             programs: taken.0,
-        })
+        };
+        kernel.recover()?;
+        Ok(kernel)
     }
 }
 
-fn load_object(options: Options, processors: usize) -> Result<Ebpf, LoadError> {
+fn load_object(
+    options: Options,
+    processors: usize,
+    pins: Option<&Pins>,
+) -> Result<Ebpf, LoadError> {
     let processors = u32::try_from(processors).unwrap_or(u32::MAX);
     let knows_ipv6_flag = kernel_has(6, 16);
     let config = Config {
@@ -163,7 +194,11 @@ fn load_object(options: Options, processors: usize) -> Result<Ebpf, LoadError> {
         backends: MAX_BACKENDS,
         l4_ipv6_flag: if knows_ipv6_flag { BPF_F_IPV6 } else { 0 },
     };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (name, pins) in pins::MAPS.iter().filter_map(|name| Some((name, pins?))) {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader
         .override_global("CONFIG", &config, true)
         .map_max_entries("FLOWS", options.flows)
         .map_max_entries("UDP_FLOWS", options.udp_flows)

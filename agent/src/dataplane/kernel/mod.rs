@@ -5,9 +5,13 @@
 //! returns. So no packet sees half a table, and none is decided by the old one afterwards.
 
 mod attach;
+mod flows;
 mod load;
+mod pins;
+mod recover;
+mod run;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +23,15 @@ use weir_ebpf::abi::{
     VERSION_LINES, VERSIONS,
 };
 
-pub use attach::{AttachError, Run};
+pub use attach::AttachError;
 pub use load::{LoadError, Options};
+pub use pins::{PinError, Pins};
+pub use run::{Run, Runner};
 
 use super::mapped::Mapped;
 use super::next_hop::NextHop;
 use super::pool::Pool;
-use super::{Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
@@ -263,29 +269,6 @@ impl Kernel {
     }
 }
 
-/// Removes the entries of a flow table that are lost.
-fn forget(
-    map: &mut HashMapMap<MapData, FlowKey, FlowEntry>,
-    name: &'static str,
-    capacity: u32,
-    lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool,
-) -> Result<u64, Error> {
-    // Gathered first: a walk begins anew when the entry it stands on goes. Others may remove
-    // entries, too, so the walk is bounded; twice the table is enough for one new beginning.
-    let walk = map.iter().take(2 * capacity as usize).filter_map(Result::ok);
-    let keys: HashSet<FlowKey> =
-        walk.filter(|(key, flow)| lost(key, flow)).map(|(key, _)| key).collect();
-    let mut removed = 0;
-    for key in keys {
-        match map.remove(&key) {
-            Ok(()) => removed += 1,
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(map_error(name)(error)),
-        }
-    }
-    Ok(removed)
-}
-
 /// How to take a commit back before it has taken effect.
 #[derive(Default)]
 struct Undo {
@@ -317,8 +300,7 @@ impl DataPlane for Kernel {
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
         let records = match self.services.get(&0, 0) {
             Ok(records) => records,
-            // Nothing was committed yet.
-            Err(MapError::KeyNotFound) => return Ok(None),
+            Err(MapError::KeyNotFound) => return Ok(None), // nothing was ever committed
             Err(error) => return Err(map_error("SERVICES")(error)),
         };
         let record = records.get(&service, 0).map_err(map_error("SERVICES"))?;
@@ -340,6 +322,18 @@ impl DataPlane for Kernel {
         ServiceTables::from_lines(&version, tables.each_ref().map(Vec::as_slice))
             .map(Some)
             .map_err(|error| damaged(error.to_string()))
+    }
+
+    fn carried(&self) -> Carried {
+        Carried {
+            services: self.live.keys().copied().collect(),
+            listeners: self.endpoints.keys().copied().collect(),
+            returns: self.ways_back.keys().copied().collect(),
+        }
+    }
+
+    fn backend(&self, index: u16) -> Backend {
+        self.backends.get(&u32::from(index), 0).unwrap_or_default()
     }
 
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
@@ -384,9 +378,18 @@ impl DataPlane for Kernel {
         }
     }
 
-    fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
-        let tcp = forget(&mut self.flows, "FLOWS", self.options.flows, lost)?;
-        Ok(tcp + forget(&mut self.udp_flows, "UDP_FLOWS", self.options.udp_flows, lost)?)
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error> {
+        let mut removed = 0;
+        for (key, entry) in self.flows(protocol)? {
+            if !keep(&key, &entry) {
+                removed += u64::from(self.remove_flow(&key)?);
+            }
+        }
+        Ok(removed)
     }
 
     fn reasons(&self) -> ReasonCounts {

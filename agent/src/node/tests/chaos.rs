@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use weir_ebpf::abi::{Counters, FlowEntry, FlowKey};
+use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
-use crate::dataplane::{Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::dataplane::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
 use crate::plan::tables::ServiceTables;
 
 /// A call that can fail.
@@ -75,6 +75,22 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
         self.plan.check(Call::SetNextHop)?;
         self.plane.set_next_hop(backend, hop)
+    }
+
+    fn carried(&self) -> Carried {
+        self.plane.carried()
+    }
+
+    fn backend(&self, index: u16) -> Backend {
+        self.plane.backend(index)
+    }
+
+    fn sweep(
+        &mut self,
+        protocol: u8,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error> {
+        self.plane.sweep(protocol, keep)
     }
 
     fn counters(&self, backend: u16) -> Counters {

@@ -158,7 +158,7 @@ fn a_draining_backend_is_not_given_to_another_service() {
             (spec(from, 1, &[(Blue, 100, &[1])]), spec(to, 2, &[(Blue, 100, &[3, 2])]));
         let said = format!(
             "services[1].versions.blue.backends[1]: 10.60.0.2:80/tcp drains from service {from:?}, \
-             whose answers come back from there; delete that service first"
+             whose answers come back from there; wait until it has drained, or delete that service"
         );
         // In one step,
         let error = node.apply(&[less.clone(), more.clone()]).unwrap_err();
@@ -197,7 +197,7 @@ fn a_backend_drains_for_its_protocols_only() {
     assert_eq!(
         error.to_string(),
         "services[0].listeners[1]: 10.60.0.2:80/udp drains from this service, but its answers \
-         belong to service \"b\"; leave the listener out, or delete that service first"
+         belong to service \"b\"; leave the listener out, or wait until it has drained"
     );
     assert_eq!(node.held(), before);
 }

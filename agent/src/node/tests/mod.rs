@@ -7,6 +7,7 @@ mod failures;
 mod indices;
 mod requests;
 mod restart;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

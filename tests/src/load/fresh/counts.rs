@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
+use anyhow::bail;
 
 use crate::identity::{Identity, Version};
 use crate::load::Fault;
@@ -53,6 +53,14 @@ impl FreshCounts {
         self.failures.values().sum()
     }
 
+    /// Counts how a connection from `client` ended.
+    pub(super) fn add(&mut self, client: IpAddr, outcome: Result<Identity, Fault>) {
+        match outcome {
+            Ok(identity) => *self.answers.entry((client, identity)).or_default() += 1,
+            Err(fault) => *self.failures.entry(fault).or_default() += 1,
+        }
+    }
+
     /// What came after `earlier`, an earlier snapshot of the same load.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -63,7 +71,7 @@ impl FreshCounts {
     }
 
     /// An error that names what failed, if anything did.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> anyhow::Result<()> {
         if self.failed() > 0 {
             bail!("{self}");
         }

@@ -3,15 +3,16 @@
 mod counts;
 mod plan;
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -20,7 +21,7 @@ use super::socket::connect_tcp;
 use crate::identity::Identity;
 use crate::lab::{Namespace, Task};
 pub use counts::FreshCounts;
-pub use plan::{Close, FreshPlan, SourcePorts};
+pub use plan::{Close, FreshPlan};
 
 /// Load in progress, on a thread in the clients' namespace. Dropping it aborts what is under way.
 #[derive(Debug)]
@@ -33,8 +34,44 @@ pub struct Fresh {
 struct Shared {
     plan: FreshPlan,
     next: AtomicU64,
-    stopping: AtomicBool,
-    counts: Mutex<FreshCounts>,
+    stopping: watch::Sender<bool>,
+    /// Odd within a period, even between two; it only grows.
+    period: AtomicU64,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    all: FreshCounts,
+    /// By the period's number.
+    periods: BTreeMap<u64, FreshCounts>,
+}
+
+/// A time whose connections are counted apart: those that begin and are accepted within it, so
+/// that each packet that opened one was sent within it too. It outlives the load.
+#[derive(Debug)]
+pub struct Period {
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+impl Period {
+    /// Ends the period: what is not accepted yet does not belong to it.
+    pub fn end(&self) {
+        // Fails if it has ended already.
+        let _ = self.shared.period.compare_exchange(
+            self.number,
+            self.number + 1,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+    }
+
+    /// The counts so far. After the end, the last connections may still wait for their answers.
+    #[must_use]
+    pub fn counts(&self) -> FreshCounts {
+        self.shared.ledger().periods.get(&self.number).cloned().unwrap_or_default()
+    }
 }
 
 impl Fresh {
@@ -46,8 +83,9 @@ impl Fresh {
         let shared = Arc::new(Shared {
             plan,
             next: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
-            counts: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            period: AtomicU64::new(0),
+            ledger: Mutex::default(),
         });
         let task = namespace.spawn({
             let shared = Arc::clone(&shared);
@@ -67,67 +105,88 @@ impl Fresh {
     /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> FreshCounts {
-        self.shared.counts().clone()
+        self.shared.ledger().all.clone()
+    }
+
+    /// Begins a period; the one before, if there is one, ends.
+    #[must_use]
+    pub fn begin_period(&self) -> Period {
+        let next_odd = |number: u64| (number + 1) | 1;
+        let (Ok(before) | Err(before)) =
+            self.shared
+                .period
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |number| Some(next_odd(number)));
+        Period { number: next_odd(before), shared: Arc::clone(&self.shared) }
     }
 
     /// Starts no more connections, waits for those under way, and gives the counts.
     pub fn stop(self) -> Result<FreshCounts> {
-        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.stopping.send_replace(true);
         self.finish()
     }
 
     /// Waits until the plan's count is reached, and gives the counts.
     pub fn finish(self) -> Result<FreshCounts> {
-        if self.shared.plan.count.is_none() && !self.shared.stopping.load(Ordering::Relaxed) {
+        if self.shared.plan.count.is_none() && !*self.shared.stopping.borrow() {
             bail!("fresh connections without a count never finish: stop them");
         }
         self.task.join()?;
-        let counts = self.shared.counts().clone();
+        let counts = self.shared.ledger().all.clone();
         Ok(counts)
     }
 }
 
 impl Shared {
-    fn counts(&self) -> std::sync::MutexGuard<'_, FreshCounts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn period(&self) -> Option<u64> {
+        let number = self.period.load(Ordering::SeqCst);
+        (number % 2 == 1).then_some(number)
     }
 
     /// Takes numbers and opens their connections, until there are none left.
     async fn work(&self, started: Instant) {
         let plan = &self.plan;
+        let mut stopping = self.stopping.subscribe();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if plan.count.is_some_and(|count| number >= count) {
                 return;
             }
             if let Some(rate) = plan.rate {
-                sleep_until(
-                    started
-                        + Duration::from_nanos(
-                            number.saturating_mul(1_000_000_000) / u64::from(rate),
-                        ),
-                )
-                .await;
+                let due = number.saturating_mul(1_000_000_000) / u64::from(rate);
+                // Far off at a low rate: many workers wait for their turns.
+                tokio::select! {
+                    () = sleep_until(started + Duration::from_nanos(due)) => {}
+                    // The sender is ours, so this ends only with a stop.
+                    _ = stopping.wait_for(|stop| *stop) => return,
+                }
             }
-            if self.stopping.load(Ordering::Relaxed) {
+            if *stopping.borrow() {
                 return;
             }
             let source = plan.source(number);
-            let outcome =
-                timeout(plan.limit, fetch(plan, source)).await.unwrap_or(Err(Fault::Stalled));
-            let mut counts = self.counts();
-            match outcome {
-                Ok(identity) => *counts.answers.entry((source.ip(), identity)).or_default() += 1,
-                Err(fault) => *counts.failures.entry(fault).or_default() += 1,
+            let mut period = self.period();
+            let connection = async {
+                let stream = connect_tcp(source, plan.target, plan.limit).await?;
+                period = period.filter(|_| self.period() == period);
+                fetch(plan, stream).await
+            };
+            let outcome = timeout(plan.limit, connection).await.unwrap_or(Err(Fault::Stalled));
+            let mut ledger = self.ledger();
+            ledger.all.add(source.ip(), outcome);
+            if let Some(period) = period {
+                ledger.periods.entry(period).or_default().add(source.ip(), outcome);
             }
         }
     }
 }
 
-/// One connection: request, answer, end.
-async fn fetch(plan: &FreshPlan, source: SocketAddr) -> Result<Identity, Fault> {
+/// The rest of one connection: request, answer, end.
+async fn fetch(plan: &FreshPlan, mut stream: TcpStream) -> Result<Identity, Fault> {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
-    let mut stream = connect_tcp(source, plan.target, plan.limit).await?;
     stream.write_all(REQUEST).await?;
     let mut answer = [0; 512];
     let mut length = 0;

@@ -187,7 +187,7 @@ enum Link {
 
 impl Link {
     async fn open(plan: &LongLivedPlan, index: u32) -> Result<(Self, SocketAddr, Identity), Fault> {
-        let client = plan.clients[index as usize % plan.clients.len()];
+        let client = plan.ports.source(&plan.clients, u64::from(index));
         match plan.protocol {
             Protocol::Tcp => {
                 let (link, local, identity) =

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::lab::spec::Protocol;
+use crate::load::SourcePorts;
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct LongLivedPlan {
     pub clients: Vec<IpAddr>,
     /// How many connections.
     pub connections: u32,
+    /// The source ports.
+    pub ports: SourcePorts,
     /// How many of them talk; the rest is silent until verified.
     pub talking: u32,
     /// The pause between two lines of a talking connection.
@@ -25,7 +28,8 @@ pub struct LongLivedPlan {
 }
 
 impl LongLivedPlan {
-    /// TCP, half of the connections talking about once a second, stalled after 5 s.
+    /// TCP, the kernel's ports, half of the connections talking about once a second, stalled
+    /// after 5 s.
     #[must_use]
     pub fn new(target: SocketAddr, clients: Vec<IpAddr>, connections: u32) -> Self {
         Self {
@@ -33,6 +37,7 @@ impl LongLivedPlan {
             target,
             clients,
             connections,
+            ports: SourcePorts::Kernel,
             talking: connections / 2,
             pace: Duration::from_secs(1),
             stall_after: Duration::from_secs(5),
@@ -43,6 +48,13 @@ impl LongLivedPlan {
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// Sets how the source ports are chosen.
+    #[must_use]
+    pub fn ports(mut self, ports: SourcePorts) -> Self {
+        self.ports = ports;
         self
     }
 

@@ -1,0 +1,26 @@
+//! `weir detach`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::fail::Failure;
+use crate::{agent::DEFAULT_BPFFS, dataplane::kernel::Pins};
+
+/// End the forwarding that a stopped agent has left in the kernel, and all that is remembered.
+#[derive(Debug, Args)]
+pub(super) struct Detach {
+    /// Where the agent pinned it.
+    #[arg(long, default_value = DEFAULT_BPFFS, value_name = "DIR")]
+    bpffs: PathBuf,
+}
+
+impl Detach {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let pins = Pins::open(&self.bpffs).map_err(anyhow::Error::from)?;
+        let links = pins.remove().map_err(anyhow::Error::from)?;
+        let plural = if links == 1 { "" } else { "s" };
+        println!("detached {links} program{plural}; nothing is left in {}", self.bpffs.display());
+        Ok(())
+    }
+}

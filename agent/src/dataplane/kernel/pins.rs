@@ -1,0 +1,214 @@
+//! Pins: names in a BPF file system by which maps and links outlive the agent.
+//!
+//! Under the directory of one ABI version, `maps/NAME` and `links/INTERFACE:HOOK`. An agent that
+//! starts takes up what it finds there; so the program goes on while the agent is away, and no
+//! flow and no counter is lost.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Map, MapData, MapType};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use weir_ebpf::abi;
+
+/// Why pins cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// It is no BPF file system.
+    #[error("{0} is not in a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf`")]
+    NotBpf(PathBuf),
+    /// Another agent holds them.
+    #[error("another agent uses the pins in {0}: stop it, or choose another --bpffs")]
+    InUse(PathBuf),
+    /// A file operation failed.
+    #[error("{path}: {error}")]
+    Io {
+        /// On what.
+        path: PathBuf,
+        /// What was said.
+        error: io::Error,
+    },
+    /// A pinned map is not of this contract.
+    #[error(
+        "the pinned map {map} has {what} {found}, this agent needs {needed}: run `weir detach` to \
+         remove what another build has left, which ends its forwarding"
+    )]
+    Foreign {
+        /// Name of the map.
+        map: String,
+        /// What differs.
+        what: &'static str,
+        /// What it has.
+        found: String,
+        /// What it should have.
+        needed: String,
+    },
+}
+
+/// The pins of one data plane, locked.
+#[derive(Debug)]
+pub struct Pins {
+    root: PathBuf,
+    /// Held for as long as they are used.
+    _lock: File,
+}
+
+impl Pins {
+    /// Locks the pins under `bpffs`, a directory in a BPF file system. Makes it where needed.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError`], when it is no BPF file system, or another agent is there.
+    pub fn open(bpffs: &Path) -> Result<Self, PinError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error| PinError::Io { path, error }
+        };
+        // The directory itself may not be there yet; what it would be made in must be.
+        let there = if bpffs.exists() { bpffs } else { bpffs.parent().unwrap_or(bpffs) };
+        if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
+            return Err(PinError::NotBpf(bpffs.to_owned()));
+        }
+        let root = bpffs.join(format!("abi-{}", abi::VERSION));
+        for part in ["maps", "links"] {
+            let directory = root.join(part);
+            fs::create_dir_all(&directory).map_err(io(&directory))?;
+        }
+        let lock = File::open(&root).map_err(io(&root))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(PinError::InUse(root)),
+            Err(TryLockError::Error(error)) => Err(PinError::Io { path: root, error }),
+        }
+    }
+
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join("maps").join(name)
+    }
+
+    /// Where the link of an interface is pinned. A BPF file system takes no dots in names.
+    pub(super) fn link(&self, interface: &str, hook: &str) -> PathBuf {
+        let interface = interface.replace('%', "%25").replace('.', "%2e");
+        self.root.join("links").join(format!("{interface}:{hook}"))
+    }
+
+    /// Links pinned now.
+    pub(super) fn links(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.root.join("links")) else { return Vec::new() };
+        entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    }
+
+    /// Removes all pins, and gives the number of links among them. What nobody holds open ends.
+    ///
+    /// # Errors
+    ///
+    /// Some could not be removed.
+    pub fn remove(&self) -> Result<usize, PinError> {
+        // Links first: a program must not run on while its maps lose their names.
+        let links = self.links().len();
+        for part in ["links", "maps"] {
+            let directory = self.root.join(part);
+            let failed = |error| PinError::Io { path: directory.clone(), error };
+            for entry in fs::read_dir(&directory).map_err(failed)? {
+                fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+            }
+            fs::remove_dir(&directory).map_err(failed)?;
+        }
+        fs::remove_dir(&self.root)
+            .map_err(|error| PinError::Io { path: self.root.clone(), error })?;
+        Ok(links)
+    }
+}
+
+/// A map as the contract has it: type, sizes of key and value, flags.
+struct Shape {
+    map: MapType,
+    key: usize,
+    value: usize,
+    flags: u32,
+}
+
+const MMAPABLE: u32 = 1024;
+
+/// The maps that are pinned, and what each must be. [`abi`] says what lies in them.
+fn shape(name: &str) -> Option<Shape> {
+    use std::mem::size_of as size;
+    let word = size::<u32>();
+    let shape = |map, key, value, flags| Some(Shape { map, key, value, flags });
+    match name {
+        "LISTENERS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0),
+        "RETURNS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Return>(), 0),
+        "SERVICES" => shape(MapType::ArrayOfMaps, word, word, 0),
+        "POOL" => shape(MapType::Array, word, size::<abi::Line>(), MMAPABLE),
+        "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
+        "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
+        "FLOWS" => shape(MapType::Hash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
+        "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
+        "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
+        "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),
+        "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
+        "REASONS" => shape(MapType::Array, word, size::<abi::Reasons>(), MMAPABLE),
+        _ => None,
+    }
+}
+
+/// Names of the maps that are pinned. The others hold nothing that must last.
+pub(super) const MAPS: [&str; 12] = [
+    "LISTENERS",
+    "RETURNS",
+    "SERVICES",
+    "POOL",
+    "BACKENDS",
+    "LINKS",
+    "FLOWS",
+    "UDP_FLOWS",
+    "DIRECT",
+    "DIRECT_SEEN",
+    "COUNTERS",
+    "REASONS",
+];
+
+/// Compares a map with the contract. The loader takes whatever is pinned under a map's name, so
+/// this must come before anything is read from it or written.
+pub(super) fn check(name: &str, map: &Map) -> Result<(), PinError> {
+    let Some((shape, data)) = shape(name).zip(data(map)) else { return Ok(()) };
+    let foreign = |what, found: &dyn std::fmt::Debug, needed: &dyn std::fmt::Debug| {
+        let (found, needed) = (format!("{found:?}"), format!("{needed:?}"));
+        Err(PinError::Foreign { map: name.to_owned(), what, found, needed })
+    };
+    let info = match data.info() {
+        Ok(info) => info,
+        Err(error) => return foreign("no description", &error, &"one"),
+    };
+    let kind = info.map_type().unwrap_or(MapType::Unspecified);
+    if kind != shape.map {
+        return foreign("type", &kind, &shape.map);
+    }
+    if info.key_size() as usize != shape.key {
+        return foreign("key size", &info.key_size(), &shape.key);
+    }
+    if info.value_size() as usize != shape.value {
+        return foreign("value size", &info.value_size(), &shape.value);
+    }
+    if info.map_flags() != shape.flags {
+        return foreign("flags", &info.map_flags(), &shape.flags);
+    }
+    Ok(())
+}
+
+/// The map behind its kind.
+fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
+            Some(data)
+        }
+        _ => None,
+    }
+}
+
+/// How many entries a map has room for.
+pub(super) fn capacity(map: &Map) -> Option<u32> {
+    Some(data(map)?.info().ok()?.max_entries())
+}

@@ -1,0 +1,76 @@
+//! Taking up what pinned maps hold: the services, where their tables lie, and who listens.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use aya::maps::{Array, MapData, MapError};
+use weir_ebpf::abi::{
+    Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, Return, Service, VERSION_LINES,
+};
+
+use super::load::{LoadError, chain};
+use super::{Kernel, Live};
+use crate::dataplane::DataPlane as _;
+
+fn unreadable(map: &'static str) -> impl Fn(MapError) -> LoadError {
+    move |error| LoadError::Map { map, reason: chain(&error) }
+}
+
+impl Kernel {
+    /// Reads what the maps hold. New maps hold nothing.
+    pub(super) fn recover(&mut self) -> Result<(), LoadError> {
+        let records: Array<MapData, Service> = match self.services.get(&0, 0) {
+            Ok(records) => records,
+            Err(MapError::KeyNotFound) => return Ok(()), // nothing was ever committed
+            Err(error) => return Err(unreadable("SERVICES")(error)),
+        };
+        for index in 0..MAX_SERVICES {
+            let record = records.get(&index, 0).map_err(unreadable("SERVICES"))?;
+            if record.generation != 0 {
+                self.recover_service(index, record)?;
+            }
+        }
+        for entry in &self.listeners {
+            let (endpoint, listener): (Endpoint, Listener) =
+                entry.map_err(unreadable("LISTENERS"))?;
+            self.endpoints.insert(endpoint, listener.service);
+        }
+        for entry in &self.returns {
+            let (endpoint, back): (Endpoint, Return) = entry.map_err(unreadable("RETURNS"))?;
+            self.ways_back.insert(endpoint, back);
+        }
+        for index in 1..MAX_LINKS {
+            let link: Link = self.links.get(&index, 0).map_err(unreadable("LINKS"))?;
+            if link.ifindex == 0 {
+                break;
+            }
+            self.known_links.push(link);
+        }
+        Ok(())
+    }
+
+    fn recover_service(&mut self, index: u32, record: Service) -> Result<(), LoadError> {
+        let damaged = |reason: String| LoadError::Map { map: "POOL", reason };
+        let tables = self
+            .tables(index)
+            .map_err(|error| damaged(error.to_string()))?
+            .ok_or_else(|| damaged(format!("service {index} has no tables")))?;
+        let run = |start: u32, lines: u32| start..start + lines;
+        let mut backend_runs: [Range<u32>; 3] = Default::default();
+        for (version, place) in backend_runs.iter_mut().enumerate() {
+            *place = run(record.backend_table[version], record.backend_mask[version] / 16 + 1);
+        }
+        let version_run = run(record.version_table, VERSION_LINES);
+        let live = Live { record, tables: Arc::new(tables), version_run, backend_runs };
+        for run in live.runs() {
+            if !self.pool.claim(run) {
+                return Err(damaged(format!(
+                    "lines {}..{} belong to two tables; run `weir detach` to start anew",
+                    run.start, run.end
+                )));
+            }
+        }
+        self.live.insert(index, live);
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! The end of a transition: what the owner does every few seconds while slots are tracked.
+//!
+//! First a look at the flow table, which forgets the flows that have ended. Then the second half,
+//! for slots that had settled before the look and that it found empty: they are tracked no longer.
+//! Then the first half, for services whose slots have not moved for as long as a flow may be
+//! silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow names
+//! any more, is released.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_ebpf::abi::{FlowEntry, Service, TCP, UDP, UDP_IDLE_SECONDS};
+
+use super::answers::traffic;
+use super::difference::{endpoint, image};
+use super::directory::Key;
+use super::error::Error;
+use super::owner::{Owner, plane_error};
+use super::restore::named;
+use super::state::{Entry, State};
+use super::sweep::{Sweep, Swept};
+use crate::dataplane::DataPlane;
+use crate::model::ServiceName;
+use crate::plan::settle::{settle, untrack};
+use crate::plan::tables::ServiceTables;
+use crate::store::Store;
+
+impl<P: DataPlane, S: Store> Owner<P, S> {
+    /// One round, at a time in seconds since boot. In the steady state it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be read or written; nothing was settled, and the next round tries again.
+    pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
+        self.note_failures(now);
+        let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
+        let tracked = self.state.services.values().any(|entry| is_tracked(&entry.tables));
+        if !drains && !tracked {
+            return Ok(());
+        }
+        let state = self.state.clone();
+        let mut sweep = look(&state, now, self.idle);
+        let ended = self
+            .plane
+            .sweep(TCP, &mut |key, entry| sweep.keep(key, *entry))
+            .map_err(plane_error)?;
+        let mut next = state.clone();
+        for (entry, swept) in state.services.values().zip(&sweep.services) {
+            if let Some(entry) = self.settled(entry, swept, now) {
+                next.services.insert(entry.service.name().clone(), Arc::new(entry));
+            }
+        }
+        let mut named_by_flows = sweep.named;
+        let released =
+            if drains { self.released(&next, &mut named_by_flows, now)? } else { Vec::new() };
+        for (service, key, _) in &released {
+            Arc::make_mut(&mut next.directory).release(service, *key);
+            // Its answers are no longer turned back, so its service's paths differ.
+            if let Some(entry) = next.services.get_mut(service) {
+                *entry = Arc::new(Entry::clone(entry));
+            }
+        }
+        self.finish_round(next, &released, ended)
+    }
+
+    /// Notes whether an insert has failed since the last round.
+    fn note_failures(&mut self, now: u32) {
+        let counters =
+            self.state.directory.all().map(|(_, _, place)| self.plane.counters(place.index));
+        let failures = counters.map(|c| c.fallback_full + c.fallback_flood).sum();
+        if failures != self.failures.0 {
+            self.failures = (failures, now);
+        }
+    }
+
+    /// The service one step further, if there is one to take.
+    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<Entry> {
+        if !is_tracked(&entry.tables) {
+            return None;
+        }
+        let mut tables = ServiceTables::clone(&entry.tables);
+        let untracked = untrack(&mut tables, &|slot| swept.pinned(slot));
+        let quiet = |since: u32| now.saturating_sub(since) > self.idle;
+        let ready = quiet(entry.moved_at) && quiet(self.failures.1);
+        let settled = ready && settle(&mut tables, &|_| true);
+        let what = match (settled, untracked) {
+            (true, _) => "settled: what began before the last shift has ended or is remembered",
+            (false, true) => "slots without remembered flows are tracked no longer",
+            (false, false) => return None,
+        };
+        tracing::debug!(service = entry.service.name().as_str(), "{what}");
+        Some(Entry { tables: Arc::new(tables), ..entry.clone() })
+    }
+
+    /// Draining backends that nothing names any more.
+    fn released(
+        &mut self,
+        next: &State,
+        named_by_flows: &mut BTreeSet<u16>,
+        now: u32,
+    ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
+        let keep_udp = &mut |_: &_, entry: &FlowEntry| {
+            let alive = now.saturating_sub(entry.seen) <= UDP_IDLE_SECONDS;
+            if alive {
+                named_by_flows.insert(entry.backend);
+            }
+            alive
+        };
+        self.plane.sweep(UDP, keep_udp).map_err(plane_error)?;
+        let by_tables: BTreeSet<u16> = next
+            .services
+            .values()
+            .flat_map(|entry| named(&entry.tables))
+            .chain(self.state.services.values().flat_map(|entry| named(&entry.tables)))
+            .map(|(_, index)| index)
+            .collect();
+        let free = |index: u16| !by_tables.contains(&index) && !named_by_flows.contains(&index);
+        let drained = next.directory.all().filter(|(.., place)| place.drains && free(place.index));
+        Ok(drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect())
+    }
+
+    /// Commits what the round has found.
+    fn finish_round(
+        &mut self,
+        next: State,
+        released: &[(ServiceName, Key, u16)],
+        ended: u64,
+    ) -> Result<(), Error> {
+        let same =
+            |name, entry| self.state.services.get(name).is_some_and(|e| Arc::ptr_eq(e, entry));
+        if next.services.iter().all(|(name, entry)| same(name, entry)) {
+            return Ok(());
+        }
+        let before = self.commit(next)?;
+        for (service, key, index) in released {
+            let counted = traffic(self.plane.counters(*index));
+            self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
+            tracing::info!(
+                service = service.as_str(),
+                version = key.version.name(),
+                backend = %SocketAddr::new(key.address, key.port),
+                "drained: no slot and no flow names it any more"
+            );
+        }
+        self.clean_up(&before);
+        if !released.is_empty() {
+            self.keep()?;
+        }
+        tracing::debug!(ended, released = released.len(), "a transition went on");
+        Ok(())
+    }
+}
+
+/// Whether any slot must still be looked up.
+fn is_tracked(tables: &ServiceTables) -> bool {
+    tables.versions().iter().any(|slot| slot.tracked())
+        || tables.backends().iter().any(|table| table.slots().iter().any(|slot| slot.tracked()))
+}
+
+/// A look at the flows of all services.
+fn look(state: &State, now: u32, idle: u32) -> Sweep<'_> {
+    let mut sweep = Sweep::new(now, idle);
+    for entry in state.services.values() {
+        let image = image(entry);
+        let record = Service { seed: image.seed, affinity: image.affinity, ..Service::default() };
+        let listeners = entry.service.listeners().iter();
+        sweep.add(
+            Swept::new(&entry.tables, record),
+            listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
+        );
+    }
+    sweep
+}

@@ -1,0 +1,150 @@
+//! What a look at the flow table finds: which entries may go, and which slots must stay tracked.
+//! Pure.
+//!
+//! An entry lives while its flow may still need it. A slot that still has an entry stays tracked,
+//! or the entry would be found again after a later shift.
+
+use std::collections::{BTreeSet, HashMap};
+
+use weir_ebpf::abi::{
+    Endpoint, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, VERSION_SLOTS, VERSIONS,
+};
+use weir_ebpf::decide;
+
+use crate::plan::settle::SlotRef;
+use crate::plan::tables::ServiceTables;
+
+/// An entry of which only a SYN was seen goes after this many seconds.
+const HALF_OPEN: u32 = 30;
+/// An entry that both sides have closed goes after this many seconds: time for late packets.
+const CLOSED: u32 = 10;
+
+/// A service as a sweep sees it.
+pub(super) struct Swept<'a> {
+    /// Its tables, as committed.
+    pub(super) tables: &'a ServiceTables,
+    /// Seed and affinity; the rest is not looked at.
+    pub(super) record: Service,
+    /// Version slots that have an entry.
+    versions: Vec<bool>,
+    /// Slots of each version's backend table that have an entry.
+    backends: [Vec<bool>; VERSIONS],
+}
+
+impl<'a> Swept<'a> {
+    pub(super) fn new(tables: &'a ServiceTables, record: Service) -> Self {
+        Self {
+            tables,
+            record,
+            versions: vec![false; VERSION_SLOTS as usize],
+            backends: tables.backends().each_ref().map(|table| vec![false; table.slots().len()]),
+        }
+    }
+
+    /// Whether an entry was left in this slot.
+    pub(super) fn pinned(&self, slot: SlotRef) -> bool {
+        match slot {
+            SlotRef::Version(slot) => self.versions[slot],
+            SlotRef::Backend { version, slot } => self.backends[version][slot],
+        }
+    }
+}
+
+/// One look at the flow table.
+pub(super) struct Sweep<'a> {
+    /// Seconds since boot, as entries are stamped.
+    now: u32,
+    /// A flow that is silent for longer has ended.
+    idle: u32,
+    /// Who listens where: indices of `services`.
+    listeners: HashMap<Endpoint, usize>,
+    pub(super) services: Vec<Swept<'a>>,
+    /// Backends that entries name which were left.
+    pub(super) named: BTreeSet<u16>,
+}
+
+impl<'a> Sweep<'a> {
+    pub(super) fn new(now: u32, idle: u32) -> Self {
+        Self { now, idle, listeners: HashMap::new(), services: Vec::new(), named: BTreeSet::new() }
+    }
+
+    /// Adds a service with its listeners.
+    pub(super) fn add(&mut self, service: Swept<'a>, listeners: impl Iterator<Item = Endpoint>) {
+        let index = self.services.len();
+        self.listeners.extend(listeners.map(|at| (at, index)));
+        self.services.push(service);
+    }
+
+    /// Whether an entry stays. If so, its slots are pinned.
+    pub(super) fn keep(&mut self, key: &FlowKey, entry: FlowEntry) -> bool {
+        let at = Endpoint {
+            address: key.destination,
+            port: key.destination_port,
+            protocol: key.protocol,
+            pad: 0,
+        };
+        let service = self.listeners.get(&at).and_then(|index| self.services.get_mut(*index));
+        // No service, no packet that would ask for the entry.
+        let Some(service) = service else { return false };
+        if ended(entry, self.now, self.idle) {
+            return false;
+        }
+        let slots = decide::slots(&service.record, key);
+        let v = service.tables.versions()[slots.version as usize];
+        let t = service.tables.backends()[usize::from(v.cur())].slot(slots.backend);
+        let settled = v.base() == v.cur() && t.base() == t.cur();
+        if settled && t.cur() == entry.backend {
+            return false; // the tables say the same
+        }
+        service.versions[slots.version as usize] = true;
+        for table in &mut service.backends {
+            let mask = table.len() - 1;
+            table[slots.backend as usize & mask] = true;
+        }
+        self.named.insert(entry.backend);
+        true
+    }
+}
+
+/// Whether a flow has ended, as far as its entry tells.
+fn ended(entry: FlowEntry, now: u32, idle: u32) -> bool {
+    let silent = now.saturating_sub(entry.seen);
+    let reset = (entry.client | entry.server) & SEEN_RST != 0;
+    let closed = entry.client & entry.server & SEEN_FIN != 0;
+    reset
+        || closed && silent >= CLOSED
+        || entry.client == SEEN_SYN && silent >= HALF_OPEN
+        || silent >= idle
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_ebpf::abi::SEEN_DATA;
+
+    use super::*;
+
+    fn entry(client: u8, server: u8, seen: u32) -> FlowEntry {
+        FlowEntry { backend: 1, client, server, seen }
+    }
+
+    #[test]
+    fn a_flow_ends_when_it_cannot_speak_again() {
+        let idle = 900;
+        let open = SEEN_SYN | SEEN_DATA;
+        let ended_after =
+            |client, server, silent: u32| ended(entry(client, server, 1000), 1000 + silent, idle);
+        assert!(!ended_after(open, 0, 899));
+        assert!(ended_after(open, 0, 900));
+        assert!(!ended_after(SEEN_SYN, 0, 29));
+        assert!(ended_after(SEEN_SYN, 0, 30));
+        assert!(ended_after(open | SEEN_RST, 0, 0));
+        assert!(ended_after(open, SEEN_RST, 0));
+        // One side may go on speaking for long after the other has closed.
+        assert!(!ended_after(open | SEEN_FIN, 0, 899));
+        assert!(!ended_after(open, SEEN_FIN, 899));
+        assert!(!ended_after(open | SEEN_FIN, SEEN_FIN, 9));
+        assert!(ended_after(open | SEEN_FIN, SEEN_FIN, 10));
+        // An entry stamped after the look began is not old.
+        assert!(!ended(entry(open, 0, 1001), 1000, idle));
+    }
+}

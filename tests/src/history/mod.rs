@@ -1,0 +1,400 @@
+//! Random histories of a service, against the slow, obvious model: each flow stays where it began,
+//! unless that backend was given up.
+//!
+//! - this file: what operators and backends do, and how the tables follow
+//! - `clients`: the flows, and the model
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "only tests use it"
+)]
+
+mod clients;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use weir::dataplane::memory::FlowTable;
+use weir::plan::backend_table::Candidate;
+use weir::plan::goal::Goal;
+use weir::plan::identity::Identity;
+use weir::plan::settle::{SlotRef, settle, untrack};
+use weir::plan::tables::ServiceTables;
+use weir::plan::transition::transition;
+use weir_ebpf::abi::{Address, FlowEntry, FlowKey, Service, UDP, VERSIONS};
+use weir_ebpf::decide::{Decision, Undecided, Why, slots};
+
+use crate::random::Random;
+use clients::Flow;
+
+/// No live flow is silent for longer, in steps.
+const IDLE: u32 = 40;
+/// Steps of a history.
+const STEPS: u32 = 400;
+
+/// Sees all that happens in a history, and may do the same elsewhere.
+pub trait Mirror {
+    /// These tables are in use from now on, and these backends are given up.
+    fn tables(&mut self, tables: &ServiceTables, given_up: &HashSet<u16>);
+    /// A packet came that shows this of its sender, and was decided. `entry` is what is remembered
+    /// of its flow now; its time means nothing.
+    fn packet(
+        &mut self,
+        key: &FlowKey,
+        shows: u8,
+        decided: Result<Decision, Undecided>,
+        entry: Option<FlowEntry>,
+    );
+    /// This flow is remembered no longer.
+    fn forget(&mut self, key: &FlowKey);
+}
+
+/// Does nothing.
+impl Mirror for () {
+    fn tables(&mut self, _: &ServiceTables, _: &HashSet<u16>) {}
+    fn packet(&mut self, _: &FlowKey, _: u8, _: Result<Decision, Undecided>, _: Option<FlowEntry>) {
+    }
+    fn forget(&mut self, _: &FlowKey) {}
+}
+
+/// What a history is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// It follows from this.
+    pub seed: u64,
+    /// Flows for which the flow table has room.
+    pub room: usize,
+    /// Whether inserts into the flow table are refused for a while, now and then.
+    pub floods: bool,
+    /// Whether clients and listener are IPv6.
+    pub ipv6: bool,
+}
+
+impl Setting {
+    /// The service, without tables.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        let mut random = Random(!self.seed);
+        Service {
+            seed: [random.word(), random.word()],
+            affinity: u8::try_from(random.below(3)).unwrap(),
+            ..Service::default()
+        }
+    }
+}
+
+struct Backend {
+    index: u16,
+    candidate: Candidate,
+}
+
+/// A node, its clients, and the model.
+struct World<M> {
+    setting: Setting,
+    mirror: M,
+    random: Random,
+    now: u32,
+    service: Service,
+    weights: [u16; VERSIONS],
+    backends: [Vec<Backend>; VERSIONS],
+    next_index: u16,
+    given_up: HashSet<u16>,
+    tables: ServiceTables,
+    flows: RefCell<FlowTable>,
+    /// When each version slot moved last, and anything in each backend table.
+    version_moved: Vec<u32>,
+    table_moved: [u32; VERSIONS],
+    failed: Option<u32>,
+    /// Slots in which the sweep of the last step found entries.
+    swept: Option<HashSet<SlotRef>>,
+    live: Vec<Flow>,
+    ended: Vec<FlowKey>,
+    next_client: u32,
+    tally: Tally,
+}
+
+/// What was exercised, so that a test which exercises nothing is seen.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tally {
+    /// Packets decided.
+    pub packets: u64,
+    /// Found remembered.
+    pub pinned: u64,
+    /// Remembered.
+    pub remembered: u64,
+    /// Found no room.
+    pub fallback: u64,
+    /// Flows that began under the key of an ended one.
+    pub reused: u64,
+    /// SYNs sent again.
+    pub retransmitted: u64,
+    /// Flows at a given-up backend.
+    pub void: u64,
+    /// Commits that settled slots.
+    pub settled: u64,
+    /// Commits that untracked slots.
+    pub untracked: u64,
+    /// Packets without a backend.
+    pub refused: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.pinned += other.pinned;
+        self.remembered += other.remembered;
+        self.fallback += other.fallback;
+        self.reused += other.reused;
+        self.retransmitted += other.retransmitted;
+        self.void += other.void;
+        self.settled += other.settled;
+        self.untracked += other.untracked;
+        self.refused += other.refused;
+    }
+}
+
+impl<M: Mirror> World<M> {
+    /// A service with some backends and all weight on the first version.
+    fn new(setting: Setting, mirror: M) -> Self {
+        let (random, service) = (Random(setting.seed), setting.service());
+        let goal = Goal::new([0; 16], [10_000, 0, 0], [&[], &[], &[]]);
+        let tables =
+            transition(None, &goal.on_this_node(&mut |_, _| unreachable!()), &|_| false).tables;
+        let mut world = Self {
+            setting,
+            mirror,
+            random,
+            now: 0,
+            service,
+            weights: [10_000, 0, 0],
+            backends: [const { Vec::new() }; VERSIONS],
+            next_index: 0,
+            given_up: HashSet::new(),
+            version_moved: vec![0; tables.versions().len()],
+            table_moved: [0; VERSIONS],
+            tables,
+            flows: RefCell::new(FlowTable { capacity: setting.room, ..FlowTable::default() }),
+            failed: None,
+            swept: None,
+            live: Vec::new(),
+            ended: Vec::new(),
+            next_client: 0,
+            tally: Tally::default(),
+        };
+        for version in 0..VERSIONS {
+            for _ in 0..=world.random.below(4) {
+                world.add_backend(version);
+            }
+        }
+        world.commit();
+        world
+    }
+
+    fn add_backend(&mut self, version: usize) {
+        let index = self.next_index;
+        self.next_index += 1;
+        let [a, b] = index.to_be_bytes();
+        let identity = Identity { address: Address::from_v4([10, 0, a, b]), port: 80 };
+        let weight = [1, 100, 100, 1000][self.random.below(4)];
+        self.backends[version].push(Backend { index, candidate: Candidate { identity, weight } });
+    }
+
+    /// Brings the tables to what weights and backends ask for. A given-up backend gets no slot.
+    fn commit(&mut self) {
+        let candidates = self.backends.each_ref().map(|set| {
+            let mut candidates: Vec<Candidate> = Vec::new();
+            for b in set {
+                let weight = if self.given_up.contains(&b.index) { 0 } else { b.candidate.weight };
+                candidates.push(Candidate { weight, ..b.candidate });
+            }
+            candidates
+        });
+        let goal =
+            Goal::new(*b"0123456789abcdef", self.weights, candidates.each_ref().map(|c| &c[..]));
+        let indices: HashMap<Identity, u16> =
+            self.backends.iter().flatten().map(|b| (b.candidate.identity, b.index)).collect();
+        let target = goal.on_this_node(&mut |_, identity| indices[&identity]);
+        let step = transition(Some(&self.tables), &target, &|b| self.given_up.contains(&b));
+        for (slot, (old, new)) in
+            self.tables.versions().iter().zip(step.tables.versions()).enumerate()
+        {
+            if old.cur() != new.cur() {
+                self.version_moved[slot] = self.now;
+            }
+        }
+        for (moved, within) in self.table_moved.iter_mut().zip(step.moves.backends) {
+            if within.moved > 0 {
+                *moved = self.now;
+            }
+        }
+        self.tables = step.tables;
+        // A sweep belongs to the tables it began with.
+        self.swept = None;
+        self.mirror.tables(&self.tables, &self.given_up);
+    }
+
+    /// What operators and backends do.
+    fn change(&mut self) {
+        let version = self.random.below(VERSIONS);
+        let count = self.backends[version].len();
+        match self.random.below(6) {
+            0 | 1 => {
+                let ends = [0, 10_000, 500, 5_000, self.random.below(10_001)];
+                let [a, b] = [ends[self.random.below(5)], ends[self.random.below(5)]];
+                let (a, b) = (a.min(b), a.max(b));
+                let mut weights = [a, b - a, 10_000 - b].map(|w| u16::try_from(w).unwrap());
+                weights.rotate_left(self.random.below(3));
+                self.weights = weights;
+            }
+            2 => (0..=self.random.below(15)).for_each(|_| self.add_backend(version)),
+            // Removed or without weight: drained. Now and then the whole version.
+            3 if count > 0 => {
+                let n = self.random.below(count);
+                if self.random.percent(15) {
+                    self.backends[version].clear();
+                } else if self.random.percent(50) {
+                    self.backends[version].swap_remove(n);
+                } else {
+                    self.backends[version][n].candidate.weight = 0;
+                }
+            }
+            4 if count > 0 => {
+                let all = self.random.percent(15);
+                let n = self.random.below(count);
+                for (i, b) in self.backends[version].iter().enumerate() {
+                    if all || i == n {
+                        self.given_up.insert(b.index);
+                    }
+                }
+            }
+            _ => {
+                let backends = self.backends.iter().flatten();
+                if let Some(b) = backends.into_iter().find(|b| self.given_up.contains(&b.index)) {
+                    self.given_up.remove(&b.index);
+                }
+            }
+        }
+        self.commit();
+    }
+
+    fn settle(&mut self) {
+        let past = |at: u32| self.now - at > IDLE;
+        if !self.failed.is_none_or(past) {
+            return;
+        }
+        let ready = |slot: SlotRef| match slot {
+            SlotRef::Version(slot) => past(self.version_moved[slot]),
+            SlotRef::Backend { version, .. } => past(self.table_moved[version]),
+        };
+        if settle(&mut self.tables, &ready) {
+            self.tally.settled += 1;
+            self.swept = None;
+            self.mirror.tables(&self.tables, &self.given_up);
+        }
+    }
+
+    /// Forgets what is over or needs no memory, and looks which slots entries are left in.
+    fn sweep(&mut self) {
+        let tables = &self.tables;
+        let (mut pinned, mut gone) = (HashSet::new(), Vec::new());
+        self.flows.borrow_mut().entries.retain(|key, entry| {
+            let silent = self.now - entry.seen;
+            let at = slots(&self.service, key);
+            let v = tables.versions()[at.version as usize];
+            let t = tables.backends()[usize::from(v.cur())].slot(at.backend);
+            let settled = v.base() == v.cur() && t.base() == t.cur() && t.cur() == entry.backend;
+            if settled || silent > IDLE || (entry.closed() && silent > IDLE / 2) {
+                gone.push(*key);
+                return false;
+            }
+            pinned.insert(SlotRef::Version(at.version as usize));
+            for (version, table) in tables.backends().iter().enumerate() {
+                let slot = at.backend as usize % table.slots().len();
+                pinned.insert(SlotRef::Backend { version, slot });
+            }
+            true
+        });
+        for key in &gone {
+            self.mirror.forget(key);
+        }
+        self.swept = Some(pinned);
+    }
+
+    /// One step: flows open and speak, slots settle, now and then something changes.
+    fn step(&mut self) {
+        self.now += 1;
+        self.open_flows();
+        self.speak();
+        if self.setting.floods && self.random.percent(1) {
+            let flooded = self.random.percent(30);
+            self.flows.borrow_mut().flooded = flooded;
+        }
+        // The look of one step, the commit of the next: flows speak in between.
+        if let Some(pinned) = self.swept.take()
+            && untrack(&mut self.tables, &|slot| pinned.contains(&slot))
+        {
+            self.tally.untracked += 1;
+            self.mirror.tables(&self.tables, &self.given_up);
+        }
+        if self.random.percent(4) {
+            self.change();
+        }
+        if self.now.is_multiple_of(5) {
+            self.settle();
+        }
+        if self.now.is_multiple_of(7) {
+            self.sweep();
+        }
+    }
+}
+
+/// Runs a history. When it breaks, says which.
+pub fn run(setting: Setting, mirror: impl Mirror) -> Tally {
+    struct Name(Setting, u32);
+    impl Drop for Name {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("broken: {:?}, step {}", self.0, self.1);
+            }
+        }
+    }
+    let mut name = Name(setting, 0);
+    let mut world = World::new(setting, mirror);
+    for step in 0..STEPS {
+        name.1 = step;
+        world.step();
+    }
+    world.tally
+}
+
+/// A history of datagrams. UDP flows are remembered from their first one: they stay through
+/// everything, while there is room, until their backend is given up. Says how many are left.
+pub fn run_udp(setting: Setting, mirror: impl Mirror) -> usize {
+    let mut world = World::new(setting, mirror);
+    let mut homes: Vec<(FlowKey, u16)> = Vec::new();
+    for round in 0..60_u16 {
+        for client in 0..20 {
+            let key = world.key(client, round, UDP);
+            if let Ok(decision) = world.datagram(key) {
+                homes.push((key, decision.backend));
+            }
+        }
+        for _ in 0..3 {
+            world.now += 1;
+            world.change();
+        }
+        homes.retain_mut(|(key, home)| {
+            let decision = world.datagram(*key);
+            if world.given_up.contains(home) {
+                let anew = decision.ok().filter(|d| d.why == Why::Remembered);
+                anew.inspect(|d| *home = d.backend).is_some()
+            } else {
+                assert_eq!(decision, Ok(Decision { backend: *home, why: Why::Pinned }));
+                true
+            }
+        });
+    }
+    homes.len()
+}
