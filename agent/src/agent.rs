@@ -66,7 +66,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let kernel = load(&options)?;
     // Tables first, packets after: the program is attached once it knows what to do.
-    let mut owner = Owner::start(kernel, store).context("the stored state cannot be applied")?;
+    let mut owner = Owner::start(kernel, store).with_context(|| {
+        format!("cannot start from the state in {}", options.state_dir.display())
+    })?;
     owner.set_idle(options.drain_idle);
     let interfaces = attach(owner.plane(), &options.interfaces)?;
     owner.plane().release_others();

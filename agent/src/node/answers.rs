@@ -1,7 +1,7 @@
 //! What the node answers: asked, table, observed, put together from the state, the tables read
 //! back and the counters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
@@ -51,11 +51,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 let entry = next.state.services.get(name)?;
                 let was = before.services.get(name);
                 // What is really there; what would be there, if nothing was changed.
-                let read = if commit.dry_run {
-                    None
-                } else {
-                    self.plane.tables(entry.index).ok().flatten()
-                };
+                let read = if commit.dry_run { None } else { self.read_back(entry) };
                 let tables = read.as_ref().unwrap_or(&entry.tables);
                 let moves = next.moves.get(name).copied().unwrap_or_default();
                 let versions = PerVersion::from_fn(|version| VersionChange {
@@ -76,6 +72,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             })
             .collect();
         Changed { commit, changes }
+    }
+
+    /// The tables of a service as they are after a commit; a failure to read is no failure to change.
+    fn read_back(&self, entry: &Entry) -> Option<ServiceTables> {
+        self.plane.tables(entry.index).unwrap_or_else(|error| {
+            let service = entry.service.name().as_str();
+            tracing::warn!(service, %error, "tables cannot be read back");
+            None
+        })
     }
 
     /// One service.
@@ -117,15 +122,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         for slot in tables.backends()[version.index()].slots() {
             *slots.entry(slot.cur()).or_default() += 1;
         }
-        let listed = &entry.service.versions()[version].backends;
+        let listed = entry.service.versions()[version].backends.iter();
+        let weights: HashMap<_, _> = listed.map(|b| ((b.address, b.port), b.weight)).collect();
         let of_version = |key: &Key| key.version == version;
         self.state
             .directory
             .of(entry.service.name())
             .filter(|(key, _)| of_version(key))
             .map(|(key, place)| {
-                let spec = listed.iter().find(|b| b.address == key.address && b.port == key.port);
-                let weight = spec.map_or(0, |backend| backend.weight);
+                let weight = weights.get(&(key.address, key.port)).copied().unwrap_or(0);
                 let drains = place.drains || weight == 0;
                 BackendStatus {
                     address: key.address,

@@ -43,7 +43,7 @@ impl RequestId {
 }
 
 /// How to make a change.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct ChangeOptions {
     /// The answer to an id that was carried out before is given again, and nothing changed.
     pub request_id: Option<RequestId>,
@@ -54,7 +54,7 @@ pub struct ChangeOptions {
 }
 
 /// Create or replace services.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Apply {
     /// At least one; valid beside each other, but not yet beside what the node has.
     pub services: Vec<Service>,
@@ -63,7 +63,7 @@ pub struct Apply {
 }
 
 /// Remove services.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Delete {
     /// At least one; no name twice.
     pub services: Vec<ServiceName>,
@@ -72,7 +72,7 @@ pub struct Delete {
 }
 
 /// Change weights.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shift {
     /// At least one; no service twice.
     pub shifts: Vec<ServiceShift>,
@@ -81,7 +81,7 @@ pub struct Shift {
 }
 
 /// Change the weights of one service. [`crate::model::resolve`] says what it means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceShift {
     /// The service.
     pub service: ServiceName,

@@ -92,8 +92,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Creates or replaces services.
     pub(super) fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
-        let asked = Asked::Apply(apply.clone());
-        if let Some(answer) = self.repeated(&apply.options, &asked)? {
+        let asked = Asked::Apply(apply);
+        if let Some(answer) = self.repeated(&apply.options, asked)? {
             return Ok(answer);
         }
         let next = self.state.apply(&apply.services, clock::seconds())?;
@@ -104,9 +104,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Changes weights.
     pub(super) fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
-        let asked = Asked::Shift(shift.clone());
+        let asked = Asked::Shift(shift);
         // Before the generation is compared, which the first time has raised.
-        if let Some(answer) = self.repeated(&shift.options, &asked)? {
+        if let Some(answer) = self.repeated(&shift.options, asked)? {
             return Ok(answer);
         }
         let next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
@@ -116,7 +116,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The answer that this request got the first time.
-    fn repeated(&self, options: &ChangeOptions, asked: &Asked) -> Result<Option<Changed>, Error> {
+    fn repeated(
+        &self,
+        options: &ChangeOptions,
+        asked: Asked<'_>,
+    ) -> Result<Option<Changed>, Error> {
         match self.repeats.find(options.request_id.as_ref(), asked)? {
             Some(Answered::Changed(answer)) => Ok(Some(answer)),
             _ => Ok(None),
@@ -128,7 +132,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         next: &Next,
         names: &[ServiceName],
         options: &ChangeOptions,
-        asked: Asked,
+        asked: Asked<'_>,
     ) -> Result<Changed, Error> {
         let observed = names.iter().map(|name| (name.clone(), self.observed(name))).collect();
         if options.dry_run {
@@ -156,9 +160,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Removes services.
     pub(super) fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
-        let asked = Asked::Delete(delete.clone());
+        let asked = Asked::Delete(delete);
         if let Some(Answered::Commit(answer)) =
-            self.repeats.find(delete.request_id.as_ref(), &asked)?
+            self.repeats.find(delete.request_id.as_ref(), asked)?
         {
             return Ok(answer);
         }

@@ -1,6 +1,7 @@
 //! Requests that were carried out, by their id, so that repeating one is harmless. Pure.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::error::Error;
 use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift};
@@ -9,11 +10,20 @@ use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift};
 const KEPT: usize = 1024;
 
 /// A request that changes something.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Asked {
-    Apply(Apply),
-    Shift(Shift),
-    Delete(Delete),
+#[derive(Debug, Clone, Copy, Hash)]
+pub(super) enum Asked<'a> {
+    Apply(&'a Apply),
+    Shift(&'a Shift),
+    Delete(&'a Delete),
+}
+
+impl Asked<'_> {
+    /// Tells two requests apart well enough to find a mistake; a request may be megabytes long.
+    fn fingerprint(self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// What it was answered.
@@ -26,7 +36,7 @@ pub(super) enum Answered {
 /// The requests carried out of late.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    answers: HashMap<RequestId, (Asked, Answered)>,
+    answers: HashMap<RequestId, (u64, Answered)>,
     order: VecDeque<RequestId>,
 }
 
@@ -35,17 +45,19 @@ impl Repeats {
     pub(super) fn find(
         &self,
         id: Option<&RequestId>,
-        asked: &Asked,
+        asked: Asked<'_>,
     ) -> Result<Option<Answered>, Error> {
         match id.and_then(|id| Some((id, self.answers.get(id)?))) {
             None => Ok(None),
-            Some((_, (before, answer))) if before == asked => Ok(Some(answer.clone())),
+            Some((_, (before, answer))) if *before == asked.fingerprint() => {
+                Ok(Some(answer.clone()))
+            }
             Some((id, _)) => Err(Error::RequestIdReused(id.as_str().to_owned())),
         }
     }
 
     /// Keeps an answer.
-    pub(super) fn keep(&mut self, id: Option<&RequestId>, asked: Asked, answer: Answered) {
+    pub(super) fn keep(&mut self, id: Option<&RequestId>, asked: Asked<'_>, answer: Answered) {
         let Some(id) = id else { return };
         if self.order.len() == KEPT
             && let Some(oldest) = self.order.pop_front()
@@ -53,6 +65,6 @@ impl Repeats {
             self.answers.remove(&oldest);
         }
         self.order.push_back(id.clone());
-        self.answers.insert(id.clone(), (asked, answer));
+        self.answers.insert(id.clone(), (asked.fingerprint(), answer));
     }
 }

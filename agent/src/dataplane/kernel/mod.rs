@@ -119,8 +119,9 @@ impl Kernel {
     }
 
     /// Counts the entries of a flow table by walking its keys.
-    fn count<V: aya::Pod>(map: &HashMapMap<MapData, FlowKey, V>) -> u64 {
-        map.keys().take_while(Result::is_ok).count() as u64
+    fn count(map: &HashMapMap<MapData, FlowKey, FlowEntry>, capacity: u32) -> u64 {
+        // A walk begins anew when the entry it stands on goes; so it may not go on for ever.
+        map.keys().take(capacity as usize).take_while(Result::is_ok).count() as u64
     }
 }
 
@@ -251,12 +252,12 @@ impl DataPlane for Kernel {
         };
         let flows = Use {
             resource: "flows",
-            used: Self::count(&self.flows),
+            used: Self::count(&self.flows, self.options.flows),
             limit: u64::from(self.options.flows),
         };
         let udp_flows = Use {
             resource: "udp_flows",
-            used: Self::count(&self.udp_flows),
+            used: Self::count(&self.udp_flows, self.options.udp_flows),
             limit: u64::from(self.options.udp_flows),
         };
         vec![listeners, pool, flows, udp_flows]
