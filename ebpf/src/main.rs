@@ -3,6 +3,7 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the macros of entry points make items of their own")]
 #![allow(
     clippy::inline_always,
@@ -20,8 +21,10 @@
     reason = "maps, helpers and packets are raw memory; each block says why it is sound"
 )]
 
+mod atomic;
 mod count;
 mod fib;
+mod forget;
 mod maps;
 mod route;
 mod tc;
@@ -40,6 +43,12 @@ fn weir_xdp(context: XdpContext) -> u32 {
 #[classifier]
 fn weir_tc(context: TcContext) -> i32 {
     tc::handle(&context)
+}
+
+/// Forgets flows for the agent. Never attached: the agent runs it over a list of them.
+#[xdp]
+fn weir_forget(context: XdpContext) -> u32 {
+    forget::handle(&context)
 }
 
 #[panic_handler]

@@ -11,6 +11,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
 use weir_ebpf::packet::{FIN, Packet, RST};
 
+use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::maps::{
     BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, SERVICES, UDP_FLOWS,
@@ -62,7 +63,8 @@ fn to_backend(packet: &Packet, service: u32) -> Route {
     else {
         return Route::Drop(Reason::NoTable);
     };
-    let tables = Kernel { service, packet, entry: Cell::new(None), now: Cell::new(0) };
+    let tables =
+        Kernel { service, packet, entry: Cell::new(None), held: Cell::new(0), now: Cell::new(0) };
     let slots = decide::slots(service, &packet.key);
     let decided = if packet.is_tcp() {
         decide::decide(&tables, slots, packet.opens())
@@ -132,7 +134,12 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             let seen = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
             // SAFETY: a live element, or one just recycled, where a stray bit only makes a SYN
             // that reuses the flow be decided anew. One byte that only this side writes.
-            unsafe { (*entry).server |= seen };
+            unsafe {
+                // A late packet of the flow that had this key before is not this flow's.
+                if (*entry).backend == back.backend {
+                    (*entry).server |= seen;
+                }
+            }
         }
     }
     Route::ToClient(back)
@@ -194,6 +201,8 @@ struct Kernel<'a> {
     packet: &'a Packet,
     /// The flow's entry, once it was looked up.
     entry: Cell<Option<*mut FlowEntry>>,
+    /// What it held then.
+    held: Cell<u64>,
     /// The time in nanoseconds, once it was asked.
     now: Cell<u64>,
 }
@@ -244,6 +253,29 @@ impl Kernel<'_> {
         if entry.client != client {
             entry.client = client;
         }
+    }
+
+    /// Writes over the entry of a flow that has ended, unless it changes at this moment.
+    #[inline(always)]
+    fn replace(&self, entry: *mut FlowEntry, new: FlowEntry) -> Remembered {
+        let mut old = self.held.get();
+        // Once more if only a late packet of the old flow came between.
+        for _ in 0..2 {
+            if FlowEntry::from_word(old).is_tombstone() {
+                return Remembered::Full;
+            }
+            // SAFETY: as in `Tables::flow`; an element that was recycled does not hold `old`.
+            let found = unsafe { compare_exchange(entry.cast(), old, new.word()) };
+            if found == old {
+                return Remembered::Yes;
+            }
+            let (now, before) = (FlowEntry::from_word(found), FlowEntry::from_word(old));
+            if !now.is_tombstone() && now.backend != before.backend {
+                return Remembered::Already(now.backend);
+            }
+            old = found;
+        }
+        Remembered::Full
     }
 
     /// Takes one insert from this processor's allowance.
@@ -301,6 +333,10 @@ impl Tables for Kernel<'_> {
         // SAFETY: the map is preallocated, so the memory stays mapped; an entry recycled under us
         // gives another flow's backend for one packet, as if it had been looked up a moment later.
         let flow = unsafe { *entry };
+        self.held.set(flow.word());
+        if flow.is_tombstone() {
+            return None;
+        }
         // A datagram flow that was silent for too long has ended.
         if !self.packet.is_tcp() && self.seconds().wrapping_sub(flow.seen) > UDP_IDLE_SECONDS {
             return None;
@@ -316,16 +352,17 @@ impl Tables for Kernel<'_> {
     #[inline(always)]
     fn remember(&self, backend: u16) -> Remembered {
         let new = self.new_entry(backend);
-        // An entry is there already, for a flow that has ended: replaced under the bucket's lock.
-        let replaces = self.entry.get().is_some();
         if !self.packet.is_tcp() {
             let inserted = UDP_FLOWS.insert(self.packet.key, new, ANY).is_ok();
             return if inserted { Remembered::Yes } else { Remembered::Full };
         }
-        if !replaces && !self.may_insert() {
+        if let Some(entry) = self.entry.get() {
+            return self.replace(entry, new);
+        }
+        if !self.may_insert() {
             return Remembered::Flooded;
         }
-        match FLOWS.insert(self.packet.key, new, if replaces { ANY } else { NOEXIST }) {
+        match FLOWS.insert(self.packet.key, new, NOEXIST) {
             Ok(()) => Remembered::Yes,
             Err(EEXIST) => match self.flow() {
                 Some(flow) => Remembered::Already(flow.backend),

@@ -100,12 +100,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         named_by_flows: &mut BTreeSet<u16>,
         now: u32,
     ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
+        // Only a look: the table of UDP flows evicts by itself.
         let keep_udp = &mut |_: &_, entry: &FlowEntry| {
-            let alive = now.saturating_sub(entry.seen) <= UDP_IDLE_SECONDS;
-            if alive {
+            if now.saturating_sub(entry.seen) <= UDP_IDLE_SECONDS {
                 named_by_flows.insert(entry.backend);
             }
-            alive
+            true
         };
         self.plane.sweep(UDP, keep_udp).map_err(plane_error)?;
         let by_tables: BTreeSet<u16> = next

@@ -16,7 +16,8 @@ use crate::plan::tables::ServiceTables;
 
 /// An entry of which only a SYN was seen goes after this many seconds.
 const HALF_OPEN: u32 = 30;
-/// An entry that both sides have closed goes after this many seconds: time for late packets.
+/// An entry that both sides have closed, or one has reset, goes after this many seconds: time for
+/// late packets.
 const CLOSED: u32 = 10;
 
 /// A service as a sweep sees it.
@@ -111,8 +112,7 @@ fn ended(entry: FlowEntry, now: u32, idle: u32) -> bool {
     let silent = now.saturating_sub(entry.seen);
     let reset = (entry.client | entry.server) & SEEN_RST != 0;
     let closed = entry.client & entry.server & SEEN_FIN != 0;
-    reset
-        || closed && silent >= CLOSED
+    (reset || closed) && silent >= CLOSED
         || entry.client == SEEN_SYN && silent >= HALF_OPEN
         || silent >= idle
 }
@@ -137,8 +137,9 @@ mod tests {
         assert!(ended_after(open, 0, 900));
         assert!(!ended_after(SEEN_SYN, 0, 29));
         assert!(ended_after(SEEN_SYN, 0, 30));
-        assert!(ended_after(open | SEEN_RST, 0, 0));
-        assert!(ended_after(open, SEEN_RST, 0));
+        assert!(!ended_after(open | SEEN_RST, 0, 9));
+        assert!(ended_after(open | SEEN_RST, 0, 10));
+        assert!(ended_after(open, SEEN_RST, 10));
         // One side may go on speaking for long after the other has closed.
         assert!(!ended_after(open | SEEN_FIN, 0, 899));
         assert!(!ended_after(open, SEEN_FIN, 899));

@@ -161,6 +161,20 @@ pub struct FlowEntry {
     pub seen: u32,
 }
 
+/// One flow to forget, if its entry is still what it was: what the program `weir_forget` is given,
+/// up to [`FORGET_BATCH`] at once, as the frame of a test run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Forget {
+    /// The flow.
+    pub key: FlowKey,
+    /// Its entry when it was judged, see [`FlowEntry::word`].
+    pub entry: u64,
+}
+
+/// Flows that one run of `weir_forget` forgets at most: what fits in a page with its head room.
+pub const FORGET_BATCH: usize = 64;
+
 /// The client sent a SYN.
 pub const SEEN_SYN: u8 = 1;
 /// This side sent something after its SYN.
@@ -171,6 +185,38 @@ pub const SEEN_FIN: u8 = 4;
 pub const SEEN_RST: u8 = 8;
 
 impl FlowEntry {
+    /// What an entry holds from the moment in which it was decided to forget it until it is gone.
+    /// Nobody writes over it, so that a flow cannot be remembered there and be forgotten with it.
+    pub const TOMBSTONE: Self = Self { backend: NO_BACKEND, client: 0, server: 0, seen: 0 };
+
+    /// Whether the entry is about to go.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tombstone(self) -> bool {
+        self.backend == NO_BACKEND
+    }
+
+    /// The entry as one word, as it lies in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        let (b, s) = (self.backend.to_ne_bytes(), self.seen.to_ne_bytes());
+        u64::from_ne_bytes([b[0], b[1], self.client, self.server, s[0], s[1], s[2], s[3]])
+    }
+
+    /// The entry that lies in memory as this word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let w = word.to_ne_bytes();
+        Self {
+            backend: u16::from_ne_bytes([w[0], w[1]]),
+            client: w[2],
+            server: w[3],
+            seen: u32::from_ne_bytes([w[4], w[5], w[6], w[7]]),
+        }
+    }
+
     /// Whether a SYN with this flow's key would begin another flow: the client has closed its
     /// side, or either side has reset.
     #[inline(always)]
@@ -313,6 +359,7 @@ const _: () = {
     assert!(size_of::<Return>() == 20);
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<FlowEntry>() == 8);
+    assert!(size_of::<Forget>() == 48);
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);

@@ -19,6 +19,7 @@ use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
 const TC: &str = "weir_tc";
+const FORGET: &str = "weir_forget";
 
 /// Why the program could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads both programs of the object, once every pinned map is known to be of this contract.
+    /// Loads the programs of the object, once every pinned map is known to be of this contract.
     pub(super) fn load(mut object: Ebpf, pins: Option<Pins>) -> Result<Self, LoadError> {
         for (name, map) in object.maps() {
             pins::check(name, map)?;
@@ -56,12 +57,18 @@ impl Programs {
         program::<SchedClassifier>(&mut object, TC)
             .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
+        program::<Xdp>(&mut object, FORGET).and_then(Xdp::load).map_err(refused(FORGET))?;
         Ok(Self { object, pins, pinned: Vec::new() })
     }
 
     /// The XDP program.
     pub(super) fn xdp(&self) -> Result<&Xdp, ProgramError> {
         self.object.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
+    /// The program that forgets flows.
+    pub(super) fn forget(&self) -> Result<&Xdp, ProgramError> {
+        self.object.program(FORGET).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
     /// The TC program.

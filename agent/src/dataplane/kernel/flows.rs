@@ -4,8 +4,10 @@
 use std::io;
 
 use aya::maps::{HashMap as HashMapMap, MapData, MapError};
-use weir_ebpf::abi::{FlowEntry, FlowKey, TCP};
+use weir_ebpf::abi::{FORGET_BATCH, FlowEntry, FlowKey, TCP};
 
+use super::load::chain;
+use super::run::run;
 use super::{Kernel, map_error};
 use crate::dataplane::Error;
 
@@ -82,4 +84,36 @@ impl Kernel {
             .collect::<Result<_, _>>()
             .map_err(map_error(name))
     }
+
+    /// Forgets TCP flows whose entries are still what they were, and gives the number of them. A
+    /// flow that has begun anew under its key in the meantime stays.
+    ///
+    /// # Errors
+    ///
+    /// The program that does it cannot be run.
+    pub fn forget_flows(&self, flows: &[(FlowKey, FlowEntry)]) -> Result<u64, Error> {
+        let failed = |reason: String| Error::Map { map: "FLOWS", reason };
+        let program = self.programs.forget().map_err(|error| failed(chain(&error)))?;
+        let mut forgotten = 0;
+        for batch in flows.chunks(FORGET_BATCH) {
+            let list: Vec<u8> = batch.iter().flat_map(|(key, entry)| record(key, *entry)).collect();
+            let run = run(program, &list, 1).map_err(|error| failed(chain(&error)))?;
+            forgotten += u64::from(run.verdict.cast_unsigned());
+        }
+        Ok(forgotten)
+    }
+}
+
+/// A [`Forget`](weir_ebpf::abi::Forget) as it lies in memory.
+fn record(key: &FlowKey, entry: FlowEntry) -> [u8; 48] {
+    let mut bytes = [0; 48];
+    let words = key.source.0.into_iter().chain(key.destination.0);
+    for (four, word) in bytes.chunks_exact_mut(4).zip(words) {
+        four.copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes[32..34].copy_from_slice(&key.source_port.to_ne_bytes());
+    bytes[34..36].copy_from_slice(&key.destination_port.to_ne_bytes());
+    bytes[36] = key.protocol;
+    bytes[40..].copy_from_slice(&entry.word().to_ne_bytes());
+    bytes
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, VERSION_LINES,
+    MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
     VERSIONS,
 };
 
@@ -216,11 +216,14 @@ impl DataPlane for Kernel {
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error> {
+        let flows = self.flows(protocol)?;
+        let ended = flows.into_iter().filter(|(key, entry)| !keep(key, entry));
+        if protocol == TCP {
+            return self.forget_flows(&ended.collect::<Vec<_>>());
+        }
         let mut removed = 0;
-        for (key, entry) in self.flows(protocol)? {
-            if !keep(&key, &entry) {
-                removed += u64::from(self.remove_flow(&key)?);
-            }
+        for (key, _) in ended {
+            removed += u64::from(self.remove_flow(&key)?);
         }
         Ok(removed)
     }

@@ -67,7 +67,7 @@ impl Runner {
     }
 }
 
-fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<Run, ProgramError>
+pub(super) fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<Run, ProgramError>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
 {

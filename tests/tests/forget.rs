@@ -1,0 +1,72 @@
+//! Flows are forgotten only as they were judged: what begins anew in between stays.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use weir::dataplane::DataPlane as _;
+use weir::dataplane::kernel::{Kernel, Options};
+use weir_ebpf::abi::{Address, FlowEntry, FlowKey, SEEN_DATA, SEEN_RST, SEEN_SYN, TCP, UDP};
+
+fn key(client: u16, protocol: u8) -> FlowKey {
+    let [high, low] = client.to_be_bytes();
+    FlowKey {
+        source: Address::from_v4([10, 9, high, low]),
+        destination: Address::from_v4([10, 50, 0, 1]),
+        source_port: 40_000_u16.to_be(),
+        destination_port: 80_u16.to_be(),
+        protocol,
+        pad: [0; 3],
+    }
+}
+
+fn entry(backend: u16, client: u8) -> FlowEntry {
+    FlowEntry { backend, client, server: 0, seen: 7 }
+}
+
+fn kernel() -> Kernel {
+    let options =
+        Options { flows: 2_000, udp_flows: 2_000, pool_lines: 1_024, ..Options::default() };
+    Kernel::load(options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// More than one batch, and not a whole number of them.
+#[test]
+fn a_sweep_forgets_what_is_not_kept_and_nothing_else() {
+    for protocol in [TCP, UDP] {
+        let mut kernel = kernel();
+        for client in 0..1_000 {
+            kernel.put_flow(&key(client, protocol), entry(client, SEEN_SYN)).unwrap();
+        }
+        let keep = &mut |_: &FlowKey, entry: &FlowEntry| entry.backend % 3 == 0;
+        assert_eq!(kernel.sweep(protocol, keep).unwrap(), 666);
+        for client in 0..1_000 {
+            let flow = kernel.flow(&key(client, protocol)).unwrap();
+            assert_eq!(flow.is_some(), client % 3 == 0, "client {client}");
+            assert!(flow.is_none_or(|flow| flow == entry(client, SEEN_SYN)));
+        }
+        assert_eq!(kernel.sweep(protocol, &mut |_, _| true).unwrap(), 0);
+    }
+}
+
+/// The client's port begins a new flow after the old one was judged to have ended: every single
+/// difference in the entry keeps it.
+#[test]
+fn a_flow_that_begins_anew_meanwhile_stays() {
+    let mut kernel = kernel();
+    let ended = entry(3, SEEN_SYN | SEEN_DATA | SEEN_RST);
+    let others = [
+        FlowEntry { backend: 4, ..ended },
+        FlowEntry { client: SEEN_SYN, ..ended },
+        FlowEntry { server: SEEN_DATA, ..ended },
+        FlowEntry { seen: 8, ..ended },
+    ];
+    for (client, now) in (0..).zip(others) {
+        kernel.put_flow(&key(client, TCP), now).unwrap();
+        let judged = [(key(client, TCP), ended)];
+        assert_eq!(kernel.forget_flows(&judged).unwrap(), 0);
+        assert_eq!(kernel.flow(&key(client, TCP)).unwrap(), Some(now));
+        assert_eq!(kernel.forget_flows(&[(key(client, TCP), now)]).unwrap(), 1);
+        assert_eq!(kernel.flow(&key(client, TCP)).unwrap(), None);
+        // What is gone is gone: to forget it again is no error.
+        assert_eq!(kernel.forget_flows(&judged).unwrap(), 0);
+    }
+}
