@@ -36,11 +36,11 @@ fn a_sweep_forgets_what_is_not_kept_and_nothing_else() {
         for client in 0..1_000 {
             kernel.put_flow(&key(client, protocol), entry(client, SEEN_SYN)).unwrap();
         }
-        let keep = &mut |_: &FlowKey, entry: &FlowEntry| entry.backend % 3 == 0;
+        let keep = &mut |_: &FlowKey, entry: &FlowEntry| entry.backend.is_multiple_of(3);
         assert_eq!(kernel.sweep(protocol, keep).unwrap(), 666);
         for client in 0..1_000 {
             let flow = kernel.flow(&key(client, protocol)).unwrap();
-            assert_eq!(flow.is_some(), client % 3 == 0, "client {client}");
+            assert_eq!(flow.is_some(), client.is_multiple_of(3), "client {client}");
             assert!(flow.is_none_or(|flow| flow == entry(client, SEEN_SYN)));
         }
         assert_eq!(kernel.sweep(protocol, &mut |_, _| true).unwrap(), 0);
