@@ -13,7 +13,12 @@ use super::{
     fail::Failure,
     output::Output,
 };
-use crate::{api::MAX_MESSAGE, client::Client, model::SpecFile};
+use crate::{
+    api::MAX_MESSAGE,
+    client::Client,
+    model::{ServiceSpec, SpecFile},
+    node::messages::ChangeOptions,
+};
 
 /// Create or replace the services of a file, in one atomic commit. Other services stay as they are.
 #[derive(Debug, Args)]
@@ -26,11 +31,25 @@ pub(super) struct Apply {
 }
 
 impl Apply {
-    pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
+    /// What the file asks for. Read before an agent is looked for, so that a file can be checked
+    /// anywhere.
+    pub(super) fn read(self) -> Result<Request, Failure> {
         let (name, text) = read(&self.file)?;
         let spec =
             SpecFile::parse(&text).map_err(|error| Failure::Refused(format!("{name}: {error}")))?;
-        let changed = client.apply(&spec.services, &self.change.into()).await?;
+        Ok(Request { services: spec.services, options: self.change.into() })
+    }
+}
+
+/// A file that was read.
+pub(super) struct Request {
+    services: Vec<ServiceSpec>,
+    options: ChangeOptions,
+}
+
+impl Request {
+    pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
+        let changed = client.apply(&self.services, &self.options).await?;
         output.answer(&changed, change::render)
     }
 }

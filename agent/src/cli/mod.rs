@@ -117,7 +117,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Agent(verb) => verb.run(global.socket),
         Verb::Detach(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
-        Verb::Apply(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Apply(verb) => {
+            let request = verb.read()?;
+            with_client(&global.socket, |client| request.run(client, output))
+        }
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
