@@ -68,7 +68,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Tables first, packets after: the program is attached once it knows what to do.
     let mut owner = Owner::start(kernel, store).context("the stored state cannot be applied")?;
     owner.set_idle(options.drain_idle);
-    let interfaces = attach(owner.plane(), &options.interfaces)?;
+    let interfaces = attach(owner.plane(), &options.interfaces);
+    if interfaces.is_err() {
+        owner.plane().release_new();
+    }
+    let interfaces = interfaces?;
     owner.plane().release_others();
     let warnings = warnings(&options.interfaces);
     for warning in &warnings {

@@ -6,6 +6,7 @@
 
 mod attach;
 mod flows;
+mod links;
 mod load;
 mod pins;
 mod recover;
