@@ -70,7 +70,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         format!("cannot start from the state in {}", options.state_dir.display())
     })?;
     owner.set_idle(options.drain_idle);
-    let interfaces = attach(owner.plane(), &options.interfaces)?;
+    let interfaces = attach(owner.plane(), &options.interfaces);
+    if interfaces.is_err() {
+        owner.plane().release_new();
+    }
+    let interfaces = interfaces?;
     owner.plane().release_others();
     let warnings = warnings(&options.interfaces);
     for warning in &warnings {

@@ -53,6 +53,13 @@ impl AgentOptions {
         self
     }
 
+    /// Attaches to this interface no longer.
+    #[must_use]
+    pub fn without(mut self, interface: &str) -> Self {
+        self.interfaces.retain(|one| one.split(':').next() != Some(interface));
+        self
+    }
+
     /// Adds an argument of `weir agent`.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
@@ -76,8 +83,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent and waits until it answers on the lab's socket. Its state directory is the
-    /// lab's too, so an agent that starts again finds what the last one stored.
+    /// Starts the agent and waits until it answers on the lab's socket. Its state directory and its
+    /// pins are the lab's too, so an agent that starts again finds what the last one left.
     pub fn start(lab: &Lab, options: &AgentOptions) -> Result<Self> {
         let binary = options.binary.clone().map_or_else(binary, Ok)?;
         let (socket, log) = (socket(lab), lab.directory().join("agent.log"));
@@ -96,6 +103,7 @@ impl Agent {
         command.args(["netns", "exec", lab.lb().name()]).arg(&binary);
         command.arg("--socket").arg(&socket).arg("agent");
         command.arg("--state-dir").arg(lab.directory().join("state"));
+        command.arg("--bpffs").arg(pins(lab));
         for interface in &options.interfaces {
             command.args(["--interface", interface]);
         }
@@ -184,6 +192,12 @@ impl Drop for Agent {
 #[must_use]
 pub fn socket(lab: &Lab) -> PathBuf {
     lab.directory().join("weir.sock")
+}
+
+/// Where the agent of a lab pins its data plane.
+#[must_use]
+pub fn pins(lab: &Lab) -> PathBuf {
+    lab.bpffs().join("weir")
 }
 
 /// The `weir` binary: `$WEIR_BIN`, else the one built beside this program.

@@ -9,7 +9,8 @@ use tokio::runtime::{self, Runtime};
 use weir::client::Client;
 use weir::model::{ServiceName, SpecFile, Weight};
 use weir::node::messages::{
-    ChangeOptions, Changed, ServiceCounters, ServiceShift, ServiceStatus, Shift, Traffic,
+    ChangeOptions, Changed, NodeStatus, ServiceCounters, ServiceShift, ServiceStatus, Shift,
+    Traffic,
 };
 
 use crate::agent::{Agent, AgentOptions, socket};
@@ -102,6 +103,12 @@ impl Node {
         Ok(())
     }
 
+    /// The same with other options.
+    pub fn restart_with(&mut self, options: AgentOptions) -> Result<()> {
+        self.options = options;
+        self.restart()
+    }
+
     /// Applies a spec file with these services.
     pub fn apply(&mut self, services: &[ServiceSpec]) -> Result<Changed> {
         let file = SpecFile::parse(&yaml(services))?;
@@ -131,6 +138,18 @@ impl Node {
     /// What the agent says of a service.
     pub fn status(&mut self, service: &str) -> Result<ServiceStatus> {
         Ok(self.runtime.block_on(self.client.get(&name(service)?))?)
+    }
+
+    /// What the agent says of itself.
+    pub fn node_status(&mut self) -> Result<NodeStatus> {
+        Ok(self.runtime.block_on(self.client.status())?)
+    }
+
+    /// How much of a bounded resource is in use.
+    pub fn used(&mut self, resource: &str) -> Result<u64> {
+        let capacity = self.node_status()?.capacity;
+        let one = capacity.iter().find(|one| one.resource == resource);
+        one.map(|one| one.used).with_context(|| format!("no capacity {resource:?}: {capacity:?}"))
     }
 
     /// The counters of a service.

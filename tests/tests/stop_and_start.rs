@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime;
 use weir::client::Client;
 use weir::model::PerVersion;
-use weir_tests::agent::{binary, socket};
+use weir_tests::agent::{binary, pins, socket};
 use weir_tests::identity::Identity;
 use weir_tests::lab::addresses::{Family, HTTP_PORT, vip};
 use weir_tests::lab::spec::Protocol;
@@ -116,7 +116,7 @@ fn a_client_that_hangs_does_not_keep_the_agent_from_stopping() {
 fn fails(lab: &Lab, state: &str, interfaces: &[&str]) -> String {
     let mut command = lab.lb().command(binary().unwrap());
     command.arg("--socket").arg(socket(lab)).args(["agent", "--state-dir"]);
-    command.arg(lab.directory().join(state));
+    command.arg(lab.directory().join(state)).arg("--bpffs").arg(pins(lab));
     for interface in interfaces {
         command.args(["--interface", interface]);
     }

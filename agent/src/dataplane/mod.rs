@@ -5,8 +5,10 @@
 //! - [`shared`]: a data plane that others look at beside its owner, for tests
 //! - [`pool`]: room for tables
 //! - [`next_hop`]: the way to each backend, as the kernel's routes and neighbours say
-//! - `mapped`: array maps as memory, the only unsafe code of the agent
+//! - `mapped`, array maps as memory, and `detach`, a call that aya has not: the only unsafe code of
+//!   the agent
 
+mod detach;
 pub mod kernel;
 mod mapped;
 pub mod memory;

@@ -25,6 +25,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
 
 use crate::identity::{Identity, Version};
 use crate::servers::{Served, Servers};
@@ -160,6 +161,13 @@ impl Lab {
         &self.directory.0
     }
 
+    /// A BPF file system of the lab's own, for pins. It too goes with the lab. (`ip netns exec`
+    /// hides the machine's from what it runs.)
+    #[must_use]
+    pub fn bpffs(&self) -> PathBuf {
+        self.directory.0.join(sweep::BPFFS)
+    }
+
     /// All client addresses of a family.
     #[must_use]
     pub fn client_addresses(&self, family: Family) -> Vec<IpAddr> {
@@ -231,13 +239,20 @@ impl Directory {
             .recursive(false)
             .create(&path)
             .with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self(path))
+        // From here on what fails is cleaned up by the drop.
+        let directory = Self(path);
+        let bpffs = directory.0.join(sweep::BPFFS);
+        builder.create(&bpffs).with_context(|| format!("creating {}", bpffs.display()))?;
+        let none: Option<&str> = None;
+        mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), none)
+            .with_context(|| format!("mounting a BPF file system on {}", bpffs.display()))?;
+        Ok(directory)
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if let Err(error) = sweep::remove_files(&self.0) {
             eprintln!("{} stays: {error}", self.0.display());
         }
         // Fails while another lab has its directory there, and then it is to stay.

@@ -7,14 +7,13 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
 
-use super::Kernel;
 use super::load::{LoadError, chain, kernel_has, refused};
-use super::pins::{self, PinError, Pins};
+use super::pins::{PinError, Pins};
+use super::{Kernel, links};
 use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
@@ -43,16 +42,13 @@ pub enum AttachError {
 pub(super) struct Programs {
     object: Ebpf,
     pins: Option<Pins>,
-    /// Links that are pinned: their files.
-    pinned: Vec<PathBuf>,
+    /// Files of the links that are pinned, and whether they were before.
+    pinned: Vec<(PathBuf, bool)>,
 }
 
 impl Programs {
-    /// Loads the programs of the object, once every pinned map is known to be of this contract.
+    /// Loads the programs of the object.
     pub(super) fn load(mut object: Ebpf, pins: Option<Pins>) -> Result<Self, LoadError> {
-        for (name, map) in object.maps() {
-            pins::check(name, map)?;
-        }
         program::<Xdp>(&mut object, XDP).and_then(Xdp::load).map_err(refused(XDP))?;
         program::<SchedClassifier>(&mut object, TC)
             .and_then(SchedClassifier::load)
@@ -84,11 +80,12 @@ impl Programs {
     fn attach_tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
         let hook = if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact };
         let pin = self.pins.as_ref().filter(|_| hook == Hook::Tcx).map(|p| p.link(interface, "tc"));
+        let before = pin.as_deref().is_some_and(Path::exists);
         program::<SchedClassifier>(&mut self.object, TC)
             .map_err(Into::into)
             .and_then(|tc| link_tc(tc, interface, hook, pin.as_deref()))
             .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
-        self.pinned.extend(pin);
+        self.pinned.extend(pin.map(|pin| (pin, before)));
         Ok(hook)
     }
 
@@ -98,14 +95,16 @@ impl Programs {
         // By mode: a link cannot change it, and an interface has only one.
         let other = if hook == Hook::XdpNative { Hook::XdpGeneric } else { Hook::XdpNative };
         if let Some(pins) = &self.pins {
-            let _ = std::fs::remove_file(pins.link(interface, other.name()));
+            links::end(&[pins.link(interface, other.name())])
+                .map_err(|error| attach_error(interface, hook, &error))?;
         }
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, hook.name()));
+        let before = pin.as_deref().is_some_and(Path::exists);
         program::<Xdp>(&mut self.object, XDP)
             .map_err(Into::into)
             .and_then(|xdp| link_xdp(xdp, interface, hook, pin.as_deref()))
             .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
-        self.pinned.extend(pin);
+        self.pinned.extend(pin.map(|pin| (pin, before)));
         Ok(hook)
     }
 }
@@ -117,7 +116,7 @@ fn link_tc(
     hook: Hook,
     pin: Option<&Path>,
 ) -> Result<(), Box<dyn Error>> {
-    if let Some(old) = pin.and_then(pinned_link)
+    if let Some(old) = pin.and_then(links::pinned)
         && tc.attach_to_link(old.try_into()?).and_then(|id| tc.take_link(id)).is_ok()
     {
         return Ok(());
@@ -131,7 +130,7 @@ fn link_tc(
     };
     let link = tc.attach_with_options(interface, TcAttachType::Ingress, options)?;
     match pin {
-        Some(pin) => pin_link(tc.take_link(link)?.try_into()?, pin),
+        Some(pin) => links::pin(tc.take_link(link)?.try_into()?, pin),
         None => Ok(()),
     }
 }
@@ -143,7 +142,7 @@ fn link_xdp(
     hook: Hook,
     pin: Option<&Path>,
 ) -> Result<(), Box<dyn Error>> {
-    if let Some(old) = pin.and_then(pinned_link)
+    if let Some(old) = pin.and_then(links::pinned)
         && xdp.attach_to_link(old.try_into()?).and_then(|id| xdp.take_link(id)).is_ok()
     {
         return Ok(());
@@ -151,7 +150,7 @@ fn link_xdp(
     let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
     let link = xdp.attach(interface, mode)?;
     match pin {
-        Some(pin) => pin_link(xdp.take_link(link)?.try_into()?, pin),
+        Some(pin) => links::pin(xdp.take_link(link)?.try_into()?, pin),
         None => Ok(()),
     }
 }
@@ -161,18 +160,6 @@ where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
     object.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-/// The link pinned there, if there is one.
-fn pinned_link(pin: &Path) -> Option<FdLink> {
-    PinnedLink::from_pin(pin).ok().map(FdLink::from)
-}
-
-/// Pins a link. A pin of a link that is dead is in the way, and removed.
-fn pin_link(link: FdLink, pin: &Path) -> Result<(), Box<dyn Error>> {
-    let _ = std::fs::remove_file(pin);
-    link.pin(pin)?;
-    Ok(())
 }
 
 impl Kernel {
@@ -200,11 +187,21 @@ impl Kernel {
 
     /// Detaches from interfaces that an earlier agent was attached to and this one is not.
     pub fn release_others(&self) {
-        let Some(pins) = &self.programs.pins else { return };
-        for pin in pins.links().iter().filter(|pin| !self.programs.pinned.contains(pin)) {
-            if let Err(error) = std::fs::remove_file(pin) {
-                tracing::warn!(pin = %pin.display(), %error, "cannot detach what an earlier agent left");
-            }
+        let ours = |pin: &PathBuf| self.programs.pinned.iter().any(|(kept, _)| kept == pin);
+        let mut others = self.programs.pins.as_ref().map(Pins::links).unwrap_or_default();
+        others.retain(|pin| !ours(pin));
+        if let Err(error) = links::end(&others) {
+            tracing::warn!(%error, "cannot detach what an earlier agent left");
+        }
+    }
+
+    /// Detaches from what was attached since the load, because not all could be. What an earlier
+    /// agent had attached goes on.
+    pub fn release_new(&self) {
+        let new = self.programs.pinned.iter().filter(|(_, before)| !before);
+        let new: Vec<PathBuf> = new.map(|(pin, _)| pin.clone()).collect();
+        if let Err(error) = links::end(&new) {
+            tracing::warn!(%error, "cannot detach again");
         }
     }
 

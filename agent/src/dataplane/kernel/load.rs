@@ -143,6 +143,9 @@ impl Kernel {
             map: "COUNTERS",
             reason: format!("number of processors: {what}: {error}"),
         })?;
+        if let Some(pins) = &pins {
+            pins.check()?;
+        }
         // Programs first: a map taken out and dropped would be missing from them.
         let object = load_object(options, processors, pins.as_ref())?;
         let mut taken = Taken(Programs::load(object, pins)?);

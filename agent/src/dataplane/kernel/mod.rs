@@ -8,6 +8,7 @@
 mod attach;
 mod commit;
 mod flows;
+mod links;
 mod load;
 mod pins;
 mod recover;

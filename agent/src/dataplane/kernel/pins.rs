@@ -8,9 +8,11 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData, MapType};
+use aya::maps::{Map, MapData, MapError, MapType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use weir_ebpf::abi;
+
+use super::links;
 
 /// Why pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +109,8 @@ impl Pins {
     /// Some could not be removed.
     pub fn remove(&self) -> Result<usize, PinError> {
         // Links first: a program must not run on while its maps lose their names.
-        let links = self.links().len();
+        let links = self.links();
+        links::end(&links)?;
         for part in ["links", "maps"] {
             let directory = self.root.join(part);
             let failed = |error| PinError::Io { path: directory.clone(), error };
@@ -118,7 +121,7 @@ impl Pins {
         }
         fs::remove_dir(&self.root)
             .map_err(|error| PinError::Io { path: self.root.clone(), error })?;
-        Ok(links)
+        Ok(links.len())
     }
 }
 
@@ -170,15 +173,27 @@ pub(super) const MAPS: [&str; 12] = [
     "REASONS",
 ];
 
-/// Compares a map with the contract. The loader takes whatever is pinned under a map's name, so
-/// this must come before anything is read from it or written.
-pub(super) fn check(name: &str, map: &Map) -> Result<(), PinError> {
-    let Some((shape, data)) = shape(name).zip(data(map)) else { return Ok(()) };
+impl Pins {
+    /// Compares what is pinned with the contract. The loader takes whatever is pinned under a map's
+    /// name, and pins what is not there, so this must come before.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError::Foreign`], on the first map that differs.
+    pub(super) fn check(&self) -> Result<(), PinError> {
+        MAPS.iter()
+            .filter(|name| self.map(name).exists())
+            .try_for_each(|name| check(name, MapData::from_pin(self.map(name))))
+    }
+}
+
+fn check(name: &str, pinned: Result<MapData, MapError>) -> Result<(), PinError> {
+    let Some(shape) = shape(name) else { return Ok(()) };
     let foreign = |what, found: &dyn std::fmt::Debug, needed: &dyn std::fmt::Debug| {
         let (found, needed) = (format!("{found:?}"), format!("{needed:?}"));
         Err(PinError::Foreign { map: name.to_owned(), what, found, needed })
     };
-    let info = match data.info() {
+    let info = match pinned.and_then(|map| map.info()) {
         Ok(info) => info,
         Err(error) => return foreign("no description", &error, &"one"),
     };
