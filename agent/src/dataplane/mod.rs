@@ -5,16 +5,14 @@
 //! - [`shared`]: a data plane that others look at beside its owner, for tests
 //! - [`pool`]: room for tables
 //! - [`next_hop`]: the way to each backend, as the kernel's routes and neighbours say
-//! - `mapped`, array maps as memory, and `detach`, a call that aya has not: the only unsafe code of
-//!   the agent
+//! - `sys`: what no library does safely; the only unsafe code of the agent
 
-mod detach;
 pub mod kernel;
-mod mapped;
 pub mod memory;
 pub mod next_hop;
 pub mod pool;
 pub mod shared;
+mod sys;
 
 use std::sync::Arc;
 

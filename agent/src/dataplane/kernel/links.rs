@@ -7,7 +7,7 @@ use std::{fs, io};
 use aya::programs::links::{FdLink, PinnedLink};
 
 use super::pins::PinError;
-use crate::dataplane::detach::detach;
+use crate::dataplane::sys::detach;
 
 /// The link pinned there, if there is one.
 pub(super) fn pinned(pin: &Path) -> Option<FdLink> {

@@ -16,8 +16,8 @@ use weir_ebpf::abi::{
 use super::Kernel;
 use super::attach::Programs;
 use super::pins::{self, PinError, Pins};
-use crate::dataplane::mapped::Mapped;
 use crate::dataplane::pool::Pool;
+use crate::dataplane::sys::Mapped;
 
 /// The program, built beside the agent.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_BPF_OBJECT"));

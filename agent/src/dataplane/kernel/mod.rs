@@ -31,9 +31,9 @@ pub use load::{LoadError, Options};
 pub use pins::{PinError, Pins};
 pub use run::{Run, Runner};
 
-use super::mapped::Mapped;
 use super::next_hop::NextHop;
 use super::pool::Pool;
+use super::sys::Mapped;
 use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
 use crate::plan::tables::ServiceTables;
 

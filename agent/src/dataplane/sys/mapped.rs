@@ -14,17 +14,17 @@ use memmap2::{MmapOptions, MmapRaw};
 
 /// The elements of an array map, mapped.
 #[derive(Debug)]
-pub(super) struct Mapped(MmapRaw);
+pub(in crate::dataplane) struct Mapped(MmapRaw);
 
 impl Mapped {
     /// Maps the first `bytes` bytes of the map behind `map`.
-    pub(super) fn new(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+    pub(in crate::dataplane) fn new(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         // The kernel refuses a length beyond the map's, rounded up to a page.
         MmapOptions::new().len(bytes).map_raw(map.as_raw_fd()).map(Self)
     }
 
     /// The mapping as words of 32 bits.
-    pub(super) fn words(&self) -> &[AtomicU32] {
+    pub(in crate::dataplane) fn words(&self) -> &[AtomicU32] {
         let start: *const AtomicU32 = self.0.as_ptr().cast();
         // SAFETY: the mapping begins at a page, is as long as said, readable, writable, and lives
         // as long as self. All access through it, ours and the kernel's, is of whole aligned words,
@@ -33,7 +33,7 @@ impl Mapped {
     }
 
     /// The mapping as words of 64 bits.
-    pub(super) fn long_words(&self) -> &[AtomicU64] {
+    pub(in crate::dataplane) fn long_words(&self) -> &[AtomicU64] {
         let start: *const AtomicU64 = self.0.as_ptr().cast();
         // SAFETY: as in `words`; a page is aligned for 64 bits too.
         unsafe { std::slice::from_raw_parts(start, self.0.len() / size_of::<AtomicU64>()) }

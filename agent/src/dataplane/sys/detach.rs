@@ -34,7 +34,7 @@ struct LinkDetach {
 /// # Errors
 ///
 /// It is no link, or one that cannot be detached.
-pub(super) fn detach(pin: &Path) -> io::Result<()> {
+pub(in crate::dataplane) fn detach(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let get =
         ObjGet { pathname: path.as_ptr().expose_provenance() as u64, bpf_fd: 0, file_flags: 0 };
