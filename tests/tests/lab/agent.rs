@@ -49,7 +49,7 @@ fn an_agent_that_fails_at_its_start_shows_its_log() {
     let directory = lab.directory().display();
     let arguments = format!(
         "started: --socket {directory}/weir.sock agent --state-dir {directory}/state \
-         --interface cli0:tc --interface blue0:tc --interface green0:tc --interface canary0:tc"
+         --bpffs {directory}/bpf/weir --interface cli0:tc --interface blue0:tc --interface green0:tc --interface canary0:tc"
     );
     assert!(text.contains(&arguments), "{text}");
 }
