@@ -34,6 +34,13 @@ pub(crate) enum Route {
     Drop(Reason),
 }
 
+/// Which address and port of a packet a hook rewrites.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Source,
+    Destination,
+}
+
 /// Finds the route of a packet. Remembers flows where `decide` asks for it.
 #[inline(always)]
 pub(crate) fn route(packet: &Packet) -> Route {

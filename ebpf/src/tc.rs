@@ -23,7 +23,7 @@ use weir_ebpf::packet::{
 use crate::count::{self, CONFIG};
 use crate::fib::{self, Way};
 use crate::maps::LINKS;
-use crate::route::{self, Route};
+use crate::route::{self, Route, Side};
 
 /// Bytes that must be readable at once: Ethernet, IPv6, one small extension, TCP.
 const HEADERS: u32 = 96;
@@ -207,13 +207,6 @@ fn send(
         Way::Unresolved { ifindex, hop } => Ok(fib::redirect_neighbour(ifindex, &hop)),
         Way::Stack | Way::None => Err(Refused::Drop(Reason::NoRoute)),
     }
-}
-
-/// Which address and port are rewritten.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Source,
-    Destination,
 }
 
 /// Rewrites one side's address and port, takes one hop, and mends the checksums.

@@ -18,7 +18,7 @@ use weir_ebpf::unaligned::{load16, load32, store16, store32};
 use crate::count;
 use crate::fib::{self, Way};
 use crate::maps::LINKS;
-use crate::route::{self, Route};
+use crate::route::{self, Route, Side};
 
 /// A frame in the driver's memory.
 struct XdpFrame<'a>(&'a XdpContext);
@@ -142,13 +142,6 @@ fn to_client(frame: &XdpFrame, packet: &Packet, back: &Return) -> Result<u32, Re
     let verdict = transmit(frame, ifindex, source, destination).ok_or(Reason::Rewrite)?;
     route::count_out(back, bytes);
     Ok(verdict)
-}
-
-/// Which address and port are rewritten.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Source,
-    Destination,
 }
 
 /// Rewrites one side's address and port, takes one hop, and mends the checksums.

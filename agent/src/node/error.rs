@@ -1,6 +1,7 @@
 //! Why a request to the node fails. `api::error` maps each to a gRPC status.
 
 use crate::model::{ServiceName, Version, Violation};
+use crate::store;
 
 /// A request that was not carried out. Nothing was changed, unless the variant says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +58,12 @@ pub enum Error {
     /// The state could not be kept. The tables hold the change, the disk does not.
     #[error("state store: {0}")]
     Store(String),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 /// The first violation, and how many there are besides.

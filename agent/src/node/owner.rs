@@ -84,9 +84,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             retired: BTreeMap::new(),
             identity: Identity::default(),
         };
-        let stored = owner.store.load().map_err(|error| Error::Store(error.to_string()))?;
+        let stored = owner.store.load()?;
         owner.restore(&stored.unwrap_or_default())?;
-        owner.keep()?;
+        owner.save()?;
         Ok(owner)
     }
 
@@ -183,27 +183,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let began = Instant::now();
         let before = self.commit(next)?;
         let took = began.elapsed();
-        let stored = self.stored(&self.state, self.generation);
-        if let Err(error) = self.store.save(&stored) {
+        if let Err(error) = self.save() {
             return Err(self.take_back(&before, &error));
         }
         self.clean_up(&before);
         Ok(took)
     }
 
-    /// Keeps the state as it is.
-    pub(super) fn keep(&mut self) -> Result<(), Error> {
-        let stored = self.stored(&self.state, self.generation);
-        self.store.save(&stored).map_err(|error| Error::Store(error.to_string()))
-    }
-
-    /// What is kept of a state.
-    fn stored(&self, state: &State, generation: u32) -> Stored {
-        let services = state.services.values().map(|entry| StoredService {
+    /// Stores the state as it is.
+    pub(super) fn save(&mut self) -> Result<(), store::Error> {
+        let services = self.state.services.values().map(|entry| StoredService {
             generation: entry.generation,
             index: entry.index,
             spec: ServiceSpec::from(&entry.service),
-            backends: state
+            backends: self
+                .state
                 .directory
                 .of(entry.service.name())
                 .map(|(key, place)| StoredBackend {
@@ -214,7 +208,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 })
                 .collect(),
         });
-        Stored::new(generation, self.epoch, services.collect())
+        let stored = Stored::new(self.generation, self.epoch, services.collect());
+        self.store.save(&stored)
     }
 
     /// Leads the data plane to another state, and gives the one before.

@@ -52,8 +52,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             }
         }
         let mut named_by_flows = sweep.named;
-        let released =
-            if drains { self.released(&next, &mut named_by_flows, now)? } else { Vec::new() };
+        let released = if drains { self.released(&mut named_by_flows, now)? } else { Vec::new() };
         for (service, key, _) in &released {
             Arc::make_mut(&mut next.directory).release(service, *key);
             // Its answers are no longer turned back, so its service's paths differ.
@@ -96,7 +95,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Draining backends that nothing names any more.
     fn released(
         &mut self,
-        next: &State,
         named_by_flows: &mut BTreeSet<u16>,
         now: u32,
     ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
@@ -108,15 +106,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             true
         };
         self.plane.sweep(UDP, keep_udp).map_err(plane_error)?;
-        let by_tables: BTreeSet<u16> = next
-            .services
-            .values()
-            .flat_map(|entry| named(&entry.tables))
-            .chain(self.state.services.values().flat_map(|entry| named(&entry.tables)))
-            .map(|(_, index)| index)
-            .collect();
+        // Settling only makes fewer: what the tables name after this round, they name now.
+        let tables = self.state.services.values().map(|entry| &entry.tables);
+        let by_tables: BTreeSet<u16> =
+            tables.flat_map(|tables| named(tables)).map(|(_, index)| index).collect();
         let free = |index: u16| !by_tables.contains(&index) && !named_by_flows.contains(&index);
-        let drained = next.directory.all().filter(|(.., place)| place.drains && free(place.index));
+        let drained =
+            self.state.directory.all().filter(|(.., place)| place.drains && free(place.index));
         Ok(drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect())
     }
 
@@ -148,7 +144,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             // A walk over the table of UDP flows may miss one that moves within it.
             let gone: BTreeSet<u16> = released.iter().map(|(.., index)| *index).collect();
             self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
-            self.keep()?;
+            self.save()?;
         }
         tracing::debug!(ended, released = released.len(), "a transition went on");
         Ok(())
