@@ -14,6 +14,7 @@ mod lab;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 /// Tasks of weir's developers. Each installs first what it needs and what is missing.
 #[derive(Parser)]
@@ -51,6 +52,8 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Run the end-to-end tests under a kernel of Debian's, in a virtual machine
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => lab::run(&root, "weir-demo", &arguments),
         Task::Lab { arguments } => lab::run(&root, "weir-lab", &arguments),
         Task::Test { arguments } => test::test(&root, &arguments),
+        Task::Vm(options) => vm::vm(&root, &options),
     };
     report(result)
 }
