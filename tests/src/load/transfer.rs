@@ -9,10 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::socket::connect_tcp;
-use crate::servers::http::pattern;
+use crate::servers::http::{MAX_PIECE, pattern};
 
-/// Written and read at once.
-const CHUNK: usize = 64 << 10;
 /// No head of an answer is longer.
 const MAX_HEAD: usize = 4096;
 
@@ -33,14 +31,13 @@ pub async fn download(
         ensure!(head.starts_with("HTTP/1.1 200"), "the answer begins with {head:?}");
         let mut seen = 0;
         loop {
-            for &byte in &rest {
-                ensure!(byte == pattern(seen), "byte {seen} of {length} differs");
-                seen += 1;
-            }
+            let wanted = pattern(seen, rest.len());
+            ensure!(rest == wanted, "a byte after {seen} of {length} differs");
+            seen += rest.len();
             if seen >= length {
                 break;
             }
-            rest.resize(CHUNK, 0);
+            rest.resize(MAX_PIECE, 0);
             let read = stream.read(&mut rest).await?;
             ensure!(read > 0, "ended after {seen} of {length} bytes");
             rest.truncate(read);
@@ -66,10 +63,9 @@ pub async fn upload(
         let mut stream = ask(client, target, "POST /bytes", length, limit).await?;
         let mut sent = 0;
         while sent < length {
-            let end = length.min(sent + CHUNK);
-            let chunk: Vec<u8> = (sent..end).map(pattern).collect();
-            stream.write_all(&chunk).await?;
-            sent = end;
+            let piece = pattern(sent, length - sent);
+            stream.write_all(piece).await?;
+            sent += piece.len();
         }
         let (_, mut verdict) = head(&mut stream).await?;
         while !verdict.ends_with(b"\n") {

@@ -5,8 +5,8 @@
 //! - anything else: the backend's identity and a line feed
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -22,12 +22,19 @@ use crate::identity::Identity;
 /// The longest transfer.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// The byte at `place` of every transfer. Its period is a prime, so that a lost or repeated packet
-/// does not go unnoticed.
+/// A prime, so that a lost or repeated packet does not go unnoticed.
+const PERIOD: usize = 251;
+
+/// The most bytes that [`pattern`] gives at once.
+pub const MAX_PIECE: usize = 64 << 10;
+
+/// The bytes of every transfer from `place` on, `length` of them or, if that is less,
+/// [`MAX_PIECE`].
 #[must_use]
-pub fn pattern(place: usize) -> u8 {
-    // Below 251, so nothing is cut.
-    u8::try_from(place % 251).unwrap_or_default()
+pub fn pattern(place: usize, length: usize) -> &'static [u8] {
+    static PIECE: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..=250_u8).cycle().take(PERIOD + MAX_PIECE).collect());
+    &PIECE[place % PERIOD..][..length.min(MAX_PIECE)]
 }
 
 pub(super) async fn serve(stream: TcpStream, identity: Identity, counters: Arc<Counters>) {
@@ -47,7 +54,13 @@ async fn answer(request: Request<Incoming>, greeting: Bytes) -> Bytes {
     }
     let asked = request.uri().path().strip_prefix("/bytes/").and_then(|text| text.parse().ok());
     match asked {
-        Some(length) => (0..MAX_BYTES.min(length)).map(pattern).collect(),
+        Some(length) => {
+            let mut body = Vec::with_capacity(MAX_BYTES.min(length));
+            while body.len() < MAX_BYTES.min(length) {
+                body.extend(pattern(body.len(), MAX_BYTES.min(length) - body.len()));
+            }
+            body.into()
+        }
         None => greeting,
     }
 }
@@ -57,11 +70,11 @@ async fn judge(mut body: Incoming) -> String {
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return format!("cut after {seen}\n") };
-        for byte in frame.into_data().unwrap_or_default() {
-            if byte != pattern(seen) {
-                return format!("differs at {seen}\n");
+        for piece in frame.into_data().unwrap_or_default().chunks(MAX_PIECE) {
+            if piece != pattern(seen, piece.len()) {
+                return format!("differs after {seen}\n");
             }
-            seen += 1;
+            seen += piece.len();
         }
     }
     format!("whole {seen}\n")
