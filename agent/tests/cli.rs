@@ -200,7 +200,7 @@ async fn a_bad_file_is_refused_with_its_place_or_its_fields() {
     };
     assert_eq!(
         says("services:\n  - name: x\n    colour: red\n"),
-        "weir: standard input: line 3, column 5: unknown field `colour`, expected one of name, listeners, forwarding, \
+        "weir: standard input: line 3, column 5: unknown field `colour`, expected one of name, listeners, forwarding, gue_port, \
          affinity, seed, versions\n"
     );
     assert_eq!(

@@ -30,6 +30,7 @@ fn spec(number: u16) -> ServiceSpec {
             protocol: Protocol::Tcp,
         }],
         forwarding: Forwarding::Nat,
+        gue_port: None,
         affinity: Affinity::Connection,
         seed: None,
         versions: VersionsSpec {
@@ -310,6 +311,7 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                 })
                 .collect(),
             forwarding: Forwarding::Nat,
+            gue_port: None,
             affinity,
             seed,
             versions: VersionsSpec {

@@ -65,7 +65,7 @@ impl Net {
     /// The hop by which the node reaches the peer over network `k`.
     fn hop(&self, k: u32) -> NextHop {
         let (interface, interface_mac) = link(&self.node, k);
-        NextHop { interface, interface_mac, mac: link(&self.peer, k).1 }
+        NextHop::plain(interface, interface_mac, link(&self.peer, k).1)
     }
 
     /// Runs `test` in the node's namespace, on a thread of its own.

@@ -30,7 +30,7 @@ pub(crate) fn reason(hook: u32, reason: Reason) {
     let processor = unsafe { bpf_get_smp_processor_id() };
     if let Some(reasons) = REASONS.get_ptr_mut(processor * HOOKS + hook) {
         // SAFETY: the pointer is to a live element, which no other processor writes. The mask
-        // keeps the index within the array of sixteen.
-        unsafe { (*reasons).packets[reason as usize & 15] += 1 };
+        // keeps the index within the array of 32.
+        unsafe { (*reasons).packets[reason as usize & 31] += 1 };
     }
 }

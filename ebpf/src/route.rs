@@ -6,7 +6,7 @@ use core::cell::Cell;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
     Backend, BackendSlot, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
-    SEEN_FIN, SEEN_RST, SEEN_SYN, Service, UDP_IDLE_SECONDS, VersionSlot,
+    SEEN_FIN, SEEN_RST, SEEN_SYN, Service, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
 use weir_ebpf::packet::{FIN, Packet, RST};
@@ -345,7 +345,9 @@ impl Tables for Kernel<'_> {
             return None;
         }
         // A datagram flow that was silent for too long has ended.
-        if !self.packet.is_tcp() && self.seconds().wrapping_sub(flow.seen) > UDP_IDLE_SECONDS {
+        if !self.packet.is_tcp()
+            && self.seconds().wrapping_sub(flow.seen) > u32::from(self.service.udp_idle)
+        {
             return None;
         }
         Some(flow)

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod decap;
 pub mod demo;
 pub mod frames;
 pub mod history;

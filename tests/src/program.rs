@@ -11,12 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
-use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
+use weir::dataplane::kernel::{Kernel, LoadError, Options, OuterSource, Run};
 use weir::dataplane::{Commit, DataPlane as _, Image, ReasonCounts};
 use weir::plan::tables::ServiceTables;
-use weir_ebpf::abi::{
-    Backend, Counters, FORWARD_NAT, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service,
-};
+use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};
 
 use crate::frames::{ETHERNET, IPV6, address};
 
@@ -100,8 +98,14 @@ impl Program {
 }
 
 /// Sizes that load quickly and are enough for most tests.
-pub const SMALL: Options =
-    Options { flows: 16_384, udp_flows: 16_384, inserts_per_second: 1 << 30, pool_lines: 65_536 };
+pub const SMALL: Options = Options {
+    flows: 16_384,
+    udp_flows: 16_384,
+    inserts_per_second: 1 << 30,
+    pool_lines: 65_536,
+    outer: OuterSource { v4: None, v6: None },
+    icmp_per_second: 1 << 20,
+};
 
 /// Loads the program, in a network namespace of the calling thread's own: there is nothing but a
 /// loopback interface without a route, whatever the machine's network is.
@@ -134,12 +138,7 @@ pub fn backend(at: SocketAddr) -> Backend {
 /// What the program shall see of a service, by the parts that `slots` reads.
 #[must_use]
 pub fn image(service: &Service, tables: &ServiceTables) -> Image {
-    Image {
-        seed: service.seed,
-        affinity: service.affinity,
-        forwarding: FORWARD_NAT,
-        tables: Arc::new(tables.clone()),
-    }
+    Image { record: *service, tables: Arc::new(tables.clone()) }
 }
 
 /// Makes a commit that must succeed.

@@ -99,7 +99,7 @@ fn node() -> Kernel {
         }
     }
     commit(&mut kernel, first);
-    let hop = NextHop { interface: 7, interface_mac: [2; 6], mac: [4; 6] };
+    let hop = NextHop::plain(7, [2; 6], [4; 6]);
     for index in 0..(COMMITS + 1) * 6 {
         kernel.set_next_hop(index, Some(hop)).unwrap();
     }

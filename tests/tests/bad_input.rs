@@ -59,7 +59,7 @@ impl Node {
     /// one is made up: nothing is sent.
     fn open(&self, port: u16) {
         let mut kernel = self.kernel.lock();
-        let hop = NextHop { interface: 1, interface_mac: [2; 6], mac: [4; 6] };
+        let hop = NextHop::plain(1, [2; 6], [4; 6]);
         for backend in 0..BACKENDS {
             kernel.set_next_hop(backend, Some(hop)).unwrap();
         }

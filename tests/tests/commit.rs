@@ -16,8 +16,8 @@ use weir::plan::identity::Identity;
 use weir::plan::tables::ServiceTables;
 use weir::plan::transition::transition;
 use weir_ebpf::abi::{
-    AFFINITY_CONNECTION, Address, Backend, Endpoint, FORWARD_NAT, HOOK_TC, MAX_LISTENERS,
-    MAX_SERVICES, Reason, Return, TCP, VERSION_LINES, VERSIONS,
+    Address, Backend, Endpoint, HOOK_TC, MAX_LISTENERS, MAX_SERVICES, Reason, Return, Service, TCP,
+    VERSION_LINES, VERSIONS,
 };
 
 /// Lines of a service whose three backend tables are of the smallest size.
@@ -62,12 +62,7 @@ fn identity(index: u16) -> Identity {
 }
 
 fn image(tables: &Arc<ServiceTables>) -> Image {
-    Image {
-        seed: [1, 2],
-        affinity: AFFINITY_CONNECTION,
-        forwarding: FORWARD_NAT,
-        tables: Arc::clone(tables),
-    }
+    Image { record: Service { seed: [1, 2], ..Service::default() }, tables: Arc::clone(tables) }
 }
 
 fn endpoint(address: [u8; 4]) -> Endpoint {
@@ -115,7 +110,7 @@ fn used(kernel: &Kernel, resource: &str) -> u64 {
 
 /// Gives backends a next hop, so that packets to them count as sent.
 fn give_way(kernel: &mut Kernel, backends: &[u16]) {
-    let hop = NextHop { interface: 1, interface_mac: [2; 6], mac: [4; 6] };
+    let hop = NextHop::plain(1, [2; 6], [4; 6]);
     for backend in backends {
         kernel.set_next_hop(*backend, Some(hop)).unwrap();
     }

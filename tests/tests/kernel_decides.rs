@@ -27,7 +27,7 @@ use weir_tests::random::Random;
 /// Listeners of the services 0 (IPv4) and 1 (IPv6).
 const LISTENERS: [&str; 2] = ["198.51.100.1:80", "[2001:db8::200]:80"];
 /// The one next hop of all backends. Its link is the first one that the data plane learns of.
-const HOP: NextHop = NextHop { interface: 7, interface_mac: [2; 6], mac: [4; 6] };
+const HOP: NextHop = NextHop::plain(7, [2; 6], [4; 6]);
 const HOP_WORD: HopWord = HopWord::new(1, [4; 6]);
 /// Backends of each family. Their port is [`FIRST_PORT`] and their index.
 const BACKENDS: u16 = 2_048;
@@ -177,7 +177,7 @@ fn any_entry(random: &mut Random, key: &FlowKey, backends: u16) -> Option<(FlowE
     if random.percent(50) {
         return None;
     }
-    let silent = if random.percent(20) { UDP_IDLE_SECONDS + 5 } else { 5 };
+    let silent = if random.percent(20) { u32::from(UDP_IDLE_SECONDS) + 5 } else { 5 };
     let entry = FlowEntry {
         // Also one that does not exist.
         backend: u16::try_from(random.below(usize::from(backends))).unwrap(),
@@ -185,7 +185,7 @@ fn any_entry(random: &mut Random, key: &FlowKey, backends: u16) -> Option<(FlowE
         server: random.byte() & 15 & !SEEN_SYN,
         seen: monotonic_seconds() - silent,
     };
-    Some((entry, key.protocol == TCP || silent <= UDP_IDLE_SECONDS))
+    Some((entry, key.protocol == TCP || silent <= u32::from(UDP_IDLE_SECONDS)))
 }
 
 /// A hundred thousand flows over a hundred tables: the kernel and the host agree on where each

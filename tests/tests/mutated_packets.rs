@@ -66,7 +66,7 @@ fn node() -> Kernel {
     commit(&mut kernel, change);
     for index in (0..4).filter(|index| !UNKNOWN_HOP.contains(index)) {
         let interface = 1 + 6 * u32::from(index);
-        let hop = NextHop { interface, interface_mac: [2; 6], mac: [4; 6] };
+        let hop = NextHop::plain(interface, [2; 6], [4; 6]);
         kernel.set_next_hop(index, Some(hop)).unwrap();
     }
     kernel

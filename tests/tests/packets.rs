@@ -27,11 +27,9 @@ use weir_tests::random::Random;
 /// Backends whose counters are looked at.
 const BACKENDS: u16 = 5;
 /// Where the first two backends are: their frames leave through another interface than they came.
-const AWAY: NextHop =
-    NextHop { interface: 7, interface_mac: [2, 7, 0, 0, 0, 1], mac: [2, 7, 0, 0, 0, 2] };
+const AWAY: NextHop = NextHop::plain(7, [2, 7, 0, 0, 0, 1], [2, 7, 0, 0, 0, 2]);
 /// Where the next two are: behind the interface that the frame came by.
-const HERE: NextHop =
-    NextHop { interface: 1, interface_mac: [2, 1, 0, 0, 0, 1], mac: [2, 1, 0, 0, 0, 2] };
+const HERE: NextHop = NextHop::plain(1, [2, 1, 0, 0, 0, 1], [2, 1, 0, 0, 0, 2]);
 
 /// One service: what clients connect to, and its one backend, whose index is the service's.
 struct Way {

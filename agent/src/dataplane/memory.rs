@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
-    MAX_LISTENERS, Reason, Return, Service, TCP, VersionSlot,
+    MAX_LISTENERS, Reason, Return, TCP, VersionSlot,
 };
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
@@ -117,7 +117,9 @@ impl Memory {
             protocol: key.protocol,
             pad: 0,
         };
-        let Some(listener) = self.listeners.get(&endpoint) else {
+        let any = Endpoint { port: 0, ..endpoint };
+        let Some(listener) = self.listeners.get(&endpoint).or_else(|| self.listeners.get(&any))
+        else {
             self.count(Reason::NotOurs);
             return None;
         };
@@ -126,7 +128,7 @@ impl Memory {
             return Some(Err(Undecided::NoTable));
         };
         let given_up = |index| self.backends.get(&index).is_none_or(|b| b.flags & GIVEN_UP != 0);
-        let service = Service { seed: image.seed, affinity: image.affinity, ..Service::default() };
+        let service = image.record;
         let tcp = key.protocol == TCP;
         let flows = if tcp { &self.flows } else { &self.udp_flows };
         let tables = MemoryTables { tables: &image.tables, flows, given_up: &given_up, key };

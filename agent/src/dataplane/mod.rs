@@ -17,7 +17,7 @@ mod sys;
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
-    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, TCP, UDP,
+    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, Service, TCP, UDP,
 };
 
 use crate::plan::tables::ServiceTables;
@@ -45,12 +45,8 @@ pub struct Commit {
 /// A service as the program shall see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Key of its hashes.
-    pub seed: [u64; 2],
-    /// [`weir_ebpf::abi::AFFINITY_CONNECTION`] and the like.
-    pub affinity: u8,
-    /// [`weir_ebpf::abi::FORWARD_NAT`].
-    pub forwarding: u8,
+    /// What its spec says. Where its tables lie, and the generation, the data plane fills in.
+    pub record: Service,
     /// Its tables.
     pub tables: Arc<ServiceTables>,
 }

@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 
 use super::{
-    Backend, Family, Listener, PerVersion, Seed, Service, ServiceName, ServiceSpec, Version,
-    VersionGroup, Violation, Violations, Weight, Weights,
-    service::{MAX_BACKEND_WEIGHT, MAX_BACKENDS, MAX_LISTENERS, MAX_RELEASE, MAX_SERVICES},
+    Backend, Family, Forwarding, Listener, PerVersion, Seed, Service, ServiceName, ServiceSpec,
+    Version, VersionGroup, Violation, Violations, Weight, Weights,
+    service::{
+        DEFAULT_GUE_PORT, MAX_BACKEND_WEIGHT, MAX_BACKENDS, MAX_LISTENERS, MAX_RELEASE,
+        MAX_SERVICES,
+    },
     set,
     spec::{BackendSpec, ListenerSpec, VersionSpec},
     weight::{SumIsOff, above_full, percent},
@@ -55,8 +58,8 @@ fn service(
             Seed::from_hex(text).ok_or_else(|| format!("{text:?} is not 32 hexadecimal digits"));
         own.note(format!("{path}.seed"), seed)
     });
-    let listeners = listeners(&spec.listeners, path, &mut own);
-    let family = listeners.first().map(|listener| Family::of(listener.address));
+    let listeners = listeners(spec, path, &mut own);
+    let gue_port = own.note(format!("{path}.gue_port"), gue_port(spec));
     if Version::ALL.iter().all(|version| spec.versions.get(*version).is_none()) {
         own.push(
             format!("{path}.versions"),
@@ -66,7 +69,10 @@ fn service(
     }
     let weights = weights(spec, path, &mut own);
     let versions = PerVersion::from_fn(|version| match spec.versions.get(version) {
-        Some(spec) => group(spec, family, &format!("{path}.versions.{version}"), &mut own),
+        Some(group_spec) => {
+            let path = format!("{path}.versions.{version}");
+            group(group_spec, spec.forwarding, &listeners, &path, &mut own)
+        }
         None => VersionGroup::default(),
     });
     if own.any {
@@ -76,6 +82,7 @@ fn service(
         name: name?,
         listeners,
         forwarding: spec.forwarding,
+        gue_port: gue_port?,
         affinity: spec.affinity,
         seed: seed.flatten(),
         weights: weights?,
@@ -116,7 +123,8 @@ impl Noted<'_> {
 }
 
 /// The listeners that are right by themselves.
-fn listeners(specs: &[ListenerSpec], path: &str, own: &mut Noted<'_>) -> Vec<Listener> {
+fn listeners(service: &ServiceSpec, path: &str, own: &mut Noted<'_>) -> Vec<Listener> {
+    let specs: &[ListenerSpec] = &service.listeners;
     let path = format!("{path}.listeners");
     if specs.is_empty() {
         own.push(&path, "is empty; name at least one");
@@ -146,8 +154,10 @@ fn listeners(specs: &[ListenerSpec], path: &str, own: &mut Noted<'_>) -> Vec<Lis
         }
         if listeners.contains(&listener) {
             own.push(&path, format!("{listener} is listed twice"));
-        } else if let Some(other) =
-            listeners.iter().find(|other| other.protocol == listener.protocol)
+        } else if let Some(other) = listeners
+            .iter()
+            .find(|other| other.protocol == listener.protocol)
+            .filter(|_| service.forwarding == Forwarding::Nat)
         {
             own.push(
                 &path,
@@ -190,7 +200,8 @@ fn weights(spec: &ServiceSpec, path: &str, own: &mut Noted<'_>) -> Option<Weight
 /// What serves one version: the backends that are right.
 fn group(
     spec: &VersionSpec,
-    family: Option<Family>,
+    forwarding: Forwarding,
+    listeners: &[Listener],
     path: &str,
     own: &mut Noted<'_>,
 ) -> VersionGroup {
@@ -211,28 +222,35 @@ fn group(
     }
     let backends = spec.backends.iter().enumerate();
     let backends = backends.filter_map(|(index, spec)| {
-        backend(spec, family, &format!("{path}.backends[{index}]"), own)
+        backend(spec, forwarding, listeners, &format!("{path}.backends[{index}]"), own)
     });
     VersionGroup { backends: backends.collect(), release: spec.release.clone() }
 }
 
 fn backend(
     spec: &BackendSpec,
-    family: Option<Family>,
+    forwarding: Forwarding,
+    listeners: &[Listener],
     path: &str,
     own: &mut Noted<'_>,
 ) -> Option<Backend> {
     let address = own.note(format!("{path}.address"), address(&spec.address));
-    let port = own.note(format!("{path}.port"), port(spec.port));
+    let port = own.note(format!("{path}.port"), backend_port(spec.port, forwarding, listeners));
     let weight = u16::try_from(spec.weight).ok().filter(|weight| *weight <= MAX_BACKEND_WEIGHT);
     let too_much = || format!("{} is more than {MAX_BACKEND_WEIGHT}", spec.weight);
     let weight = own.note(format!("{path}.weight"), weight.ok_or_else(too_much));
     let (address, port, weight) = (address?, port?, weight?);
-    if let Some(family) = family.filter(|family| *family != Family::of(address)) {
+    let family = listeners.first().map(|listener| Family::of(listener.address));
+    let carried = |family| forwarding.carries(family, Family::of(address));
+    if let Some(family) = family.filter(|family| !carried(*family)) {
+        let advice = match forwarding {
+            Forwarding::DsrIpip => "; dsr-ipip does not carry IPv6 there, dsr-gue does",
+            _ => "",
+        };
         own.push(
             format!("{path}.address"),
             format!(
-                "{address} is {}, but the service's listeners are {family}",
+                "{address} is {}, but the service's listeners are {family}{advice}",
                 Family::of(address)
             ),
         );
@@ -240,11 +258,43 @@ fn backend(
     Some(Backend { address, port, weight })
 }
 
+/// A port, or 0 for every port.
 fn port(port: u32) -> Result<u16, String> {
-    match u16::try_from(port) {
-        Ok(0) => Err("0 is not a port here; with nat it is 1 to 65535".to_owned()),
-        Ok(port) => Ok(port),
-        Err(_) => Err(format!("{port} is not a port; a port is 1 to 65535")),
+    u16::try_from(port).map_err(|_| format!("{port} is not a port; a port is 1 to 65535"))
+}
+
+/// The port that a backend's packets get: 0 where they keep their own.
+fn backend_port(asked: u32, forwarding: Forwarding, listeners: &[Listener]) -> Result<u16, String> {
+    let asked = port(asked)?;
+    if forwarding == Forwarding::Nat {
+        let any = listeners.iter().any(|listener| listener.port == 0);
+        return match (any, asked) {
+            (false, 0) => Err("0 is not a port here; with nat it is 1 to 65535".to_owned()),
+            (true, 1..) => Err(format!(
+                "{asked} cannot stand behind a listener for every port: leave the port out, and each \
+                 packet keeps its own"
+            )),
+            _ => Ok(asked),
+        };
+    }
+    match listeners.iter().find(|listener| asked != 0 && listener.port != asked) {
+        Some(listener) => Err(format!(
+            "{forwarding} does not rewrite ports, so packets for {listener} cannot arrive at port \
+             {asked}: leave the port out"
+        )),
+        None => Ok(0),
+    }
+}
+
+/// The UDP port of a service's tunnels.
+fn gue_port(spec: &ServiceSpec) -> Result<u16, String> {
+    match spec.gue_port {
+        None => Ok(DEFAULT_GUE_PORT),
+        Some(_) if spec.forwarding != Forwarding::DsrGue => {
+            Err("has no meaning without forwarding: dsr-gue; leave it out".to_owned())
+        }
+        Some(0) => Err("0 is not a port; a port is 1 to 65535".to_owned()),
+        Some(asked) => port(asked),
     }
 }
 

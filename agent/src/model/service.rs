@@ -22,6 +22,8 @@ pub const MAX_RELEASE: usize = 128;
 pub const MAX_NAME: usize = 63;
 /// The highest weight of a backend.
 pub const MAX_BACKEND_WEIGHT: u16 = 1000;
+/// The UDP port of GUE where none is given, as assigned by IANA.
+pub const DEFAULT_GUE_PORT: u16 = 6080;
 /// The weight of a backend that gives none.
 pub const DEFAULT_BACKEND_WEIGHT: u16 = 100;
 
@@ -51,12 +53,39 @@ pub enum Forwarding {
     /// The destination is rewritten; answers come back through this node.
     #[default]
     Nat,
+    /// Only the destination MAC address is rewritten; answers go to the client directly.
+    DsrL2,
+    /// The packet is sent inside an IP packet; answers go to the client directly.
+    DsrIpip,
+    /// The packet is sent inside a UDP datagram (GUE); answers go to the client directly.
+    DsrGue,
+}
+
+impl Forwarding {
+    /// Whether a backend of `backend`'s family can serve listeners of `listener`'s.
+    #[must_use]
+    pub fn carries(self, listener: Family, backend: Family) -> bool {
+        match self {
+            Self::Nat | Self::DsrL2 => listener == backend,
+            Self::DsrIpip => listener == backend || listener == Family::V4,
+            Self::DsrGue => true,
+        }
+    }
+
+    /// Whether packets are put into other packets.
+    #[must_use]
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::DsrIpip | Self::DsrGue)
+    }
 }
 
 impl fmt::Display for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nat => "nat",
+            Self::DsrL2 => "dsr-l2",
+            Self::DsrIpip => "dsr-ipip",
+            Self::DsrGue => "dsr-gue",
         })
     }
 }
@@ -151,7 +180,7 @@ impl fmt::Display for ServiceName {
 pub struct Listener {
     /// A unicast address.
     pub address: IpAddr,
-    /// The port, not 0.
+    /// The port; 0 means every port.
     pub port: u16,
     /// The protocol.
     pub protocol: Protocol,
@@ -168,7 +197,8 @@ impl fmt::Display for Listener {
 pub struct Backend {
     /// A unicast address.
     pub address: IpAddr,
-    /// The port, not 0.
+    /// The port; 0 where the packet's own is kept: in the direct modes, and behind a listener for
+    /// every port.
     pub port: u16,
     /// Weight among the backends of the version, 0 to 1000. 0 quiesces: no new connections.
     pub weight: u16,
@@ -224,13 +254,15 @@ impl VersionGroup {
 
 /// A valid service.
 ///
-/// What holds: listeners are not empty, differ, and are of one protocol each; everything is of one family;
-/// backends differ over all versions and are no listener.
+/// What holds: listeners are not empty, differ, and are of one family; with nat there is one of each
+/// protocol. Backends are of a family that the forwarding mode carries, differ over all versions and are
+/// no listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Service {
     pub(super) name: ServiceName,
     pub(super) listeners: Vec<Listener>,
     pub(super) forwarding: Forwarding,
+    pub(super) gue_port: u16,
     pub(super) affinity: Affinity,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
@@ -254,6 +286,12 @@ impl Service {
     #[must_use]
     pub fn forwarding(&self) -> Forwarding {
         self.forwarding
+    }
+
+    /// The UDP port that backends take tunnelled packets at, with [`Forwarding::DsrGue`].
+    #[must_use]
+    pub fn gue_port(&self) -> u16 {
+        self.gue_port
     }
 
     /// Which connections stay together.
@@ -280,7 +318,7 @@ impl Service {
         &self.versions
     }
 
-    /// The family of all its addresses.
+    /// The family of its listeners.
     #[must_use]
     pub fn family(&self) -> Family {
         self.listeners.first().map_or(Family::V4, |listener| Family::of(listener.address))
@@ -319,6 +357,7 @@ impl From<&Service> for ServiceSpec {
             name: service.name.to_string(),
             listeners: service.listeners.iter().map(ListenerSpec::from).collect(),
             forwarding: service.forwarding,
+            gue_port: (service.gue_port != DEFAULT_GUE_PORT).then_some(service.gue_port.into()),
             affinity: service.affinity,
             seed: service.seed.map(|seed| seed.to_string()),
             versions: VersionsSpec {

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Backend, Protocol, Service, ServiceName, Version, Violation, Violations, service::MAX_SERVICES,
+    Backend, Forwarding, Protocol, Service, ServiceName, Version, Violation, Violations,
+    service::MAX_SERVICES,
 };
 
 /// Checks a request's services against each other and against those the node has.
@@ -68,7 +69,14 @@ type Endpoint = (IpAddr, u16, Protocol);
 #[derive(Default)]
 struct Claims<'a> {
     listeners: HashMap<Endpoint, &'a ServiceName>,
+    /// Any listener of an address.
+    addresses: HashMap<IpAddr, &'a ServiceName>,
+    /// Backends whose answers are turned back; port 0 is every port.
     backends: HashMap<Endpoint, (&'a ServiceName, Version)>,
+    /// Any such backend of an address.
+    hosts: HashMap<(IpAddr, Protocol), (&'a ServiceName, Version)>,
+    /// Backends whose answers go elsewhere.
+    direct: HashSet<(&'a ServiceName, IpAddr)>,
 }
 
 impl<'a> Claims<'a> {
@@ -88,6 +96,7 @@ impl<'a> Claims<'a> {
                 );
             } else {
                 self.listeners.insert(endpoint, &service.name);
+                self.addresses.insert(listener.address, &service.name);
             }
         }
     }
@@ -114,6 +123,9 @@ impl<'a> Claims<'a> {
         version: Version,
         backend: &Backend,
     ) -> Option<String> {
+        if service.forwarding != Forwarding::Nat {
+            return self.direct_backend(service, backend);
+        }
         for listener in &service.listeners {
             let endpoint = (backend.address, backend.port, listener.protocol);
             let name =
@@ -124,7 +136,14 @@ impl<'a> Claims<'a> {
                     owner.as_str()
                 ));
             }
-            match self.backends.get(&endpoint) {
+            let (host, any) =
+                ((backend.address, listener.protocol), (backend.address, 0, listener.protocol));
+            // A backend for every port overlaps with all others at its address.
+            let taken = self.backends.get(&endpoint).or_else(|| match backend.port {
+                0 => self.hosts.get(&host),
+                _ => self.backends.get(&any),
+            });
+            match taken {
                 Some((owner, other)) if *owner == &service.name && *other == version => {
                     return Some(format!("{name} is listed twice in {version}"));
                 }
@@ -134,8 +153,30 @@ impl<'a> Claims<'a> {
                         owner.as_str()
                     ));
                 }
-                None => self.backends.insert(endpoint, (&service.name, version)),
-            };
+                None => {
+                    self.backends.insert(endpoint, (&service.name, version));
+                    self.hosts.insert(host, (&service.name, version));
+                }
+            }
+        }
+        None
+    }
+
+    /// Claims a backend that answers clients directly. It may serve several services, because
+    /// nothing of it comes back; within one, its address is all that tells it from others.
+    fn direct_backend(&mut self, service: &'a Service, backend: &Backend) -> Option<String> {
+        if let Some(owner) = self.addresses.get(&backend.address) {
+            return Some(format!(
+                "{} is the address of a listener of service {:?}: packets would loop",
+                backend.address,
+                owner.as_str()
+            ));
+        }
+        if !self.direct.insert((&service.name, backend.address)) {
+            return Some(format!(
+                "{} is listed twice in this service; with {} a backend is its address alone",
+                backend.address, service.forwarding
+            ));
         }
         None
     }

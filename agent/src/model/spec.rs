@@ -5,7 +5,8 @@
 //!   - name: shop                      # 1 to 63 of a-z 0-9 -
 //!     listeners:                      # where clients connect
 //!       - { address: 10.50.0.100, port: 80, protocol: tcp }       # tcp | udp
-//!     forwarding: nat                 # the default
+//!     forwarding: nat                 # the default | dsr-l2 | dsr-ipip | dsr-gue
+//!     gue_port: 6080                  # only with dsr-gue
 //!     affinity: connection            # the default | client | client-backend
 //!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
 //!     versions:                       # blue | green | canary
@@ -52,6 +53,13 @@ pub struct ServiceSpec {
     /// How packets reach the backends.
     #[serde(default)]
     pub forwarding: Forwarding,
+    /// With `dsr-gue`, the UDP port of the backends' tunnels; left out, 6080.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "whole_number::maybe"
+    )]
+    pub gue_port: Option<u32>,
     /// Which connections stay together.
     #[serde(default)]
     pub affinity: Affinity,
@@ -68,7 +76,7 @@ pub struct ServiceSpec {
 pub struct ListenerSpec {
     /// An IP address.
     pub address: String,
-    /// A port.
+    /// A port, or 0 for every port.
     #[serde(deserialize_with = "whole_number::deserialize")]
     pub port: u32,
     /// TCP or UDP.
@@ -123,12 +131,21 @@ pub struct VersionSpec {
 pub struct BackendSpec {
     /// An IP address.
     pub address: String,
-    /// A port.
-    #[serde(deserialize_with = "whole_number::deserialize")]
+    /// A port; left out or 0 where the packet's own is kept.
+    #[serde(
+        default,
+        skip_serializing_if = "is_zero",
+        deserialize_with = "whole_number::deserialize"
+    )]
     pub port: u32,
     /// Weight among the backends of the version; 0 quiesces.
     #[serde(default = "default_backend_weight", deserialize_with = "whole_number::deserialize")]
     pub weight: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn default_backend_weight() -> u32 {
@@ -213,6 +230,13 @@ mod whole_number {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
         deserializer.deserialize_any(Visitor)
+    }
+
+    /// For a field that may be left out.
+    pub(super) fn maybe<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u32>, D::Error> {
+        deserialize(deserializer).map(Some)
     }
 
     struct Visitor;

@@ -276,6 +276,12 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Rewrite => "drop-rewrite",
         Reason::NoTable => "drop-no-table",
         Reason::Fib => "forward-by-kernel-route",
+        Reason::TooBig => "drop-too-big",
+        Reason::EarlyFragment => "drop-early-fragment",
+        Reason::Echo => "answer-echo",
+        Reason::Quoted => "forward-icmp-error",
+        Reason::Silenced => "drop-icmp-limit",
+        Reason::NoSource => "drop-no-outer-source",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, Return};
+use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, UDP_IDLE_SECONDS};
 
 use super::directory::{Directory, address};
 use super::state::{Entry, State};
@@ -61,13 +61,9 @@ pub(super) fn lost_flows<'a>(
     let backends: HashMap<u16, &ServiceName> =
         after.directory.all().map(|(name, _, place)| (place.index, name)).collect();
     Some(move |key: &FlowKey, flow: &FlowEntry| {
-        let at = Endpoint {
-            address: key.destination,
-            port: key.destination_port,
-            protocol: key.protocol,
-            pad: 0,
-        };
-        let (service, backend) = (new.get(&at), backends.get(&flow.backend));
+        let at = |port| Endpoint { address: key.destination, port, protocol: key.protocol, pad: 0 };
+        let service = new.get(&at(key.destination_port)).or_else(|| new.get(&at(0)));
+        let backend = backends.get(&flow.backend);
         service.is_none() || service != backend
     })
 }
@@ -114,6 +110,10 @@ impl Paths {
         for listener in entry.service.listeners() {
             let at = endpoint(listener.address, listener.port, listener.protocol);
             self.listeners.insert(at, entry.index);
+            self.listeners.insert(Endpoint { port: 0, protocol: 0, ..at }, NO_SERVICE);
+            if entry.service.forwarding() != Forwarding::Nat {
+                continue; // answers do not come back this way
+            }
             // Those that drain first: where a backend has changed its version, the active one counts.
             let mut backends: Vec<_> = directory.of(entry.service.name()).collect();
             backends.sort_by_key(|(_, place)| !place.drains);
@@ -137,7 +137,7 @@ pub(super) fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
 pub(super) fn image(entry: &Entry) -> Image {
     let seed = entry.service.seed().0;
     let (halves, _) = seed.as_chunks::<8>();
-    Image {
+    let record = abi::Service {
         seed: [u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1])],
         affinity: match entry.service.affinity() {
             Affinity::Connection => abi::AFFINITY_CONNECTION,
@@ -146,7 +146,13 @@ pub(super) fn image(entry: &Entry) -> Image {
         },
         forwarding: match entry.service.forwarding() {
             Forwarding::Nat => abi::FORWARD_NAT,
+            Forwarding::DsrL2 => abi::FORWARD_DSR_L2,
+            Forwarding::DsrIpip => abi::FORWARD_IPIP,
+            Forwarding::DsrGue => abi::FORWARD_GUE,
         },
-        tables: Arc::clone(&entry.tables),
-    }
+        gue_port: entry.service.gue_port().to_be(),
+        udp_idle: UDP_IDLE_SECONDS,
+        ..abi::Service::default()
+    };
+    Image { record, tables: Arc::clone(&entry.tables) }
 }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::error::Error;
-use super::state::State;
-use crate::model::{Backend, Protocol, Service, ServiceName, Violations};
+use super::state::{Entry, State};
+use crate::model::{Backend, Forwarding, Protocol, Service, ServiceName, Violations};
 
 /// Where answers come from.
 type Source = (IpAddr, u16, Protocol);
@@ -18,7 +18,8 @@ type Source = (IpAddr, u16, Protocol);
 pub(super) fn check(state: &State, request: &[Service]) -> Result<(), Error> {
     let mut owners: HashMap<Source, &ServiceName> = HashMap::new();
     let mut violations = Violations::default();
-    for (name, entry) in &state.services {
+    let answered = |entry: &Entry| entry.service.forwarding() == Forwarding::Nat;
+    for (name, entry) in state.services.iter().filter(|(_, entry)| answered(entry)) {
         for listener in entry.service.listeners() {
             for (key, _) in state.directory.of(name) {
                 let source = (key.address, key.port, listener.protocol);

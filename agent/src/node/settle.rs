@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{FlowEntry, Service, TCP, UDP, UDP_IDLE_SECONDS};
+use weir_ebpf::abi::{FlowEntry, TCP, UDP, UDP_IDLE_SECONDS};
 
 use super::answers::traffic;
 use super::difference::{endpoint, image};
@@ -100,7 +100,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
         // Only a look: the table of UDP flows evicts by itself.
         let keep_udp = &mut |_: &_, entry: &FlowEntry| {
-            if now.saturating_sub(entry.seen) <= UDP_IDLE_SECONDS {
+            if now.saturating_sub(entry.seen) <= u32::from(UDP_IDLE_SECONDS) {
                 named_by_flows.insert(entry.backend);
             }
             true
@@ -161,8 +161,7 @@ fn is_tracked(tables: &ServiceTables) -> bool {
 fn look(state: &State, now: u32, idle: u32) -> Sweep<'_> {
     let mut sweep = Sweep::new(now, idle);
     for entry in state.services.values() {
-        let image = image(entry);
-        let record = Service { seed: image.seed, affinity: image.affinity, ..Service::default() };
+        let record = image(entry).record;
         let listeners = entry.service.listeners().iter();
         sweep.add(
             Swept::new(&entry.tables, record),

@@ -34,9 +34,9 @@ pub enum Reason {
     NotTransport = 1,
     /// Passed: the frame or a header is cut short, or a length is impossible.
     Malformed = 2,
-    /// Passed: a fragment.
+    /// Passed: a fragment that is not for a listener, or of a flow that is not known.
     Fragment = 3,
-    /// Passed: a VLAN tag.
+    /// Passed: more than two VLAN tags.
     Vlan = 4,
     /// Passed: to no listener and from no backend.
     NotOurs = 5,
@@ -44,7 +44,7 @@ pub enum Reason {
     Direct = 6,
     /// Dropped: the version has no backend.
     NoBackend = 7,
-    /// Dropped: the hop limit is used up.
+    /// Dropped: the hop limit is used up. The sender is told.
     HopLimit = 8,
     /// Dropped: the kernel knows no way to the backend or the client.
     NoRoute = 9,
@@ -55,6 +55,19 @@ pub enum Reason {
     NoTable = 11,
     /// Forwarded, and counted by its backend too: the kernel had to find the backend's next hop.
     Fib = 12,
+    /// Dropped: it would not fit on the way to the backend or the client. The sender is told.
+    TooBig = 13,
+    /// Dropped: a fragment for a listener's address that came before the first one of its packet.
+    EarlyFragment = 14,
+    /// Answered: an echo request to a listener's address.
+    Echo = 15,
+    /// Forwarded: an ICMP error to the end of the flow that it quotes.
+    Quoted = 16,
+    /// Dropped: an echo request that was not answered, or a packet whose sender was not told why,
+    /// because too many were within a second. The latter are counted by their own reason too.
+    Silenced = 17,
+    /// Dropped: the node has no source address for the outer header, see `--outer-source`.
+    NoSource = 18,
 }
 
 impl Reason {
@@ -73,11 +86,17 @@ impl Reason {
         Self::Rewrite,
         Self::NoTable,
         Self::Fib,
+        Self::TooBig,
+        Self::EarlyFragment,
+        Self::Echo,
+        Self::Quoted,
+        Self::Silenced,
+        Self::NoSource,
     ];
 }
 
 /// Number of [`Reason`]s.
-pub const REASONS: usize = 13;
+pub const REASONS: usize = 19;
 /// Rows of `REASONS`: one for each hook.
 pub const HOOKS: u32 = 2;
 /// Row of the XDP program. It counts what it drops; what it passes, TC sees next and counts.
@@ -90,5 +109,5 @@ pub const HOOK_TC: u32 = 1;
 #[repr(C)]
 pub struct Reasons {
     /// Packets, by [`Reason`].
-    pub packets: [u64; 16],
+    pub packets: [u64; 32],
 }

@@ -11,7 +11,7 @@ pub use counter::*;
 pub use slot::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Slots of a service's version table. A weight of one basis point is 1.6 slots.
 pub const VERSION_SLOTS: u32 = 16_384;
@@ -21,8 +21,8 @@ pub const MIN_BACKEND_SLOTS: u32 = 1_024;
 pub const MAX_BACKEND_SLOTS: u32 = 65_536;
 /// Services of a node.
 pub const MAX_SERVICES: u32 = 512;
-/// Listeners of a node.
-pub const MAX_LISTENERS: u32 = 4_096;
+/// Listeners of a node, and their addresses.
+pub const MAX_LISTENERS: u32 = 16_384;
 /// Backends of a node, in all services and versions together. An index has 15 bits in a slot.
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
@@ -35,8 +35,8 @@ pub const DEFAULT_FLOWS: u32 = 1_048_576;
 pub const DEFAULT_UDP_FLOWS: u32 = 262_144;
 /// Direct connections from clients to backends that are remembered, so that they are left alone.
 pub const MAX_DIRECT: u32 = 65_536;
-/// A UDP flow that was silent for longer has ended, in seconds.
-pub const UDP_IDLE_SECONDS: u32 = 30;
+/// A UDP flow that was silent for longer has ended unless its service says otherwise, in seconds.
+pub const UDP_IDLE_SECONDS: u16 = 30;
 
 /// Versions of a service: blue, green, canary.
 pub const VERSIONS: usize = 3;
@@ -109,13 +109,17 @@ pub struct Endpoint {
     pub pad: u8,
 }
 
-/// Value of `LISTENERS`: whom packets to this endpoint belong to.
+/// Value of `LISTENERS`: whom packets to this endpoint belong to. A listener for any port has port
+/// zero. Each address of a listener has one more entry, with port and protocol zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Listener {
-    /// Index of the service, below [`MAX_SERVICES`].
+    /// Index of the service, below [`MAX_SERVICES`]; of an address, [`NO_SERVICE`].
     pub service: u32,
 }
+
+/// What stands for the address of a listener.
+pub const NO_SERVICE: u32 = u32::MAX;
 
 /// Value of `RETURNS`: what a backend's answer is turned back into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -242,10 +246,25 @@ pub struct Service {
     pub generation: u32,
     /// What a flow is hashed by: [`AFFINITY_CONNECTION`] and the like.
     pub affinity: u8,
-    /// How packets reach a backend: [`FORWARD_NAT`].
+    /// How packets reach a backend: [`FORWARD_NAT`] and the like.
     pub forwarding: u8,
+    /// What is remembered of UDP flows: [`UDP_TRACKED`] and the like.
+    pub udp: u8,
+    /// Bytes of the server id in a QUIC connection id, at most 8. Zero: short headers are routed
+    /// like any other datagram.
+    pub quic_id_length: u8,
+    /// Upper three bits of the first byte of a connection id that names a server, in their place.
+    pub quic_config: u8,
     /// Zero.
-    pub pad: [u8; 14],
+    pub pad: u8,
+    /// With [`FORWARD_GUE`], the UDP port of the outer header, network byte order.
+    pub gue_port: u16,
+    /// Set of steering rules in `STEERING`. Zero: none.
+    pub steering: u32,
+    /// A tracked UDP flow that was silent for longer has ended, in seconds.
+    pub udp_idle: u16,
+    /// Zero.
+    pub pad2: u16,
 }
 
 /// Both slots by the whole flow.
@@ -257,6 +276,20 @@ pub const AFFINITY_CLIENT_BACKEND: u8 = 2;
 
 /// Destination address and port are rewritten, and answers turned back.
 pub const FORWARD_NAT: u8 = 0;
+/// Only the destination MAC address is rewritten.
+pub const FORWARD_DSR_L2: u8 = 1;
+/// The packet is put into an IP packet to the backend: RFC 2003 (4 in 4), RFC 2473 (4 or 6 in 6).
+pub const FORWARD_IPIP: u8 = 2;
+/// The packet is put into a UDP datagram to the backend: GUE variant 1
+/// (draft-ietf-intarea-gue), in which the inner IP header follows UDP at once.
+pub const FORWARD_GUE: u8 = 3;
+
+/// UDP flows are remembered from their first datagram.
+pub const UDP_TRACKED: u8 = 0;
+/// Nothing is remembered: a shift moves the flows of its slots.
+pub const UDP_STATELESS: u8 = 1;
+/// A QUIC Initial opens a flow as a SYN does; flows are remembered where a shift has moved slots.
+pub const UDP_QUIC: u8 = 2;
 
 /// The record of one backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -266,7 +299,7 @@ pub struct Backend {
     pub address: Address,
     /// [`GIVEN_UP`] and room for more.
     pub flags: u32,
-    /// Port, network byte order.
+    /// Port, network byte order. Zero: the packet's own is kept.
     pub port: u16,
     /// Zero.
     pub pad: u16,
@@ -312,12 +345,20 @@ impl NextHop {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Link {
-    /// Index of the interface.
+    /// Index of the interface. For a VLAN, the VLAN device: the kernel adds its tag.
     pub ifindex: u32,
-    /// Its own MAC address.
+    /// Index of the interface that frames with tags leave by: the device below a VLAN, or the
+    /// same one.
+    pub lower: u32,
+    /// Largest IP packet that fits, in bytes. Zero: not known.
+    pub mtu: u32,
+    /// The interface's own MAC address.
     pub mac: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
+    /// Tags of the VLAN, outer one first, each as on the wire: protocol, then priority and id.
+    /// Zero: none.
+    pub tags: [u32; 2],
 }
 
 /// The limit on inserts into the flow table on one processor: a token bucket.
@@ -342,12 +383,24 @@ pub struct Config {
     /// `BPF_F_IPV6` (128) where the kernel knows it (6.16), else zero: makes `bpf_l4_csum_replace`
     /// right for IPv6 packets whose sum the network card has reckoned.
     pub l4_ipv6_flag: u32,
+    /// Source of outer IPv6 headers. Zero: there is none.
+    pub outer_v6: [u32; 4],
+    /// Source of outer IPv4 headers, network byte order. Zero: there is none.
+    pub outer_v4: u32,
+    /// Errors and echo answers sent a second on one processor, at most.
+    pub icmp_per_second: u32,
 }
 
 impl Config {
     /// What holds when the agent sets nothing.
-    pub const DEFAULT: Self =
-        Self { inserts_per_second: 200_000, backends: MAX_BACKENDS, l4_ipv6_flag: 0 };
+    pub const DEFAULT: Self = Self {
+        inserts_per_second: 200_000,
+        backends: MAX_BACKENDS,
+        l4_ipv6_flag: 0,
+        outer_v6: [0; 4],
+        outer_v4: 0,
+        icmp_per_second: 1_000,
+    };
 }
 
 /// No padding, no surprise: sizes and offsets that the map definitions rely on.
@@ -362,12 +415,13 @@ const _: () = {
     assert!(size_of::<Forget>() == 48);
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
+    assert!(offset_of!(Service, steering) == 56);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);
-    assert!(size_of::<Link>() == 12);
+    assert!(size_of::<Link>() == 28);
     assert!(size_of::<Counters>() == 64);
-    assert!(size_of::<Reasons>() == 128 && REASONS <= 16);
+    assert!(size_of::<Reasons>() == 256 && REASONS <= 32);
     assert!(size_of::<Bucket>() == 16);
-    assert!(size_of::<Config>() == 16);
+    assert!(size_of::<Config>() == 40);
     assert!(MAX_BACKENDS <= NO_BACKEND as u32);
 };
 

@@ -39,8 +39,12 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
         listeners: spec.listeners.iter().map(listener).collect(),
         forwarding: match spec.forwarding {
             Forwarding::Nat => v1::Forwarding::Nat,
+            Forwarding::DsrL2 => v1::Forwarding::DsrL2,
+            Forwarding::DsrIpip => v1::Forwarding::DsrIpip,
+            Forwarding::DsrGue => v1::Forwarding::DsrGue,
         }
         .into(),
+        gue_port: spec.gue_port,
         affinity: match spec.affinity {
             Affinity::Connection => v1::Affinity::Connection,
             Affinity::Client => v1::Affinity::Client,
@@ -60,6 +64,9 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
 pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations) -> ServiceSpec {
     let forwarding = match v1::Forwarding::try_from(spec.forwarding) {
         Ok(v1::Forwarding::Unspecified | v1::Forwarding::Nat) => Forwarding::Nat,
+        Ok(v1::Forwarding::DsrL2) => Forwarding::DsrL2,
+        Ok(v1::Forwarding::DsrIpip) => Forwarding::DsrIpip,
+        Ok(v1::Forwarding::DsrGue) => Forwarding::DsrGue,
         Err(_) => {
             violations.push(
                 format!("{path}.forwarding"),
@@ -92,6 +99,7 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         name: spec.name,
         listeners,
         forwarding,
+        gue_port: spec.gue_port,
         affinity,
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
         versions: VersionsSpec {

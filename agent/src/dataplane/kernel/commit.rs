@@ -92,14 +92,11 @@ impl Kernel {
         }
         let mask = |table: &BackendTable| u32::try_from(table.slots().len() - 1).unwrap_or(0);
         let record = Service {
-            seed: image.seed,
             version_table: version_run.start,
             backend_table: backend_runs.each_ref().map(|run| run.start),
             backend_mask: image.tables.backends().each_ref().map(mask),
             generation,
-            affinity: image.affinity,
-            forwarding: image.forwarding,
-            pad: [0; 14],
+            ..image.record
         };
         Ok(Live { record, tables: Arc::clone(&image.tables), version_run, backend_runs })
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use aya::maps::{Map, MapData, MapError};
@@ -10,7 +11,8 @@ use aya::programs::ProgramError;
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_ebpf::abi::{
-    Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Link, MAX_BACKENDS, POOL_LINES,
+    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Link, MAX_BACKENDS, POOL_LINES,
+    Reasons,
 };
 
 use super::Kernel;
@@ -36,6 +38,19 @@ pub struct Options {
     pub inserts_per_second: u64,
     /// Cache lines in the pool of tables.
     pub pool_lines: u32,
+    /// Where packets in tunnels come from.
+    pub outer: OuterSource,
+    /// ICMP messages sent a second, on each processor.
+    pub icmp_per_second: u32,
+}
+
+/// The node's own addresses that packets in tunnels come from, by the outer header's family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OuterSource {
+    /// Of IPv4 headers. Without it no backend with an IPv4 address can be tunnelled to.
+    pub v4: Option<Ipv4Addr>,
+    /// Of IPv6 headers.
+    pub v6: Option<Ipv6Addr>,
 }
 
 impl Default for Options {
@@ -45,6 +60,8 @@ impl Default for Options {
             udp_flows: DEFAULT_UDP_FLOWS,
             inserts_per_second: Config::DEFAULT.inserts_per_second,
             pool_lines: POOL_LINES,
+            outer: OuterSource::default(),
+            icmp_per_second: Config::DEFAULT.icmp_per_second,
         }
     }
 }
@@ -163,7 +180,11 @@ impl Kernel {
             pool_memory: mapped("POOL", &pool, options.pool_lines as usize * 64)?,
             backend_memory: mapped("BACKENDS", &backends, MAX_BACKENDS as usize * 32)?,
             counter_memory: mapped("COUNTERS", &counters, processors * MAX_BACKENDS as usize * 64)?,
-            reason_memory: mapped("REASONS", &reasons, processors * HOOKS as usize * 128)?,
+            reason_memory: mapped(
+                "REASONS",
+                &reasons,
+                processors * HOOKS as usize * size_of::<Reasons>(),
+            )?,
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             services: taken.typed("SERVICES")?,
@@ -196,6 +217,9 @@ fn load_object(
         inserts_per_second: options.inserts_per_second,
         backends: MAX_BACKENDS,
         l4_ipv6_flag: if knows_ipv6_flag { BPF_F_IPV6 } else { 0 },
+        outer_v4: options.outer.v4.map_or(0, |address| u32::from_ne_bytes(address.octets())),
+        outer_v6: options.outer.v6.map_or([0; 4], |address| Address::from_v6(address.octets()).0),
+        icmp_per_second: options.icmp_per_second,
     };
     let mut loader = EbpfLoader::new();
     for (name, pins) in pins::MAPS.iter().filter_map(|name| Some((name, pins?))) {

@@ -27,7 +27,7 @@ use weir_ebpf::abi::{
 };
 
 pub use attach::AttachError;
-pub use load::{LoadError, Options};
+pub use load::{LoadError, Options, OuterSource};
 pub use pins::{PinError, Pins};
 pub use run::{Run, Runner};
 
@@ -39,7 +39,7 @@ use crate::plan::tables::ServiceTables;
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
 const COUNTER_WORDS: usize = 8;
-const REASON_WORDS: usize = 16;
+const REASON_WORDS: usize = 32;
 const BACKEND_WORDS: usize = 4;
 /// The word of a backend's record that holds its next hop.
 const NEXT_HOP_WORD: usize = 3;
@@ -101,7 +101,14 @@ impl Kernel {
 
     /// Index of a link in `LINKS`, written there if it is new.
     fn link(&mut self, hop: &NextHop) -> Result<u16, Error> {
-        let link = Link { ifindex: hop.interface, mac: hop.interface_mac, pad: [0; 2] };
+        let link = Link {
+            ifindex: hop.interface,
+            lower: hop.lower,
+            mtu: hop.mtu,
+            mac: hop.interface_mac,
+            pad: [0; 2],
+            tags: hop.tags,
+        };
         let index = match self.known_links.iter().position(|known| *known == link) {
             Some(index) => index,
             None if self.known_links.len() < MAX_LINKS as usize => {

@@ -43,10 +43,25 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 pub struct NextHop {
     /// Index of the output interface.
     pub interface: u32,
+    /// Index of the interface that frames with `tags` leave by: the one below a VLAN device, else
+    /// the same.
+    pub lower: u32,
+    /// Largest IP packet that the interface takes, in bytes. Zero: not known.
+    pub mtu: u32,
+    /// Tags of the VLAN, outer one first, each four bytes as on the wire. Zero: none.
+    pub tags: [u32; 2],
     /// The output interface's own MAC: the frame's source.
     pub interface_mac: Mac,
     /// The neighbour's MAC: the frame's destination.
     pub mac: Mac,
+}
+
+impl NextHop {
+    /// Through an interface that is no VLAN and whose MTU is not known.
+    #[must_use]
+    pub const fn plain(interface: u32, interface_mac: Mac, mac: Mac) -> Self {
+        Self { interface, lower: interface, mtu: 0, tags: [0; 2], interface_mac, mac }
+    }
 }
 
 /// Something the data plane has to know.

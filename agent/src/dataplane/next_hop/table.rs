@@ -234,7 +234,7 @@ fn hop(
 ) -> Option<NextHop> {
     let interface_mac = *links.get(&via.interface)?;
     let mac = targets.get(&via)?.neighbour.mac()?;
-    Some(NextHop { interface: via.interface, interface_mac, mac })
+    Some(NextHop::plain(via.interface, interface_mac, mac))
 }
 
 impl Watched {

@@ -206,7 +206,7 @@ fn backend(last: u8) -> IpAddr {
 }
 
 fn hop(interface: u32) -> NextHop {
-    NextHop { interface, interface_mac: [2; 6], mac: [4; 6] }
+    NextHop::plain(interface, [2; 6], [4; 6])
 }
 
 /// A service on `10.50.0.listener:80/tcp` in the form of a spec file. `versions`: name, percent,

@@ -15,7 +15,7 @@ fn via(interface: u32, address: &str) -> Target {
 }
 
 fn hop_by(interface: u32, mac: Mac) -> NextHop {
-    NextHop { interface, interface_mac: OUT, mac }
+    NextHop::plain(interface, OUT, mac)
 }
 
 /// A table with interfaces 1 and 2 that wants these addresses, each by the given way.
