@@ -16,7 +16,7 @@ use crate::run::say;
 
 /// How long a kernel may take to its first process where the processor's own virtualization works.
 /// There are machines that have it and on which kernels hang.
-const KVM_START: Duration = Duration::from_secs(25);
+const KVM_START: Duration = Duration::from_secs(15);
 /// The same, emulated.
 const TCG_START: Duration = Duration::from_secs(240);
 /// How often a long test says that it goes on.
