@@ -7,13 +7,13 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use aya::programs::tc::{self, NlOptions, TcAttachOptions};
+use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
 
 use super::load::{LoadError, chain, kernel_has, refused};
 use super::pins::{PinError, Pins};
-use super::{Kernel, links};
+use super::{Kernel, clsact, links};
 use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
@@ -79,11 +79,15 @@ impl Programs {
 
     fn attach_tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
         let hook = if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact };
-        let pin = self.pins.as_ref().filter(|_| hook == Hook::Tcx).map(|p| p.link(interface, "tc"));
+        let name = if hook == Hook::Tcx { "tc" } else { hook.name() };
+        let pin = self.pins.as_ref().map(|pins| pins.link(interface, name));
         let before = pin.as_deref().is_some_and(Path::exists);
         program::<SchedClassifier>(&mut self.object, TC)
             .map_err(Into::into)
-            .and_then(|tc| link_tc(tc, interface, hook, pin.as_deref()))
+            .and_then(|tc| match hook {
+                Hook::Tcx => link_tc(tc, interface, pin.as_deref()),
+                _ => clsact::attach(tc, interface, pin.as_deref()),
+            })
             .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
         self.pinned.extend(pin.map(|pin| (pin, before)));
         Ok(hook)
@@ -113,7 +117,6 @@ impl Programs {
 fn link_tc(
     tc: &mut SchedClassifier,
     interface: &str,
-    hook: Hook,
     pin: Option<&Path>,
 ) -> Result<(), Box<dyn Error>> {
     if let Some(old) = pin.and_then(links::pinned)
@@ -121,13 +124,7 @@ fn link_tc(
     {
         return Ok(());
     }
-    let options = if hook == Hook::Tcx {
-        TcAttachOptions::TcxOrder(LinkOrder::default())
-    } else {
-        // It may be there already; if it could not be made, what follows says why.
-        let _ = tc::qdisc_add_clsact(interface);
-        TcAttachOptions::Netlink(NlOptions::default())
-    };
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
     let link = tc.attach_with_options(interface, TcAttachType::Ingress, options)?;
     match pin {
         Some(pin) => links::pin(tc.take_link(link)?.try_into()?, pin),
