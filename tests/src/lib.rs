@@ -8,6 +8,7 @@
 //! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
+//! - [`pace`]: how fast this machine is.
 //! - [`frames`]: frames as they stand on the wire.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
@@ -25,6 +26,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod node;
+pub mod pace;
 pub mod program;
 pub mod random;
 pub mod servers;
