@@ -28,10 +28,17 @@ const LEFT_OUT: &[(&str, &str)] = &[
 ];
 
 /// Single tests that run only if something is asked for by name, and why.
-const SKIPPED: &[(&str, &str)] = &[(
-    "a_kill_during_a_shift_leaves_all_of_it_or_nothing",
-    "two dozen starts of the agent under load; the other kills show all that is the kernel's",
-)];
+const SKIPPED: &[(&str, &str)] = &[
+    (
+        "a_kill_during_a_shift_leaves_all_of_it_or_nothing",
+        "two dozen starts of the agent under load; the other kills show all that is the kernel's",
+    ),
+    (
+        "interfaces_change_between_runs",
+        "native XDP comes off a veth under load, which can crash the kernel: with GRO on, veth \
+         clears the queue's device (`xdp_rxq_info_unreg`) while a program may still run there",
+    ),
+];
 
 /// A program, built.
 #[derive(Clone, Debug, PartialEq, Eq)]
