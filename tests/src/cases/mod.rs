@@ -4,7 +4,9 @@
 //! - this file: what a case is
 //! - [`nodes`]: the nodes that the cases share, as specs that users write
 //! - [`run`]: runs cases through the loaded programs and says what was otherwise
+//! - [`table`]: what came of them, for people
 //! - [`pcapng`]: writes what went in and came out, for Wireshark
+//! - [`tshark`]: what Wireshark's eyes find in that
 //! - the others: the cases, a topic each
 //!
 //! A node's services have one backend for each flow, so that an expectation never follows from
@@ -25,7 +27,9 @@ mod options;
 pub mod pcapng;
 mod returns;
 pub mod run;
+pub mod table;
 mod transition;
+pub mod tshark;
 
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::{Counters, FlowEntry, Reason};

@@ -11,8 +11,11 @@ use crate::packet::{ACK, DESTINATION, HOP_BY_HOP, PSH, Packet, ROUTING, SYN};
 
 /// Six bytes of options: one `PadN` over all of them.
 const PAD: [u8; 6] = [1, 4, 0, 0, 0, 0];
-/// A routing header of type 4 that has no segments left.
-const ROUTE: [u8; 6] = [4, 0, 0, 0, 0, 0];
+/// A routing header of type 4 (RFC 8754) with one segment, which is behind it.
+const ROUTE: [u8; 22] = [4, 0, 0, 0, 0, 0, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// Extension headers: numbers and bodies.
+type Headers<'a> = &'a [(u8, &'a [u8])];
 
 pub(super) fn cases() -> Vec<Case> {
     let [v4, v6] = WAYS;
@@ -49,10 +52,10 @@ fn ipv4(way: Way) -> Vec<Case> {
 
 fn ipv6(way: Way) -> Vec<Case> {
     let long = [&[1, 252][..], &[0; 252]].concat();
-    let chain = |packet: Packet, chain: &[(u8, &[u8])]| {
+    let chain = |packet: Packet, chain: Headers| {
         chain.iter().fold(packet, |packet, (number, body)| packet.extension(*number, body))
     };
-    let chains: [(&str, &[(u8, &[u8])]); 7] = [
+    let chains: [(&str, Headers); 7] = [
         ("hop-by-hop", &[(HOP_BY_HOP, &PAD)]),
         ("destination", &[(DESTINATION, &PAD)]),
         ("routing", &[(ROUTING, &ROUTE)]),

@@ -4,6 +4,16 @@
 //! The form is pcapng (draft-ietf-opsawg-pcapng) in the order of this machine's bytes, with the
 //! three kinds of blocks that this needs.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::Case;
+use super::run::Report;
+use crate::program::PROGRAMS;
+
 /// Interfaces of the file, by number.
 pub const INTERFACES: [&str; 3] = ["in", "xdp", "tc"];
 
@@ -52,9 +62,9 @@ impl File {
     /// Adds a frame of an interface. Frames are a millisecond apart.
     pub fn push(&mut self, interface: u32, frame: &[u8], comment: &str) {
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        let [.., a, b, c, d, e, f, g, h] = (self.frames * 1_000).to_be_bytes();
-        let (high, low) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-        let mut body = [interface, high, low, length, length].map(u32::to_ne_bytes).concat();
+        // Microseconds, the upper half first: there are not so many frames that it is not zero.
+        let time = u32::try_from(self.frames * 1_000).unwrap_or(u32::MAX);
+        let mut body = [interface, 0, time, length, length].map(u32::to_ne_bytes).concat();
         body.extend(frame);
         pad(&mut body);
         option(&mut body, COMMENT, comment);
@@ -94,4 +104,43 @@ fn option(body: &mut Vec<u8>, code: u16, text: &str) {
 
 fn pad(body: &mut Vec<u8>) {
     body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// A file with what went into the cases of a topic, or of all, and what each program sent.
+#[must_use]
+pub fn file(cases: &[Case], reports: &[Report], topic: Option<&str>) -> File {
+    let mut file = File::new();
+    for report in reports {
+        let case = &cases[report.case];
+        if topic.is_some_and(|topic| topic != case.topic()) {
+            continue;
+        }
+        let comment = |broken: bool| {
+            if broken { format!("{} ({BROKEN})", case.name) } else { case.name.clone() }
+        };
+        file.push(0, &case.input.bytes(), &comment(case.input.broken));
+        for ((program, hook), interface) in PROGRAMS.iter().zip(&report.hooks).zip(1..) {
+            let frame = case.outcome(*program).frame.as_ref();
+            if let Some(sent) = &hook.sent {
+                file.push(interface, sent, &comment(frame.is_some_and(|frame| frame.broken)));
+            }
+        }
+    }
+    file
+}
+
+/// Writes a file for each topic into a directory, which is made if there is none. Gives the paths,
+/// each with its number of frames.
+pub fn write(directory: &Path, cases: &[Case], reports: &[Report]) -> Result<Vec<(PathBuf, u64)>> {
+    let cannot = || format!("cannot write to {}", directory.display());
+    fs::create_dir_all(directory).with_context(cannot)?;
+    let mut paths = Vec::new();
+    let topics: BTreeSet<&str> = cases.iter().map(Case::topic).collect();
+    for topic in topics {
+        let file = file(cases, reports, Some(topic));
+        let path = directory.join(format!("{topic}.pcapng"));
+        fs::write(&path, &file.bytes).with_context(cannot)?;
+        paths.push((path, file.frames));
+    }
+    Ok(paths)
 }

@@ -37,7 +37,7 @@ pub struct AtHook {
     pub verdict: Option<Verdict>,
     /// The frame that was sent.
     pub sent: Option<Vec<u8>>,
-    /// What was otherwise than expected.
+    /// What was otherwise than expected, a line each.
     pub complaints: Vec<String>,
     /// Median time of a run in nanoseconds, if it was measured.
     pub nanoseconds: Option<u64>,
@@ -54,17 +54,14 @@ impl Report {
     #[must_use]
     pub fn complaint(&self, cases: &[Case]) -> String {
         let case = &cases[self.case];
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for (program, hook) in PROGRAMS.iter().zip(&self.hooks) {
-            for complaint in &hook.complaints {
-                let indented = complaint.trim_end().replace('\n', "\n    ");
-                text += &format!(
-                    "{} on node {}, {program:?}:\n    {indented}\n",
-                    case.name, case.node.name
-                );
+            if !hook.complaints.is_empty() {
+                lines.push(format!("{} on node {}, {program:?}:", case.name, case.node.name));
+                lines.extend(hook.complaints.iter().map(|line| format!("    {line}")));
             }
         }
-        text
+        lines.join("\n")
     }
 }
 
@@ -143,7 +140,8 @@ fn check(node: &mut Node, case: &Case, program: Program) -> AtHook {
     for round in 0..ROUNDS {
         let wrong = check_round(node, case, program, round, &input, &mut hook);
         if !wrong.is_empty() {
-            hook.complaints.push(format!("packet {} of {ROUNDS}\n{wrong}", round + 1));
+            hook.complaints.push(format!("packet {} of {ROUNDS}", round + 1));
+            hook.complaints.extend(wrong);
             break; // what follows would be wrong for the same cause
         }
     }
@@ -157,28 +155,28 @@ fn check_round(
     round: usize,
     input: &[u8],
     hook: &mut AtHook,
-) -> String {
+) -> Vec<String> {
     let outcome = case.outcome(program);
     let count = u16::try_from(node.backends().len()).unwrap_or(u16::MAX);
     let flows = node.flows();
     let before = Counts::read(node.kernel(), count);
     let run = program.run_once(node.kernel(), input);
     let counted = Counts::read(node.kernel(), count).since(&before);
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
 
     let verdict = program.verdict(run.verdict);
     hook.verdict = verdict;
     if verdict != Some(outcome.verdict) {
         let got = verdict.map_or_else(|| run.verdict.to_string(), |verdict| format!("{verdict:?}"));
-        wrong += &format!("verdict: expected {:?}, got {got}\n", outcome.verdict);
+        wrong.push(format!("verdict: expected {:?}, got {got}", outcome.verdict));
     }
     let frame = outcome.frame.as_ref().unwrap_or(&case.input);
-    wrong += &diff(frame, &run.frame).unwrap_or_default();
+    wrong.extend(diff(frame, &run.frame));
     if matches!(verdict, Some(Verdict::Back | Verdict::Redirect)) {
         if !frame.broken
             && let Err(error) = eyes::look(&run.frame)
         {
-            wrong += &format!("the output: {error}\n");
+            wrong.push(format!("the output: {error}"));
         }
         hook.sent = Some(run.frame);
     }
@@ -188,12 +186,12 @@ fn check_round(
         .rises
         .iter()
         .fold(Counts::none(count), |counts, rise| rise.add(counts, node, program, round, bytes));
-    wrong += &counters(node, &expected, &counted);
+    wrong.extend(counters(node, &expected, &counted));
     let remembered: u64 = outcome.rises.iter().map(|rise| rise.remembers(round)).sum();
     let new = node.flows() - flows;
     // One that was there may be written over.
     if case.before.is_empty() && new as u64 != remembered {
-        wrong += &format!("flows remembered: expected {remembered}, got {new}\n");
+        wrong.push(format!("flows remembered: expected {remembered}, got {new}"));
     }
     wrong
 }
@@ -249,11 +247,11 @@ fn time(node: &mut Node, case: &Case, program: Program) -> u64 {
 }
 
 /// Counters that rose otherwise than expected, a line each.
-fn counters(node: &Node, expected: &Counts, got: &Counts) -> String {
-    let mut wrong = String::new();
+fn counters(node: &Node, expected: &Counts, got: &Counts) -> Vec<String> {
+    let mut wrong = Vec::new();
     let mut compare = |what: String, expected: u64, got: u64| {
         if expected != got {
-            wrong += &format!("counter {what}: expected +{expected}, got +{got}\n");
+            wrong.push(format!("counter {what}: expected +{expected}, got +{got}"));
         }
     };
     let pairs = expected.backends.iter().zip(&got.backends);

@@ -194,16 +194,13 @@ impl Icmp {
     fn bytes(&self, ends: Ends) -> Vec<u8> {
         let payload = self.payload.bytes();
         let (type_u8, code_u8, bytes5to8) = (self.kind, self.code, self.rest);
-        let mut bytes = match ends {
-            (IpAddr::V6(s), IpAddr::V6(d)) => {
-                let kind = Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8 };
-                let header = Icmpv6Header::with_checksum(kind, s.octets(), d.octets(), &payload);
-                header.unwrap().to_bytes().to_vec()
-            }
-            _ => {
-                let kind = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 };
-                Icmpv4Header::with_checksum(kind, &payload).to_bytes().to_vec()
-            }
+        let mut bytes = if let (IpAddr::V6(s), IpAddr::V6(d)) = ends {
+            let kind = Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8 };
+            let header = Icmpv6Header::with_checksum(kind, s.octets(), d.octets(), &payload);
+            header.unwrap().to_bytes().to_vec()
+        } else {
+            let kind = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 };
+            Icmpv4Header::with_checksum(kind, &payload).to_bytes().to_vec()
         };
         let sum = u16::from_be_bytes([bytes[2], bytes[3]]);
         put(&mut bytes, 2, add(sum, self.wrong.checksum));

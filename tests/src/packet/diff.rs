@@ -1,7 +1,5 @@
 //! Where two frames differ, in words.
 
-use std::fmt::Write as _;
-
 use super::{Body, Ip, Net, Packet, Payload};
 
 /// A layer: its name, and the fields that are known by name, each with its offset in the layer.
@@ -51,25 +49,21 @@ const RAW: Fields = &[(0, "bytes")];
 /// How `got` differs from the frame that was expected, a line for each field; nothing if it is the
 /// same.
 #[must_use]
-pub fn diff(expected: &Packet, got: &[u8]) -> Option<String> {
+pub fn diff(expected: &Packet, got: &[u8]) -> Vec<String> {
     let bytes = expected.bytes();
-    if bytes == got {
-        return None;
-    }
-    let mut text = String::new();
+    let mut lines = Vec::new();
     if bytes.len() != got.len() {
-        let _ = writeln!(text, "length: expected {}, got {}", bytes.len(), got.len());
+        lines.push(format!("length: expected {}, got {}", bytes.len(), got.len()));
     }
     let fields = fields(expected);
     let ends = fields.iter().skip(1).map(|(start, _)| *start).chain([usize::MAX]);
     for ((start, name), end) in fields.iter().zip(ends) {
         let (is, should) = (part(got, *start, end), part(&bytes, *start, end));
         if is != should {
-            let _ =
-                writeln!(text, "{name} (byte {start}): expected {}, got {}", hex(should), hex(is));
+            lines.push(format!("{name} (byte {start}): expected {}, got {}", hex(should), hex(is)));
         }
     }
-    Some(text)
+    lines
 }
 
 /// All fields of a frame by offset.
