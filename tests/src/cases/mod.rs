@@ -160,7 +160,6 @@ pub struct In {
     backend: &'static str,
     connections: Times,
     tracked: Times,
-    full: Times,
     flood: Times,
 }
 
@@ -182,7 +181,7 @@ impl Times {
 #[must_use]
 pub const fn goes(backend: &'static str) -> In {
     use Times::Never;
-    In { backend, connections: Never, tracked: Never, full: Never, flood: Never }
+    In { backend, connections: Never, tracked: Never, flood: Never }
 }
 
 /// A packet that begins a connection, for this backend; so does each that is like it.
@@ -232,7 +231,6 @@ impl Rise {
                     packets_in: counters.packets_in + 1,
                     bytes_in: counters.bytes_in + bytes,
                     tracked: counters.tracked + counted.tracked.count(round),
-                    fallback_full: counters.fallback_full + counted.full.count(round),
                     fallback_flood: counters.fallback_flood + counted.flood.count(round),
                     ..*counters
                 }

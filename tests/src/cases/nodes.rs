@@ -59,7 +59,7 @@ pub const AWAY: NextHop =
 /// Behind the interface that packets come by.
 pub const HERE: NextHop =
     NextHop { interface: 1, interface_mac: [2, 1, 0, 0, 0, 1], mac: [2, 1, 0, 0, 0, 2] };
-/// What the kernel's own routing says in a node with [`NETWORK`], of clients and of `10.0.0.x`.
+/// What the kernel's own routing says in a node with a network, of clients and of `10.0.0.x`.
 pub const ROUTED: NextHop =
     NextHop { interface: 17, interface_mac: [2, 17, 0, 0, 0, 1], mac: [2, 17, 0, 0, 0, 2] };
 

@@ -11,22 +11,22 @@ use crate::program::Verdict;
 pub fn table(cases: &[Case], reports: &[Report], colour: bool) -> String {
     let measured = reports.iter().flat_map(|r| &r.hooks).any(|hook| hook.nanoseconds.is_some());
     let width = reports.iter().map(|r| cases[r.case].name.len()).max().unwrap_or(0).max(4);
-    let times = if measured { format!(" {:>8}  {:>8}", "xdp ns", "tc ns") } else { String::new() };
+    let times = if measured { format!("  {:>8}  {:>8}", "xdp ns", "tc ns") } else { String::new() };
     let mut text =
-        format!("{:<width$}  {:<9}  {:<8}  {:<8} {times}  \n", "case", "node", "xdp", "tc");
+        format!("{:<width$}  {:<9}  {:<8}  {:<8}{times}  result\n", "case", "node", "xdp", "tc");
     for report in reports {
         let case = &cases[report.case];
         let [xdp, tc] = &report.hooks;
         let _ = write!(
             text,
-            "{:<width$}  {:<9}  {:<8}  {:<8} ",
+            "{:<width$}  {:<9}  {:<8}  {:<8}",
             case.name,
             case.node.name,
             verdict(xdp),
             verdict(tc)
         );
         if measured {
-            let _ = write!(text, " {:>8}  {:>8}", time(xdp), time(tc));
+            let _ = write!(text, "  {:>8}  {:>8}", time(xdp), time(tc));
         }
         let _ = writeln!(text, "  {}", result(report.is_well(), colour));
     }
