@@ -80,11 +80,17 @@ impl Program {
     /// Runs it once.
     #[must_use]
     pub fn run(self, kernel: &Kernel, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.said(self.run_once(kernel, frame))
+    }
+
+    /// Runs it once, and gives what the kernel says of the run.
+    #[must_use]
+    pub fn run_once(self, kernel: &Kernel, frame: &[u8]) -> Run {
         let run = match self {
             Self::Xdp => kernel.run_xdp(frame, 1),
             Self::Tc => kernel.run_tc(frame, 1),
         };
-        self.said(run.expect("the kernel runs the program"))
+        run.expect("the kernel runs the program")
     }
 
     /// What a run of it means.

@@ -91,7 +91,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Creates or replaces services.
-    pub(super) fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
         let asked = Asked::Apply(apply);
         if let Some(answer) = self.repeated(&apply.options, asked)? {
             return Ok(answer);
@@ -103,7 +107,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Changes weights.
-    pub(super) fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
         let asked = Asked::Shift(shift);
         // Before the generation is compared, which the first time has raised.
         if let Some(answer) = self.repeated(&shift.options, asked)? {

@@ -11,7 +11,7 @@
 //! leaves is removed by the next lab that starts.
 
 pub mod addresses;
-mod host;
+pub(crate) mod host;
 mod names;
 mod namespace;
 pub mod spec;

@@ -175,7 +175,7 @@ fn number(release: &str) -> (u32, u32) {
 }
 
 /// A program on `PATH`, or where Debian keeps administrators' programs out of a user's `PATH`.
-fn on_path(name: &str) -> Option<PathBuf> {
+pub(super) fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
