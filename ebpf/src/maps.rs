@@ -1,6 +1,8 @@
 //! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
@@ -24,9 +26,22 @@ pub(crate) static RETURNS: HashMap<Endpoint, Return, { 2 * MAX_BACKENDS as usize
     HashMap::new();
 
 /// The records of all services, in one inner array that the agent replaces to commit.
+///
+/// `MaybeUninit` is a union. Of a struct Linux 6.1 notes that it has no timer in it, of anything else
+/// nothing; and it refuses to replace an array by one of which it has noted something else. The
+/// agent's arrays come without a description of their type, so nothing is noted of them.
 #[btf_map]
-pub(crate) static SERVICES: ArrayOfMaps<Array<Service, { MAX_SERVICES as usize }>, 1> =
+pub(crate) static SERVICES: ArrayOfMaps<Array<MaybeUninit<Service>, { MAX_SERVICES as usize }>, 1> =
     ArrayOfMaps::new();
+
+/// The record of a service, if there is one.
+#[inline(always)]
+pub(crate) fn record(service: u32) -> Option<&'static Service> {
+    let record = SERVICES.get_value(0, &service)?;
+    // SAFETY: the kernel makes elements of zeros, and all bits are a record.
+    let record = unsafe { record.assume_init_ref() };
+    if record.generation == 0 { None } else { Some(record) }
+}
 
 /// The slots of all tables. The agent writes lines that no record points to; the program reads.
 #[btf_map]

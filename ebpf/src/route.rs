@@ -14,7 +14,7 @@ use weir_ebpf::packet::{FIN, Packet, RST};
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::maps::{
-    BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, SERVICES, UDP_FLOWS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, UDP_FLOWS,
 };
 
 const ANY: u64 = 0;
@@ -66,8 +66,7 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 
 #[inline(always)]
 fn to_backend(packet: &Packet, service: u32) -> Route {
-    let Some(service) = SERVICES.get_value(0, &service).filter(|service| service.generation != 0)
-    else {
+    let Some(service) = maps::record(service) else {
         return Route::Drop(Reason::NoTable);
     };
     let tables =

@@ -15,6 +15,7 @@ mod lab;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 /// Tasks of weir's developers. Each installs first what it needs and what is missing.
 #[derive(Parser)]
@@ -66,6 +67,8 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Run the end-to-end tests under a kernel of Debian's, in a virtual machine
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => lab::run(&root, "weir-demo", &arguments),
         Task::Lab { arguments } => lab::run(&root, "weir-lab", &arguments),
         Task::Test { arguments } => test::test(&root, &arguments),
+        Task::Vm(options) => vm::vm(&root, &options),
     };
     report(result)
 }
