@@ -52,23 +52,7 @@ pub(crate) fn ensure_with(root: &Path, tools: &[Package]) -> Result<Machine> {
 
 /// For what only some tasks need: tshark, which reads packets as Wireshark does (21 MB).
 pub(crate) fn ensure_tshark(root: &Path) -> Result<()> {
-    if machine::on_path("tshark").is_some() {
-        return Ok(());
-    }
-    let machine = Machine::look(root);
-    let packages = Step::Packages(vec!["tshark".to_owned()]);
-    for step in [Step::Update, packages] {
-        let refused = || (!sudo_allows(&machine, &step)).then_some("sudo refused");
-        if let Some(why) = plan::obstacle(&machine, &step).or_else(refused) {
-            bail!("{step}: {why}");
-        }
-        let result = act(root, &machine, &step);
-        // As above: an update that failed for one broken source need not concern us.
-        if step != Step::Update {
-            result?;
-        }
-    }
-    Ok(())
+    ensure_with(root, &[("tshark", "tshark")]).map(drop)
 }
 
 /// Does the first step that the machine needs, looks again, and so on: a step's outcome, such as
