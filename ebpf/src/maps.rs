@@ -1,12 +1,12 @@
 //! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
     HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES,
-    POOL_LINES, Reasons, Return, Service,
+    MAX_STEERING, POOL_LINES, Reasons, Return, Service, SteerKey, SteerSlot,
 };
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
@@ -31,6 +31,12 @@ pub(crate) static SERVICES: ArrayOfMaps<Array<Service, { MAX_SERVICES as usize }
 /// The slots of all tables. The agent writes lines that no record points to; the program reads.
 #[btf_map]
 pub(crate) static POOL: Array<Line, { POOL_LINES as usize }, MMAPABLE> = Array::new();
+
+/// Steering entries, in sets that records name: agent writes those that no record names; the
+/// program reads. Takes memory for what is there.
+#[btf_map]
+pub(crate) static STEERING: LpmTrie<SteerKey, SteerSlot, { MAX_STEERING as usize }> =
+    LpmTrie::new();
 
 /// Backends by index: agent writes, program reads.
 #[btf_map]
