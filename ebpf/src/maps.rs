@@ -3,12 +3,12 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
     HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES,
-    POOL_LINES, Reasons, Return, Service,
+    MAX_STEERING, POOL_LINES, Reasons, Return, Service, SteerKey, SteerSlot,
 };
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
@@ -46,6 +46,12 @@ pub(crate) fn record(service: u32) -> Option<&'static Service> {
 /// The slots of all tables. The agent writes lines that no record points to; the program reads.
 #[btf_map]
 pub(crate) static POOL: Array<Line, { POOL_LINES as usize }, MMAPABLE> = Array::new();
+
+/// Steering entries, in sets that records name: agent writes those that no record names; the
+/// program reads. Takes memory for what is there.
+#[btf_map]
+pub(crate) static STEERING: LpmTrie<SteerKey, SteerSlot, { MAX_STEERING as usize }> =
+    LpmTrie::new();
 
 /// Backends by index: agent writes, program reads.
 #[btf_map]

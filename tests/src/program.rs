@@ -13,6 +13,7 @@ use std::sync::Arc;
 use nix::sched::{CloneFlags, unshare};
 use weir::dataplane::kernel::{Kernel, LoadError, Options, OuterSource, Run};
 use weir::dataplane::{Commit, DataPlane as _, Image, ReasonCounts};
+use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
 use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};
 
@@ -144,7 +145,14 @@ pub fn backend(at: SocketAddr) -> Backend {
 /// What the program shall see of a service, by the parts that `slots` reads.
 #[must_use]
 pub fn image(service: &Service, tables: &ServiceTables) -> Image {
-    Image { record: *service, tables: Arc::new(tables.clone()) }
+    steered_image(service, tables, &Steering::default())
+}
+
+/// The same with steering entries.
+#[must_use]
+pub fn steered_image(service: &Service, tables: &ServiceTables, steering: &Steering) -> Image {
+    let (tables, steering) = (Arc::new(tables.clone()), Arc::new(steering.clone()));
+    Image { record: *service, tables, steering }
 }
 
 /// Makes a commit that must succeed.

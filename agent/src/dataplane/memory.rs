@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
-    MAX_LISTENERS, Reason, Return, TCP, VersionSlot,
+    MAX_LISTENERS, Reason, Return, SteerSlot, TCP, VersionSlot,
 };
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
@@ -30,6 +32,8 @@ pub struct FlowTable {
 pub struct MemoryTables<'a> {
     /// The service's tables.
     pub tables: &'a ServiceTables,
+    /// Its steering entries.
+    pub steering: &'a Steering,
     /// The flow table.
     pub flows: &'a RefCell<FlowTable>,
     /// Whether a backend, by index, is given up.
@@ -41,6 +45,10 @@ pub struct MemoryTables<'a> {
 impl Tables for MemoryTables<'_> {
     fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
         self.tables.versions().get(slot as usize).copied()
+    }
+
+    fn steer(&self) -> Option<SteerSlot> {
+        self.steering.slot(self.key.source)
     }
 
     fn backend_slot(&self, version: u8, hash: u32) -> Option<BackendSlot> {
@@ -131,7 +139,8 @@ impl Memory {
         let service = image.record;
         let tcp = key.protocol == TCP;
         let flows = if tcp { &self.flows } else { &self.udp_flows };
-        let tables = MemoryTables { tables: &image.tables, flows, given_up: &given_up, key };
+        let (tables, steering) = (&image.tables, &image.steering);
+        let tables = MemoryTables { tables, steering, flows, given_up: &given_up, key };
         let slots = slots(&service, &key);
         let decided = if tcp { decide(&tables, slots, opens) } else { decide_udp(&tables, slots) };
         match decided {
@@ -210,6 +219,13 @@ impl DataPlane for Memory {
 
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
         Ok(self.services.get(&service).map(|(_, image)| ServiceTables::clone(&image.tables)))
+    }
+
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.services
+            .get(&service)
+            .map(|(_, image)| Arc::clone(&image.steering))
+            .unwrap_or_default()
     }
 
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {

@@ -20,6 +20,7 @@ use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, Service, TCP, UDP,
 };
 
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use next_hop::NextHop;
 
@@ -45,10 +46,13 @@ pub struct Commit {
 /// A service as the program shall see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// What its spec says. Where its tables lie, and the generation, the data plane fills in.
+    /// What its spec says. Where its tables lie, its set of steering entries, and the generation,
+    /// the data plane fills in.
     pub record: Service,
     /// Its tables.
     pub tables: Arc<ServiceTables>,
+    /// Its steering entries.
+    pub steering: Arc<Steering>,
 }
 
 /// What a data plane held when it was taken up: left by an earlier agent.
@@ -89,6 +93,16 @@ pub enum Error {
         /// Lines there are.
         size: u32,
     },
+    /// There is no room for so many steering entries.
+    #[error("the map of steering entries has {free} of {size} free, and not {asked}")]
+    SteeringFull {
+        /// Entries asked for.
+        asked: u32,
+        /// Entries free.
+        free: u32,
+        /// Entries there are.
+        size: u32,
+    },
     /// A map could not be written or read.
     #[error("map {map}: {reason}")]
     Map {
@@ -122,6 +136,9 @@ pub trait DataPlane: Send {
     ///
     /// They cannot be read, or cannot be a service's tables.
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error>;
+
+    /// The steering entries of a service; none when there is no such service.
+    fn steering(&self, service: u32) -> Arc<Steering>;
 
     /// What is there, from an earlier agent at the start.
     fn carried(&self) -> Carried;

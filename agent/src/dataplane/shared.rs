@@ -6,6 +6,7 @@ use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// One data plane in several hands.
@@ -38,6 +39,10 @@ impl<P: DataPlane> DataPlane for Shared<P> {
 
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
         self.lock().tables(service)
+    }
+
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.lock().steering(service)
     }
 
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {

@@ -10,8 +10,8 @@ use super::directory::Key;
 use super::error::Error;
 use super::messages::{
     BackendCounters, BackendState, BackendStatus, Capacity, Change, Changed, Commit, Counters,
-    Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic, Verdict, VersionChange,
-    VersionCounters, VersionStatus,
+    Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict,
+    VersionChange, VersionCounters, VersionStatus,
 };
 use super::owner::Owner;
 use super::state::{Entry, Next, State};
@@ -67,6 +67,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     created: was.is_none(),
                     versions,
                     moves: move_list(&moves.versions),
+                    steering: Steered {
+                        rules: u32::try_from(entry.service.steering().len()).unwrap_or(u32::MAX),
+                        moved: moves.steered,
+                    },
                     digest: entry.digest.to_string(),
                 })
             })

@@ -376,6 +376,11 @@ pub(super) fn plane_error(error: dataplane::Error) -> Error {
             limit: u64::from(size),
             asked: u64::from(size - free) + u64::from(asked),
         },
+        dataplane::Error::SteeringFull { asked, free, size } => Error::Exhausted {
+            what: "steering entries".to_owned(),
+            limit: u64::from(size),
+            asked: u64::from(size - free) + u64::from(asked),
+        },
         other => Error::DataPlane(other.to_string()),
     }
 }

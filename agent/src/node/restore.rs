@@ -103,7 +103,8 @@ fn state(
                 );
             }
         }
-        next.put_restored(service, kept.index, kept.generation, tables.as_ref())?;
+        let steering = plane.steering(kept.index);
+        next.put_restored(service, kept.index, kept.generation, tables.as_ref(), &steering)?;
     }
     Ok(next.state)
 }

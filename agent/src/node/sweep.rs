@@ -12,6 +12,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::decide;
 
 use crate::plan::settle::SlotRef;
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// An entry of which only a SYN was seen goes after this many seconds.
@@ -24,18 +25,24 @@ const CLOSED: u32 = 10;
 pub(super) struct Swept<'a> {
     /// Its tables, as committed.
     pub(super) tables: &'a ServiceTables,
+    /// Its steering entries, likewise.
+    steering: &'a Steering,
     /// Seed and affinity; the rest is not looked at.
     pub(super) record: Service,
     /// Version slots that have an entry.
     versions: Vec<bool>,
     /// Slots of each version's backend table that have an entry.
     backends: [Vec<bool>; VERSIONS],
+    /// Steering entries that a flow in the table belongs to.
+    steered: Vec<bool>,
 }
 
 impl<'a> Swept<'a> {
-    pub(super) fn new(tables: &'a ServiceTables, record: Service) -> Self {
+    pub(super) fn new(tables: &'a ServiceTables, steering: &'a Steering, record: Service) -> Self {
         Self {
             tables,
+            steering,
+            steered: vec![false; steering.entries().len()],
             record,
             versions: vec![false; VERSION_SLOTS as usize],
             backends: tables.backends().each_ref().map(|table| vec![false; table.slots().len()]),
@@ -48,6 +55,13 @@ impl<'a> Swept<'a> {
             SlotRef::Version(slot) => self.versions[slot],
             SlotRef::Backend { version, slot } => self.backends[version][slot],
         }
+    }
+}
+
+impl Swept<'_> {
+    /// Whether a flow was left that belongs to this steering entry.
+    pub(super) fn steers(&self, entry: usize) -> bool {
+        self.steered[entry]
     }
 }
 
@@ -84,7 +98,9 @@ impl<'a> Sweep<'a> {
             protocol: key.protocol,
             pad: 0,
         };
-        let service = self.listeners.get(&at).and_then(|index| self.services.get_mut(*index));
+        let any = Endpoint { port: 0, ..at };
+        let index = self.listeners.get(&at).or_else(|| self.listeners.get(&any));
+        let service = index.and_then(|index| self.services.get_mut(*index));
         // No service, no packet that would ask for the entry.
         let Some(service) = service else { return false };
         if ended(entry, self.now, self.idle) {
@@ -92,12 +108,20 @@ impl<'a> Sweep<'a> {
         }
         let slots = decide::slots(&service.record, key);
         let v = service.tables.versions()[slots.version as usize];
+        let steered = service.steering.find(key.source);
+        let v = match steered {
+            Some(entry) => service.steering.entries()[entry].slot.over(v),
+            None => v,
+        };
         let t = service.tables.backends()[usize::from(v.cur())].slot(slots.backend);
         let settled = v.base() == v.cur() && t.base() == t.cur();
         if settled && t.cur() == entry.backend {
             return false; // the tables say the same
         }
         service.versions[slots.version as usize] = true;
+        if let Some(entry) = steered {
+            service.steered[entry] = true;
+        }
         for table in &mut service.backends {
             let mask = table.len() - 1;
             table[slots.backend as usize & mask] = true;

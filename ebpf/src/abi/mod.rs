@@ -6,9 +6,11 @@
 
 mod counter;
 mod slot;
+mod steering;
 
 pub use counter::*;
 pub use slot::*;
+pub use steering::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
 pub const VERSION: u32 = 2;
@@ -416,6 +418,7 @@ const _: () = {
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(offset_of!(Service, steering) == 56);
+    assert!(size_of::<SteerKey>() == 20 && size_of::<SteerSlot>() == 4);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);
     assert!(size_of::<Link>() == 28);
     assert!(size_of::<Counters>() == 64);
@@ -428,7 +431,10 @@ const _: () = {
 /// Lets the agent write and read these types through `aya`.
 #[cfg(feature = "user")]
 mod user {
-    use super::{Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service};
+    use super::{
+        Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey,
+        SteerSlot,
+    };
 
     macro_rules! pod {
         ($($type:ty),*) => {$(
@@ -436,7 +442,8 @@ mod user {
             unsafe impl aya::Pod for $type {}
         )*};
     }
-    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service);
+    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey);
+    pod!(SteerSlot);
 }
 
 #[cfg(test)]

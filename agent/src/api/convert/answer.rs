@@ -39,6 +39,7 @@ pub fn change(change: Change) -> v1::Change {
         created: change.created,
         versions: by_version(change.versions, version_change),
         moves: change.moves.into_iter().map(slots_moved).collect(),
+        steering: Some(v1::Steered { rules: change.steering.rules, moved: change.steering.moved }),
         digest: change.digest,
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     model::{Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight},
     node::messages::{
         BackendCounters, BackendState, BackendStatus, Capacity, Change, Commit, Counters,
-        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic,
-        Verdict, VersionChange, VersionCounters, VersionStatus,
+        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered,
+        Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
     },
 };
 
@@ -72,6 +72,7 @@ pub fn changes(changes: Vec<v1::Change>) -> Read<Vec<Change>> {
             created: change.created,
             versions: by_version(change.versions, |change| change.version, version_change)?,
             moves: all(change.moves, slots_moved)?,
+            steering: change.steering.map(steered).unwrap_or_default(),
             digest: change.digest,
         })
     })
@@ -94,6 +95,11 @@ fn slots_moved(moved: v1::Move) -> Read<Move> {
         to: version(moved.to).ok_or(Malformed("moves.to"))?,
         slots: moved.slots,
     })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "all readers of a field are alike")]
+fn steered(steered: v1::Steered) -> Steered {
+    Steered { rules: steered.rules, moved: steered.moved }
 }
 
 /// Share and interval follow from the counts.

@@ -18,6 +18,7 @@ use weir_ebpf::abi::{
 use super::Kernel;
 use super::attach::Programs;
 use super::pins::{self, PinError, Pins};
+use super::steering::Sets;
 use crate::dataplane::pool::Pool;
 use crate::dataplane::sys::Mapped;
 
@@ -188,6 +189,7 @@ impl Kernel {
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             services: taken.typed("SERVICES")?,
+            steering: Sets::new(taken.typed("STEERING")?),
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
             flows: flows.try_into().map_err(wrong("FLOWS"))?,

@@ -2,7 +2,7 @@
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
 //! - `attach`, `pins`: interfaces, and what outlives the agent
-//! - `commit`: how tables change
+//! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `flows`, `run`: single flows, and runs of the program without an interface
 
 mod attach;
@@ -13,6 +13,7 @@ mod load;
 mod pins;
 mod recover;
 mod run;
+mod steering;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,8 +23,8 @@ use std::sync::atomic::Ordering;
 use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
-    VERSIONS,
+    MAX_LINKS, MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, Service, TCP,
+    VERSION_LINES, VERSIONS,
 };
 
 pub use attach::AttachError;
@@ -35,6 +36,7 @@ use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
 use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
@@ -50,6 +52,7 @@ pub struct Kernel {
     listeners: HashMapMap<MapData, Endpoint, Listener>,
     returns: HashMapMap<MapData, Endpoint, Return>,
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    steering: steering::Sets,
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
     flows: HashMapMap<MapData, FlowKey, FlowEntry>,
@@ -75,6 +78,8 @@ pub struct Kernel {
 struct Live {
     record: Service,
     tables: Arc<ServiceTables>,
+    /// Those of the set that the record names.
+    steering: Arc<Steering>,
     version_run: Range<u32>,
     backend_runs: [Range<u32>; VERSIONS],
 }
@@ -163,6 +168,10 @@ impl DataPlane for Kernel {
         ServiceTables::from_lines(&version, tables.each_ref().map(Vec::as_slice))
             .map(Some)
             .map_err(|error| damaged(error.to_string()))
+    }
+
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.live.get(&service).map(|live| Arc::clone(&live.steering)).unwrap_or_default()
     }
 
     fn carried(&self) -> Carried {
@@ -271,6 +280,11 @@ impl DataPlane for Kernel {
             used: Self::count(&self.udp_flows, self.options.udp_flows),
             limit: u64::from(self.options.udp_flows),
         };
-        vec![listeners, pool, flows, udp_flows]
+        let steering = Use {
+            resource: "steering_entries",
+            used: u64::from(self.steering.used()),
+            limit: u64::from(MAX_STEERING),
+        };
+        vec![listeners, pool, steering, flows, udp_flows]
     }
 }

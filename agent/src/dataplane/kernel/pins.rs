@@ -134,6 +134,7 @@ struct Shape {
 }
 
 const MMAPABLE: u32 = 1024;
+const NO_PREALLOC: u32 = 1;
 
 /// The maps that are pinned, and what each must be. [`abi`] says what lies in them.
 fn shape(name: &str) -> Option<Shape> {
@@ -144,6 +145,12 @@ fn shape(name: &str) -> Option<Shape> {
         "LISTENERS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0),
         "RETURNS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Return>(), 0),
         "SERVICES" => shape(MapType::ArrayOfMaps, word, word, 0),
+        "STEERING" => shape(
+            MapType::LpmTrie,
+            word + size::<abi::SteerKey>(),
+            size::<abi::SteerSlot>(),
+            NO_PREALLOC,
+        ),
         "POOL" => shape(MapType::Array, word, size::<abi::Line>(), MMAPABLE),
         "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
         "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
@@ -158,10 +165,11 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 12] = [
+pub(super) const MAPS: [&str; 13] = [
     "LISTENERS",
     "RETURNS",
     "SERVICES",
+    "STEERING",
     "POOL",
     "BACKENDS",
     "LINKS",

@@ -6,6 +6,7 @@ use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// A call that can fail.
@@ -70,6 +71,10 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
         self.plan.check(Call::Tables)?;
         self.plane.tables(service)
+    }
+
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.plane.steering(service)
     }
 
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
