@@ -1,7 +1,7 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
@@ -10,7 +10,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, Image, OuterSource, ReasonCounts, Use};
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
@@ -92,6 +92,10 @@ pub struct Memory {
     pub counters: BTreeMap<u16, Counters>,
     /// Packets that no backend counts.
     pub reasons: ReasonCounts,
+    /// Where packets in tunnels would come from.
+    pub outer: OuterSource,
+    /// Interfaces that XDP may send through.
+    pub devices: BTreeSet<u32>,
     /// Commits made.
     pub commits: u64,
 }
@@ -220,6 +224,11 @@ impl DataPlane for Memory {
         Ok(())
     }
 
+    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.devices.clone_from(devices);
+        Ok(())
+    }
+
     fn counters(&self, backend: u16) -> Counters {
         self.counters.get(&backend).copied().unwrap_or_default()
     }
@@ -254,6 +263,10 @@ impl DataPlane for Memory {
 
     fn reasons(&self) -> ReasonCounts {
         self.reasons
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.outer
     }
 
     fn uses(&self) -> Vec<Use> {
