@@ -8,6 +8,8 @@ pub mod store;
 
 pub mod dataplane;
 
+pub mod outer_source;
+
 pub mod node;
 
 pub mod api;

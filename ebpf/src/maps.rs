@@ -3,12 +3,14 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray,
+};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
-    HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES,
-    MAX_STEERING, POOL_LINES, Reasons, Return, Service, SteerKey, SteerSlot,
+    HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS,
+    MAX_SERVICES, MAX_STEERING, POOL_LINES, Reasons, Return, Service, SteerKey, SteerSlot,
 };
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
@@ -60,6 +62,11 @@ pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> 
 /// Interfaces toward backends by index: agent writes, program reads.
 #[btf_map]
 pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
+
+/// Interfaces that XDP may send frames out of, by their index: agent writes, program reads. What is
+/// for another interface is left to TC. The kernel forgets interfaces that go away.
+#[btf_map]
+pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::new();
 
 /// TCP flows of moved slots: program inserts, agent removes. Full: the insert fails and the flow
 /// goes where an older one would have gone. Never evicts.

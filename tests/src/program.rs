@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
-use weir::dataplane::kernel::{Kernel, LoadError, Options, OuterSource, Run};
-use weir::dataplane::{Commit, DataPlane as _, Image, ReasonCounts};
+use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
+use weir::dataplane::{Commit, DataPlane as _, Image, OuterSource, ReasonCounts};
 use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
 use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use aya::maps::{Map, MapData, MapError};
@@ -19,6 +18,7 @@ use super::Kernel;
 use super::attach::Programs;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
+use crate::dataplane::OuterSource;
 use crate::dataplane::pool::Pool;
 use crate::dataplane::sys::Mapped;
 
@@ -43,15 +43,6 @@ pub struct Options {
     pub outer: OuterSource,
     /// ICMP messages sent a second, on each processor.
     pub icmp_per_second: u32,
-}
-
-/// The node's own addresses that packets in tunnels come from, by the outer header's family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OuterSource {
-    /// Of IPv4 headers. Without it no backend with an IPv4 address can be tunnelled to.
-    pub v4: Option<Ipv4Addr>,
-    /// Of IPv6 headers.
-    pub v6: Option<Ipv6Addr>,
 }
 
 impl Default for Options {
@@ -192,6 +183,7 @@ impl Kernel {
             steering: Sets::new(taken.typed("STEERING")?),
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
+            devices: taken.typed("DEVICES")?,
             flows: flows.try_into().map_err(wrong("FLOWS"))?,
             udp_flows: udp_flows.try_into().map_err(wrong("UDP_FLOWS"))?,
             processors,
@@ -201,6 +193,7 @@ impl Kernel {
             endpoints: HashMap::new(),
             ways_back: HashMap::new(),
             known_links: vec![Link::default()],
+            last_link: 0,
             programs: taken.0,
         };
         kernel.recover()?;
