@@ -9,6 +9,7 @@
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
 //! - [`frames`]: frames as they stand on the wire.
+//! - [`tunnels`]: the same, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
@@ -27,3 +28,4 @@ pub mod node;
 pub mod program;
 pub mod random;
 pub mod servers;
+pub mod tunnels;
