@@ -370,7 +370,7 @@ fn with_class(mut frame: Vec<u8>, family: usize, class: u8) -> Vec<u8> {
     let words = frame[ETHERNET..ETHERNET + 20].chunks(2);
     let sum: u32 = words.map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
     frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
     frame
 }

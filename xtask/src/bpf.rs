@@ -1,4 +1,4 @@
-//! The build of the BPF program: which compiler and linker, and how they are called.
+//! The build of the BPF objects: which compiler and linker, and how they are called.
 //!
 //! Shared by `cargo xtask` and, through `#[path]`, by `agent/build.rs`: so it uses nothing but the
 //! standard library. It looks and builds; only `cargo xtask setup` installs.

@@ -46,8 +46,10 @@ impl Decapsulator {
         if let Some(pin) = pin {
             loader.map_pin_path(COUNTERS, pin.path());
         }
-        let mut object =
-            loader.override_global("CONFIG", &config, true).load(OBJECT).map_err(load_error)?;
+        let mut object = loader
+            .override_global("CONFIG", &config, true)
+            .load(OBJECT)
+            .map_err(|error| load_error(&error))?;
         // Programs first: a map taken out and dropped would be missing from them.
         program::<Xdp>(&mut object, XDP).and_then(Xdp::load).map_err(refused(XDP))?;
         program::<SchedClassifier>(&mut object, TC)

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use proptest::prelude::*;
 
 use super::*;
@@ -121,6 +123,20 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => bytes(), 5 => damaged]
 }
 
+/// A frame of which only the start can be read, and its whole length.
+struct Start<'a>(&'a [u8], u32);
+
+impl Bytes for Start<'_> {
+    fn at<const LEN: usize>(&self, offset: u32) -> Option<*const u8> {
+        assert!(offset < 256);
+        self.0.at::<LEN>(offset)
+    }
+
+    fn length(&self) -> u32 {
+        self.1
+    }
+}
+
 proptest! {
     /// What is found lies within the frame, and nothing is read beyond what the programs make
     /// readable.
@@ -138,18 +154,7 @@ proptest! {
             let bits = if least == 20 { 0x03 } else { 0x30 };
             prop_assert_eq!(old[1] & !bits, new[1] & !bits);
         }
-        let readable = Some(HEADERS as usize).filter(|headers| *headers < frame.len());
-        struct Start<'a>(&'a [u8], u32);
-        impl Bytes for Start<'_> {
-            fn at<const LEN: usize>(&self, offset: u32) -> Option<*const u8> {
-                assert!(offset < 256);
-                self.0.at::<LEN>(offset)
-            }
-            fn length(&self) -> u32 {
-                self.1
-            }
-        }
-        let start = Start(&frame[..readable.unwrap_or(frame.len())], frame.len() as u32);
+        let start = Start(&frame[..frame.len().min(HEADERS as usize)], frame.len() as u32);
         prop_assert_eq!(tunnel(&start, PORT, |_| true), look(&frame));
     }
 

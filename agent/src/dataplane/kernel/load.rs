@@ -209,12 +209,12 @@ fn load_object(
         .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))
         .map_max_entries("REASONS", processors.saturating_mul(HOOKS))
         .load(OBJECT)
-        .map_err(load_error)
+        .map_err(|error| load_error(&error))
 }
 
 /// What the kernel said of an object.
-pub(crate) fn load_error(error: EbpfError) -> LoadError {
-    if is_permission(&error) { LoadError::Rights } else { LoadError::Object(chain(&error)) }
+pub(crate) fn load_error(error: &EbpfError) -> LoadError {
+    if is_permission(error) { LoadError::Rights } else { LoadError::Object(chain(error)) }
 }
 
 /// What the verifier or the kernel said of a program.

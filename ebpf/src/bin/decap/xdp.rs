@@ -1,13 +1,11 @@
 //! The XDP program: moves the Ethernet header up to the inner packet and gives the rest back.
 
-use core::mem::size_of;
-
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::checksum::Delta;
 use weir_ebpf::decap::abi::{Family, Reason};
-use weir_ebpf::decap::{self, Bytes, IPV4_CHECKSUM, Refused, Tunnel};
+use weir_ebpf::decap::{self, Bytes, IPV4_CHECKSUM, Refused, TAG_LEN, Tunnel};
 use weir_ebpf::unaligned::{load16, load32, store16, store32};
 
 use crate::maps;
@@ -107,14 +105,18 @@ impl Ethernet {
     #[inline(always)]
     fn read(frame: &XdpFrame, tags: u32) -> Option<Self> {
         let macs = frame.place::<12>(0)?;
-        // SAFETY: the bounds are checked; likewise below.
+        // SAFETY: the bounds are checked.
         let macs = unsafe { [load32::<0>(macs), load32::<4>(macs), load32::<8>(macs)] };
         let mut found = Self { macs, tags: [0; 2] };
         if tags > 0 {
-            found.tags[0] = unsafe { load32::<0>(frame.place::<{ size_of::<u32>() }>(12)?) };
+            let tag = frame.place::<4>(12)?;
+            // SAFETY: the bounds are checked.
+            found.tags[0] = unsafe { load32::<0>(tag) };
         }
         if tags > 1 {
-            found.tags[1] = unsafe { load32::<0>(frame.place::<{ size_of::<u32>() }>(16)?) };
+            let tag = frame.place::<4>(16)?;
+            // SAFETY: the bounds are checked.
+            found.tags[1] = unsafe { load32::<0>(tag) };
         }
         Some(found)
     }
@@ -122,19 +124,25 @@ impl Ethernet {
     #[inline(always)]
     fn write(&self, frame: &XdpFrame, tags: u32, ethertype: u16) -> Option<()> {
         let macs = frame.place::<12>(0)?;
-        // SAFETY: the bounds are checked; likewise below.
+        // SAFETY: the bounds are checked.
         unsafe {
             store32(macs, self.macs[0]);
             store32(macs.add(4), self.macs[1]);
             store32(macs.add(8), self.macs[2]);
         }
         if tags > 0 {
-            unsafe { store32(frame.place::<{ size_of::<u32>() }>(12)?, self.tags[0]) };
+            let tag = frame.place::<4>(12)?;
+            // SAFETY: the bounds are checked.
+            unsafe { store32(tag, self.tags[0]) };
         }
         if tags > 1 {
-            unsafe { store32(frame.place::<{ size_of::<u32>() }>(16)?, self.tags[1]) };
+            let tag = frame.place::<4>(16)?;
+            // SAFETY: the bounds are checked.
+            unsafe { store32(tag, self.tags[1]) };
         }
-        unsafe { store16(frame.place::<2>(12 + tags * 4)?, ethertype) };
+        let kind = frame.place::<2>(12 + tags * TAG_LEN)?;
+        // SAFETY: the bounds are checked.
+        unsafe { store16(kind, ethertype) };
         Some(())
     }
 }
