@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-pub use program::Decapsulator;
+pub use program::{Decapsulator, LocalsError};
 pub use totals::{NotRunning, NotStripped, Pin, Stripped, Totals};
 
 use crate::dataplane::kernel::PinError;
