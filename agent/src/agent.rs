@@ -1,6 +1,6 @@
 //! The agent's life: start, serve, stop.
 
-use std::{fs, io::IsTerminal as _, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
@@ -14,6 +14,7 @@ use crate::{
         kernel::{Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::{self, Resolver},
     },
+    log,
     model::InterfaceSpec,
     node::{self, Identity, Owner, messages::InterfaceStatus},
     outer_source,
@@ -62,7 +63,7 @@ pub enum OnExit {
 ///
 /// What kept it from starting. Nothing is attached then.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    start_log();
+    log::start();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // First of all, so that a second agent stops here, before it touches anything.
@@ -175,11 +176,4 @@ fn warnings(interfaces: &[InterfaceSpec]) -> Vec<String> {
         }
     }
     warnings
-}
-
-fn start_log() {
-    let filter = tracing_subscriber::filter::LevelFilter::INFO;
-    let log = tracing_subscriber::fmt().with_max_level(filter).with_writer(std::io::stderr);
-    // A second start in one process, as in tests, keeps the first log.
-    let _ = log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init();
 }

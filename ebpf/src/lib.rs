@@ -6,6 +6,7 @@
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
+//! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
 //! - [`unaligned`]: words in a packet
 //!
 //! Nothing here allocates, panics or loops without a bound.
@@ -21,6 +22,7 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod decap;
 pub mod decide;
 pub mod hash;
 pub mod packet;

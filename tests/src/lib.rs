@@ -11,6 +11,7 @@
 //! - [`frames`]: TCP and UDP frames as they stand on the wire.
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
+//! - [`tunnels`]: the same, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
@@ -32,3 +33,4 @@ pub mod packet;
 pub mod program;
 pub mod random;
 pub mod servers;
+pub mod tunnels;

@@ -96,7 +96,7 @@ pub(super) fn kernel_has(major: u8, minor: u8) -> bool {
 }
 
 /// An error and its causes, in one line.
-pub(super) fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -228,13 +228,16 @@ fn load_object(
         .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))
         .map_max_entries("REASONS", processors.saturating_mul(HOOKS))
         .load(OBJECT)
-        .map_err(|error: EbpfError| {
-            if is_permission(&error) { LoadError::Rights } else { LoadError::Object(chain(&error)) }
-        })
+        .map_err(|error| load_error(&error))
+}
+
+/// What the kernel said of an object.
+pub(crate) fn load_error(error: &EbpfError) -> LoadError {
+    if is_permission(error) { LoadError::Rights } else { LoadError::Object(chain(error)) }
 }
 
 /// What the verifier or the kernel said of a program.
-pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadError {
+pub(crate) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadError {
     move |error| match &error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = tail(&verifier_log.to_string());

@@ -31,8 +31,12 @@ use weir_ebpf::abi::{
 };
 
 pub use attach::AttachError;
+pub(crate) use attach::{Attach, attach, attach_tc, attach_xdp, program};
 pub use load::{LoadError, Options};
+pub(crate) use load::{chain, load_error, refused};
 pub use pins::{PinError, Pins};
+pub(crate) use pins::{require_bpffs, try_lock};
+pub(crate) use run::run;
 pub use run::{Run, Runner};
 
 use super::next_hop::NextHop;

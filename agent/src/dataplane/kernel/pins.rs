@@ -67,22 +67,14 @@ impl Pins {
             let path = path.to_owned();
             move |error| PinError::Io { path, error }
         };
-        // The directory itself may not be there yet; what it would be made in must be.
-        let there = if bpffs.exists() { bpffs } else { bpffs.parent().unwrap_or(bpffs) };
-        if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
-            return Err(PinError::NotBpf(bpffs.to_owned()));
-        }
+        require_bpffs(bpffs)?;
         let root = bpffs.join(format!("abi-{}", abi::VERSION));
         for part in ["maps", "links"] {
             let directory = root.join(part);
             fs::create_dir_all(&directory).map_err(io(&directory))?;
         }
-        let lock = File::open(&root).map_err(io(&root))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(PinError::InUse(root)),
-            Err(TryLockError::Error(error)) => Err(PinError::Io { path: root, error }),
-        }
+        let lock = try_lock(&root)?;
+        Ok(Self { root, _lock: lock })
     }
 
     /// Where a map is pinned.
@@ -122,6 +114,28 @@ impl Pins {
         fs::remove_dir(&self.root)
             .map_err(|error| PinError::Io { path: self.root.clone(), error })?;
         Ok(links.len())
+    }
+}
+
+/// Fails unless `directory` is, or can be made, in a BPF file system.
+pub(crate) fn require_bpffs(directory: &Path) -> Result<(), PinError> {
+    // It may not be there yet; what it would be made in must be.
+    let there =
+        if directory.exists() { directory } else { directory.parent().unwrap_or(directory) };
+    if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
+        return Err(PinError::NotBpf(directory.to_owned()));
+    }
+    Ok(())
+}
+
+/// Locks a directory of pins, until the file is dropped or the process ends.
+pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
+    let io = |error| PinError::Io { path: directory.to_owned(), error };
+    let lock = File::open(directory).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(PinError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
     }
 }
 
