@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
+use nix::net::if_::if_nametoindex;
 
 use super::load::{LoadError, chain, kernel_has, refused};
 use super::pins::{PinError, Pins};
@@ -171,6 +172,10 @@ impl Kernel {
     pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
         if !Path::new("/sys/class/net").join(interface).exists() {
             return Err(AttachError::NoInterface(interface.to_owned()));
+        }
+        // Answers leave by an interface that clients' packets come by.
+        if let Ok(index) = if_nametoindex(interface) {
+            self.allow(index);
         }
         let programs = &mut self.programs;
         match mode {

@@ -190,6 +190,7 @@ impl Kernel {
             services: taken.typed("SERVICES")?,
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
+            devices: taken.typed("DEVICES")?,
             flows: flows.try_into().map_err(wrong("FLOWS"))?,
             udp_flows: udp_flows.try_into().map_err(wrong("UDP_FLOWS"))?,
             processors,

@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
     MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
@@ -52,6 +52,7 @@ pub struct Kernel {
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
+    devices: DevMapHash<MapData>,
     flows: HashMapMap<MapData, FlowKey, FlowEntry>,
     udp_flows: HashMapMap<MapData, FlowKey, FlowEntry>,
     pool_memory: Mapped,
@@ -99,6 +100,13 @@ impl Kernel {
         Some(words.chunks_exact(16).map(line).collect())
     }
 
+    /// Lets XDP send frames out of an interface. Where that fails, it leaves them to TC.
+    pub(super) fn allow(&mut self, interface: u32) {
+        if let Err(error) = self.devices.insert(interface, interface, None, 0) {
+            tracing::debug!(interface, %error, "XDP cannot send there");
+        }
+    }
+
     /// Index of a link in `LINKS`, written there if it is new.
     fn link(&mut self, hop: &NextHop) -> Result<u16, Error> {
         let link = Link {
@@ -115,6 +123,7 @@ impl Kernel {
                 let index = self.known_links.len();
                 let key = u32::try_from(index).unwrap_or(u32::MAX);
                 self.links.set(key, link, 0).map_err(map_error("LINKS"))?;
+                self.allow(link.lower);
                 self.known_links.push(link);
                 index
             }
