@@ -72,7 +72,7 @@ pub struct Kernel {
     /// What `LINKS` holds, by index; index zero is never used.
     known_links: Vec<Link>,
     /// Where a link was written last.
-    last_link: usize,
+    last_link: u32,
 }
 
 /// A service as it stands in the kernel.
