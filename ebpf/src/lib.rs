@@ -2,11 +2,12 @@
 //! share every line here, so what the tests prove of the one holds for the other.
 //!
 //! - [`abi`]: what lies in the maps, byte for byte
-//! - [`packet`]: from a frame to the flow it belongs to
+//! - [`packet`]: from a frame to the flow it belongs to; [`frame`]: how headers are read
+//! - [`outer`]: what is put around a packet in a tunnel
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
-//! - [`unaligned`]: words in a packet
+//! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
 
@@ -22,6 +23,9 @@
 pub mod abi;
 pub mod checksum;
 pub mod decide;
+pub mod frame;
 pub mod hash;
+pub mod opaque;
+pub mod outer;
 pub mod packet;
 pub mod unaligned;

@@ -8,6 +8,7 @@ use weir_ebpf::abi::{
     HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS,
     MAX_SERVICES, POOL_LINES, Reasons, Return, Service,
 };
+use weir_ebpf::packet::Packet;
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
 const MMAPABLE: usize = 1024;
@@ -40,8 +41,9 @@ pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> 
 #[btf_map]
 pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
 
-/// Interfaces that XDP may send frames out of, by their index: agent writes, program reads. What is
-/// for another interface is left to TC. The kernel forgets interfaces that go away.
+/// Interfaces that XDP may send frames out of, by their index, and by that with `GOES_BACK`: agent
+/// writes, program reads. What is for another interface is left to TC. The kernel forgets interfaces
+/// that go away.
 #[btf_map]
 pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::new();
 
@@ -72,6 +74,12 @@ pub(crate) static COUNTERS: Array<Counters, { MAX_BACKENDS as usize }, MMAPABLE>
 /// Packets that were not forwarded: element `processor * HOOKS + hook`.
 #[btf_map]
 pub(crate) static REASONS: Array<Reasons, { HOOKS as usize }, MMAPABLE> = Array::new();
+
+/// The packet at hand, on each processor. Here, and not on the stack, because there is little of it,
+/// and because the verifier forgets what it knows of a value that has been here: all ways through
+/// the parser become one.
+#[btf_map]
+pub(crate) static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
 
 /// The limit on inserts into `FLOWS`, on each processor.
 #[btf_map]

@@ -206,6 +206,7 @@ fn kernel_and_host_agree_on_any_flow() {
         let service = Service {
             seed: [random.word(), random.word()],
             affinity: u8::try_from(random.below(3)).unwrap(),
+            udp_idle: UDP_IDLE_SECONDS,
             ..Service::default()
         };
         commit(

@@ -95,10 +95,12 @@ fn seeds() -> Vec<Vec<u8>> {
                 seeds.extend([base.bytes(), long.bytes()]);
             }
         }
-        // One of all these has a VLAN tag.
+        // One, two and three VLAN tags.
         let mut tagged = Frame::tcp(client, listener, SYN).bytes();
-        tagged.splice(12..12, [0x81, 0, 0, 42]);
-        seeds.push(tagged);
+        for _ in 0..3 {
+            tagged.splice(12..12, [0x81, 0, 0, 42]);
+            seeds.push(tagged.clone());
+        }
     }
     seeds
 }

@@ -191,6 +191,10 @@ fn dropped(name: &str, frame: Vec<u8>, reason: Reason) -> Case {
     Case { name: name.to_owned(), frame, then: Then::Drop(reason) }
 }
 
+fn expired(name: &str, frame: Vec<u8>) -> Case {
+    Case { name: name.to_owned(), frame, then: Then::TcDrops(Reason::HopLimit) }
+}
+
 /// A client of the listener's family.
 fn client_of(to: SocketAddr) -> SocketAddr {
     at(if to.is_ipv4() { "192.0.2.7:40000" } else { "[2001:db8:7::7]:40000" })
@@ -311,11 +315,11 @@ fn headers_between() {
 fn dropped_and_counted() {
     let last = |frame: Frame, left| Frame { hop_limit: left, ..frame }.bytes();
     check_all(&[
-        dropped("IPv4 TCP, the last hop", last(tcp(V4, SYN), 1), Reason::HopLimit),
-        dropped("IPv4 TCP, no hop", last(tcp(V4, SYN), 0), Reason::HopLimit),
-        dropped("IPv6 TCP, the last hop", last(tcp(V6, ACK), 1), Reason::HopLimit),
-        dropped("IPv6 UDP, the last hop", last(udp(V6), 1), Reason::HopLimit),
-        dropped("IPv4 UDP, no hop", last(udp(V4), 0), Reason::HopLimit),
+        expired("IPv4 TCP, the last hop", last(tcp(V4, SYN), 1)),
+        expired("IPv4 TCP, no hop", last(tcp(V4, SYN), 0)),
+        expired("IPv6 TCP, the last hop", last(tcp(V6, ACK), 1)),
+        expired("IPv6 UDP, the last hop", last(udp(V6), 1)),
+        expired("IPv4 UDP, no hop", last(udp(V4), 0)),
         dropped("no backend, TCP", tcp("198.51.100.1:81", SYN).bytes(), Reason::NoBackend),
         dropped("no backend, ACK", tcp("[2001:db8::1]:81", ACK).bytes(), Reason::NoBackend),
         dropped("no backend, UDP", udp("198.51.100.1:81").bytes(), Reason::NoBackend),
@@ -351,8 +355,13 @@ fn passed_and_counted() {
         passed("another IPv6 address", udp("[2001:db8::99]:80").bytes(), Reason::NotOurs),
         passed("ARP", other(&v4, 0x0806), Reason::NotIp),
         passed("an unknown ether type", other(&v6, 0x88cc), Reason::NotIp),
-        passed("an 802.1Q tag", tagged(v4.clone(), 0x8100), Reason::Vlan),
-        passed("an 802.1ad tag", tagged(v6.clone(), 0x88a8), Reason::Vlan),
+        passed(
+            "three tags",
+            tagged(tagged(tagged(v4.clone(), 0x8100), 0x8100), 0x88a8),
+            Reason::Vlan,
+        ),
+        passed("a tag before ARP", tagged(other(&v4, 0x0806), 0x8100), Reason::NotIp),
+        passed("a frame cut in its tag", short(&tagged(v4.clone(), 0x8100), 17), Reason::Malformed),
         passed("ICMP", with(v4.clone(), ETHERNET + 9, 1), Reason::NotTransport),
         passed("ICMPv6", with(v6.clone(), ETHERNET + 6, 58), Reason::NotTransport),
         passed("SCTP", with(v4.clone(), ETHERNET + 9, 132), Reason::NotTransport),

@@ -1,7 +1,7 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
@@ -10,7 +10,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, Image, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, Image, OuterSource, ReasonCounts, Use};
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
@@ -95,7 +95,7 @@ pub struct Memory {
     /// Where packets in tunnels would come from.
     pub outer: OuterSource,
     /// Interfaces that XDP may send through.
-    pub devices: BTreeSet<u32>,
+    pub devices: Devices,
     /// Commits made.
     pub commits: u64,
 }
@@ -224,7 +224,7 @@ impl DataPlane for Memory {
         Ok(())
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.devices.clone_from(devices);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::devices;
 use super::owner::Owner;
 use super::state::State;
-use crate::dataplane::{DataPlane, next_hop};
+use crate::dataplane::{DataPlane, Devices, next_hop};
 use crate::store::Store;
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
@@ -40,8 +40,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Lets XDP send through those interfaces that can take it.
     fn take_devices(&mut self, devices: BTreeMap<u32, next_hop::Device>) {
         self.devices = devices;
-        let good = devices::redirectable(&self.devices, &self.identity.interfaces);
-        if let Err(error) = self.plane.set_devices(&good) {
+        let attached = &self.identity.interfaces;
+        let redirect = devices::redirectable(&self.devices, attached);
+        let back = devices::returning(&self.devices, attached);
+        if let Err(error) = self.plane.set_devices(&Devices { redirect, back }) {
             tracing::warn!(%error, "some packets leave through TC that XDP could send");
         }
     }

@@ -23,7 +23,7 @@ use weir::plan::identity::Identity;
 use weir::plan::settle::{SlotRef, settle, untrack};
 use weir::plan::tables::ServiceTables;
 use weir::plan::transition::transition;
-use weir_ebpf::abi::{Address, FlowEntry, FlowKey, Service, UDP, VERSIONS};
+use weir_ebpf::abi::{Address, FlowEntry, FlowKey, Service, UDP, UDP_IDLE_SECONDS, VERSIONS};
 use weir_ebpf::decide::{Decision, Undecided, Why, slots};
 
 use crate::random::Random;
@@ -80,6 +80,7 @@ impl Setting {
         Service {
             seed: [random.word(), random.word()],
             affinity: u8::try_from(random.below(3)).unwrap(),
+            udp_idle: UDP_IDLE_SECONDS,
             ..Service::default()
         }
     }

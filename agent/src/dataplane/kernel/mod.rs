@@ -16,13 +16,12 @@ mod recover;
 mod run;
 mod ways;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
     MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES, VERSIONS,
@@ -36,7 +35,7 @@ pub use run::{Run, Runner};
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
-use super::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
 use crate::plan::tables::ServiceTables;
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
@@ -167,7 +166,7 @@ impl DataPlane for Kernel {
         Ok(())
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.write_devices(devices)
     }
 

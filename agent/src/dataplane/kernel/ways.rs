@@ -6,12 +6,12 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use aya::maps::MapError;
-use weir_ebpf::abi::{Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
+use weir_ebpf::abi::{GOES_BACK, Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
 
 use super::load::chain;
 use super::{BACKEND_WORDS, Kernel, NEXT_HOP_WORD, map_error};
-use crate::dataplane::Error;
 use crate::dataplane::next_hop::NextHop;
+use crate::dataplane::{Devices, Error};
 
 impl Kernel {
     /// Index of a link in `LINKS`, written there if it is new.
@@ -57,11 +57,13 @@ impl Kernel {
     }
 
     /// Makes `DEVICES` hold these interfaces, as far as there is room.
-    pub(super) fn write_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    pub(super) fn write_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        let back = devices.back.iter().map(|index| index | GOES_BACK);
+        let keys: BTreeSet<u32> = devices.redirect.iter().copied().chain(back).collect();
         let failed = map_error("DEVICES");
         let there: Result<BTreeSet<u32>, MapError> = self.devices.keys().collect();
-        for index in there.map_err(&failed)?.difference(devices) {
-            match self.devices.remove(*index) {
+        for key in there.map_err(&failed)?.difference(&keys) {
+            match self.devices.remove(*key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 // The kernel removes an interface that goes away by itself.
                 Err(MapError::SyscallError(error))
@@ -71,11 +73,12 @@ impl Kernel {
         }
         // One that fails, because it has just gone, must not keep the others out.
         let mut refused = None;
-        for index in devices {
-            if let Err(error) = self.devices.insert(*index, *index, None, 0) {
+        for key in &keys {
+            let index = key & !GOES_BACK;
+            if let Err(error) = self.devices.insert(*key, index, None, 0) {
                 refused = Some(format!(
-                    "interface {index} is missing, of {} (there is room for {MAX_DEVICES}): {}",
-                    devices.len(),
+                    "interface {index} is missing among {} entries of {MAX_DEVICES}: {}",
+                    keys.len(),
                     chain(&error)
                 ));
             }
