@@ -52,7 +52,7 @@ impl Kernel {
         let mut order = (self.last_link + 1..end).chain(1..=self.last_link);
         order.find(|index| !named.contains(index)).ok_or_else(|| Error::Map {
             map: "LINKS",
-            reason: format!("backends are reached in {MAX_LINKS} different ways already"),
+            reason: format!("backends are reached in {} different ways already", MAX_LINKS - 1),
         })
     }
 
