@@ -2,11 +2,13 @@
 //! share every line here, so what the tests prove of the one holds for the other.
 //!
 //! - [`abi`]: what lies in the maps, byte for byte
-//! - [`packet`]: from a frame to the flow it belongs to
+//! - [`packet`]: from a frame to the flow it belongs to; [`frame`]: how headers are read
+//! - [`outer`]: what is put around a packet in a tunnel
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
-//! - [`unaligned`]: words in a packet
+//! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
+//! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
 
@@ -21,7 +23,11 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod decap;
 pub mod decide;
+pub mod frame;
 pub mod hash;
+pub mod opaque;
+pub mod outer;
 pub mod packet;
 pub mod unaligned;

@@ -27,14 +27,17 @@ mod fib;
 mod forget;
 mod maps;
 mod route;
+mod skb;
 mod tc;
+mod tunnel;
 mod xdp;
+mod xdp_frame;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-/// The fast path, on interfaces whose mode is XDP.
-#[xdp]
+/// The fast path, on interfaces whose mode is XDP. Jumbo frames come in several buffers.
+#[xdp(frags)]
 fn weir_xdp(context: XdpContext) -> u32 {
     xdp::handle(&context)
 }

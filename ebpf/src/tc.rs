@@ -1,162 +1,83 @@
 //! The TC program: the same decisions with the whole stack at hand. It takes packets that carry
 //! many segments or an unfinished checksum, so it rewrites through the kernel's helpers, and it
-//! lets the kernel find neighbours that nobody knows yet.
+//! lets the kernel find neighbours that nobody knows yet. Frames leave without tags: the interface
+//! of a VLAN puts its own on them.
 
-use core::ffi::c_void;
-use core::mem::size_of;
-
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC,
-};
-use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_skb_pull_data,
-    bpf_skb_store_bytes,
-};
+use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect};
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::abi::{Address, Backend, HOOK_TC, NextHop, Reason, Return};
-use weir_ebpf::decide::Decision;
+use weir_ebpf::abi::{
+    Address, FORWARD_DSR_L2, FORWARD_NAT, HOOK_TC, Link, NextHop, Reason, Return,
+};
 use weir_ebpf::packet::{
-    self, Frame, Header, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION,
-    IPV6_HOP_LIMIT, Packet,
+    IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT, MAX_TAGS,
+    Packet,
 };
 
 use crate::count::{self, CONFIG};
-use crate::fib::{self, Way};
+use crate::fib::{self, Leaving, Way};
 use crate::maps::LINKS;
-use crate::route::{self, Route, Side};
+use crate::route::{self, Chosen, Route, Side};
+use crate::skb::SkbFrame;
+use crate::tunnel;
 
-/// Bytes that must be readable at once: Ethernet, IPv6, one small extension, TCP.
-const HEADERS: u32 = 96;
-
-/// A frame in a socket buffer.
-struct SkbFrame<'a>(&'a TcContext);
-
-impl SkbFrame<'_> {
-    #[inline(always)]
-    fn skb(&self) -> *mut __sk_buff {
-        self.0.skb.skb
-    }
-
-    /// Makes the headers readable where the driver left them in pages.
-    #[inline(always)]
-    fn pull(&self) {
-        let length = self.length();
-        let wanted = if length < HEADERS { length } else { HEADERS };
-        if self.0.data() + wanted as usize > self.0.data_end() {
-            // SAFETY: the context is the program's own. On failure the parser finds the frame short.
-            unsafe { bpf_skb_pull_data(self.skb(), wanted) };
-        }
-    }
-
-    /// Writes a value at `offset`. All pointers into the frame are void after this.
-    #[inline(always)]
-    fn store<T: Copy>(&self, offset: u32, value: &T) -> Result<(), Reason> {
-        let from: *const c_void = core::ptr::from_ref(value).cast();
-        // SAFETY: the context is the program's own and the value is as long as said.
-        match unsafe { bpf_skb_store_bytes(self.skb(), offset, from, size_of::<T>() as u32, 0) } {
-            0 => Ok(()),
-            _ => Err(Reason::Rewrite),
-        }
-    }
-
-    #[inline(always)]
-    fn ip_checksum(&self, offset: u32, old: u32, new: u32, size: u64) -> Result<(), Reason> {
-        // SAFETY: the context is the program's own.
-        match unsafe {
-            bpf_l3_csum_replace(self.skb(), offset, u64::from(old), u64::from(new), size)
-        } {
-            0 => Ok(()),
-            _ => Err(Reason::Rewrite),
-        }
-    }
-
-    #[inline(always)]
-    fn checksum(&self, packet: &Packet, old: u32, new: u32, flags: u64) -> Result<(), Reason> {
-        let udp = if packet.is_tcp() { 0 } else { u64::from(BPF_F_MARK_MANGLED_0) };
-        let (old, new) = (u64::from(old), u64::from(new));
-        // SAFETY: the context is the program's own.
-        match unsafe {
-            bpf_l4_csum_replace(self.skb(), packet.l4_checksum(), old, new, flags | udp)
-        } {
-            0 => Ok(()),
-            _ => Err(Reason::Rewrite),
-        }
-    }
-}
-
-impl Frame for SkbFrame<'_> {
-    #[inline(always)]
-    fn header<const LEN: usize>(&self, offset: u32) -> Option<Header<'_, LEN>> {
-        let start = self.0.data() + offset as usize;
-        if start + LEN > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the bounds are checked above.
-        Some(unsafe { Header::new(start as *const u8) })
-    }
-
-    #[inline(always)]
-    fn length(&self) -> u32 {
-        self.0.len()
-    }
+/// Why a packet is not forwarded. It is as it was, unless it is dropped.
+enum Refused {
+    Pass(Reason),
+    Drop(Reason),
+    /// Its hop limit is used up.
+    Expired,
+    /// Its sender may send IP packets of up to this many bytes there.
+    TooBig {
+        mtu: u32,
+    },
 }
 
 /// Handles a packet and returns the verdict.
 #[inline(always)]
 pub(crate) fn handle(context: &TcContext) -> i32 {
-    match forward(&SkbFrame(context)) {
-        Ok(verdict) => verdict,
-        Err(Refused::Pass(reason)) => {
-            count::reason(HOOK_TC, reason);
-            TC_ACT_UNSPEC
-        }
-        Err(Refused::Drop(reason)) => {
-            count::reason(HOOK_TC, reason);
-            TC_ACT_SHOT
-        }
-    }
-}
-
-/// Why a packet is not forwarded.
-enum Refused {
-    Pass(Reason),
-    Drop(Reason),
+    let (verdict, reason) = match forward(&SkbFrame(context)) {
+        Ok(verdict) => return verdict,
+        Err(Refused::Pass(reason)) => (TC_ACT_UNSPEC, reason),
+        Err(Refused::Drop(reason)) => (TC_ACT_SHOT, reason),
+        Err(Refused::Expired) => (TC_ACT_SHOT, Reason::HopLimit),
+        Err(Refused::TooBig { mtu: _ }) => (TC_ACT_SHOT, Reason::TooBig),
+    };
+    count::reason(HOOK_TC, reason);
+    verdict
 }
 
 #[inline(always)]
 fn forward(frame: &SkbFrame) -> Result<i32, Refused> {
-    // SAFETY: the context is the program's own.
-    if unsafe { (*frame.skb()).vlan_present } != 0 {
+    frame.pull();
+    let packet = route::read(frame).map_err(Refused::Pass)?;
+    if frame.tags(packet) > MAX_TAGS {
         return Err(Refused::Pass(Reason::Vlan));
     }
-    frame.pull();
-    let packet = packet::parse(frame).map_err(Refused::Pass)?;
-    match route::route(&packet) {
-        Route::ToBackend(backend, decision) => to_backend(frame, &packet, backend, decision),
-        Route::ToClient(back) => to_client(frame, &packet, back),
+    match route::route(packet) {
+        Route::ToService(service) => to_backend(frame, packet, service),
+        Route::ToClient(back) => to_client(frame, packet, back),
         Route::Pass(reason) => Err(Refused::Pass(reason)),
-        Route::Drop(reason) => Err(Refused::Drop(reason)),
     }
 }
 
 #[inline(always)]
-fn to_backend(
-    frame: &SkbFrame,
-    packet: &Packet,
-    backend: &Backend,
-    decision: Decision,
-) -> Result<i32, Refused> {
-    let hop = NextHop(backend.next_hop);
+fn to_backend(frame: &SkbFrame, packet: &mut Packet, service: u32) -> Result<i32, Refused> {
+    let chosen = &route::choose(packet, service).map_err(Refused::Drop)?;
+    let room = tunnel::room(chosen).map_err(Refused::Drop)?;
+    let hop = NextHop(chosen.backend.next_hop);
     let known = LINKS.get(hop.link()).filter(|link| link.ifindex != 0);
+    let length = frame.longest(packet, room);
     let way = match known {
-        Some(link) => {
-            Way::Neighbour { ifindex: link.ifindex, source: link.mac, destination: hop.mac() }
-        }
-        None => ask(frame, packet, &packet.key.source, &backend.address),
+        Some(link) => through(link, hop, length),
+        None => ask(frame, packet, chosen, room, length),
     };
+    let expires = chosen.service.forwarding != FORWARD_DSR_L2;
+    check(packet, way, expires, room)?;
     let bytes = frame.length();
-    let verdict = send(frame, packet, way, &backend.address, backend.port, Side::Destination)?;
-    route::count_in(packet, decision, bytes);
+    change(frame, packet, chosen, room).map_err(Refused::Drop)?;
+    let verdict = transmit(frame, way)?;
+    route::count_in(chosen, bytes);
     if known.is_none() {
         count::reason(HOOK_TC, Reason::Fib);
     }
@@ -164,40 +85,82 @@ fn to_backend(
 }
 
 #[inline(always)]
-fn to_client(frame: &SkbFrame, packet: &Packet, back: &Return) -> Result<i32, Refused> {
-    let way = ask(frame, packet, &back.address, &packet.key.destination);
+fn to_client(frame: &SkbFrame, packet: &mut Packet, back: &Return) -> Result<i32, Refused> {
+    let leaving = Leaving {
+        ifindex: frame.ifindex(),
+        protocol: packet.key.protocol,
+        source: &back.address,
+        destination: &packet.key.destination,
+        length: frame.longest(packet, 0),
+    };
+    let way = fib::way(frame.skb().cast(), &leaving);
+    if let Way::Stack = way {
+        return Err(Refused::Pass(Reason::Direct));
+    }
+    check(packet, way, true, 0)?;
     let bytes = frame.length();
-    let verdict = send(frame, packet, way, &back.address, back.port, Side::Source)?;
+    frame.pop_tags(packet).map_err(Refused::Drop)?;
+    let port = route::port_or(packet.key.source_port, back.port);
+    rewrite(frame, packet, &back.address, port, Side::Source).map_err(Refused::Drop)?;
+    let verdict = transmit(frame, way)?;
     route::count_out(back, bytes);
     Ok(verdict)
 }
 
+/// The way by what the agent knows.
 #[inline(always)]
-fn ask(frame: &SkbFrame, packet: &Packet, source: &Address, destination: &Address) -> Way {
-    // SAFETY: the context is the program's own.
-    let ifindex = unsafe { (*frame.skb()).ifindex };
-    fib::way(frame.skb().cast(), ifindex, packet.key.protocol, source, destination)
+fn through(link: &Link, hop: NextHop, length: u32) -> Way {
+    if link.mtu != 0 && length > link.mtu {
+        return Way::TooBig { mtu: link.mtu };
+    }
+    Way::Neighbour { ifindex: link.ifindex, source: link.mac, destination: hop.mac() }
 }
 
-/// Rewrites the packet and sends it out. A packet for the node itself is left as it is.
+/// The way to a backend by what the kernel knows.
 #[inline(always)]
-fn send(
-    frame: &SkbFrame,
-    packet: &Packet,
-    way: Way,
-    address: &Address,
-    port: u16,
-    side: Side,
-) -> Result<i32, Refused> {
+fn ask(frame: &SkbFrame, packet: &Packet, chosen: &Chosen, room: u32, length: u32) -> Way {
+    let outer = tunnel::outer(packet, chosen, room);
+    let (protocol, source) = if room == 0 {
+        (packet.key.protocol, &packet.key.source)
+    } else {
+        (outer.protocol, &outer.source)
+    };
+    let destination = &chosen.backend.address;
+    let leaving = Leaving { ifindex: frame.ifindex(), protocol, source, destination, length };
+    fib::way(frame.skb().cast(), &leaving)
+}
+
+/// Whether the packet can go this way, with `outer` bytes around it.
+#[inline(always)]
+fn check(packet: &Packet, way: Way, expires: bool, outer: u32) -> Result<(), Refused> {
     match way {
-        Way::Stack if side == Side::Source => return Err(Refused::Pass(Reason::Direct)),
-        Way::Stack | Way::None => return Err(Refused::Drop(Reason::NoRoute)),
-        Way::Neighbour { .. } | Way::Unresolved { .. } => {}
+        Way::Stack | Way::None => Err(Refused::Drop(Reason::NoRoute)),
+        _ if expires && packet.hop_limit <= 1 => Err(Refused::Expired),
+        Way::TooBig { mtu } => Err(Refused::TooBig { mtu: mtu.saturating_sub(outer) }),
+        Way::Neighbour { .. } | Way::Unresolved { .. } => Ok(()),
     }
-    if packet.hop_limit <= 1 {
-        return Err(Refused::Drop(Reason::HopLimit));
+}
+
+/// Makes of the packet what the backend is to receive.
+#[inline(always)]
+fn change(frame: &SkbFrame, packet: &mut Packet, chosen: &Chosen, room: u32) -> Result<(), Reason> {
+    frame.pop_tags(packet)?;
+    let (backend, service) = (chosen.backend, chosen.service);
+    if room != 0 {
+        take_hop(frame, packet)?;
+        let outer = tunnel::outer(packet, chosen, room);
+        return frame.encapsulate(packet, &outer, service.gue_port);
     }
-    rewrite(frame, packet, address, port, side).map_err(Refused::Drop)?;
+    if service.forwarding == FORWARD_NAT {
+        let port = route::port_or(packet.key.destination_port, backend.port);
+        rewrite(frame, packet, &backend.address, port, Side::Destination)?;
+    }
+    Ok(())
+}
+
+/// Sends the packet out.
+#[inline(always)]
+fn transmit(frame: &SkbFrame, way: Way) -> Result<i32, Refused> {
     match way {
         Way::Neighbour { ifindex, source, destination } => {
             frame.store(0, &[destination, source]).map_err(Refused::Drop)?;
@@ -205,7 +168,21 @@ fn send(
             Ok(unsafe { bpf_redirect(ifindex, 0) } as i32)
         }
         Way::Unresolved { ifindex, hop } => Ok(fib::redirect_neighbour(ifindex, &hop)),
-        Way::Stack | Way::None => Err(Refused::Drop(Reason::NoRoute)),
+        Way::Stack | Way::TooBig { .. } | Way::None => Err(Refused::Drop(Reason::NoRoute)),
+    }
+}
+
+/// Takes one hop of the packet.
+#[inline(always)]
+fn take_hop(frame: &SkbFrame, packet: &Packet) -> Result<(), Reason> {
+    let left = packet.hop_limit - 1;
+    if packet.is_v4() {
+        let hops = |limit| u32::from(u16::from_ne_bytes([limit, packet.key.protocol]));
+        let (old, new) = (hops(packet.hop_limit), hops(left));
+        frame.ip_checksum(packet.l3 + IPV4_CHECKSUM, old, new, 2)?;
+        frame.store(packet.l3 + IPV4_HOP_LIMIT, &left)
+    } else {
+        frame.store_summed(packet.l3 + IPV6_HOP_LIMIT, &left)
     }
 }
 
@@ -225,24 +202,21 @@ fn rewrite(
     let pseudo = u64::from(BPF_F_PSEUDO_HDR);
     if packet.is_v4() {
         let (old, new) = (old_address.0[3], address.0[3]);
-        frame.checksum(packet, old, new, pseudo | 4)?;
+        frame.l4_checksum(packet, old, new, pseudo | 4)?;
         frame.ip_checksum(packet.l3 + IPV4_CHECKSUM, old, new, 4)?;
         let place = if side == Side::Source { IPV4_DESTINATION - 4 } else { IPV4_DESTINATION };
         frame.store(packet.l3 + place, &new)?;
-        let hops = |limit| u32::from(u16::from_ne_bytes([limit, packet.key.protocol]));
-        let (old, new) = (hops(packet.hop_limit), hops(packet.hop_limit - 1));
-        frame.ip_checksum(packet.l3 + IPV4_CHECKSUM, old, new, 2)?;
-        frame.store(packet.l3 + IPV4_HOP_LIMIT, &(packet.hop_limit - 1))?;
     } else {
         let (mut old, mut new) = (old_address.0, address.0);
         // SAFETY: both arrays are sixteen bytes.
         let delta = unsafe { bpf_csum_diff(&raw mut old[0], 16, &raw mut new[0], 16, 0) };
-        frame.checksum(packet, 0, delta as u32, pseudo | u64::from(CONFIG.load().l4_ipv6_flag))?;
+        let flags = pseudo | u64::from(CONFIG.load().l4_ipv6_flag);
+        frame.l4_checksum(packet, 0, delta as u32, flags)?;
         let place = if side == Side::Source { IPV6_DESTINATION - 16 } else { IPV6_DESTINATION };
         frame.store(packet.l3 + place, &new)?;
-        frame.store(packet.l3 + IPV6_HOP_LIMIT, &(packet.hop_limit - 1))?;
     }
-    frame.checksum(packet, u32::from(old_port), u32::from(port), 2)?;
+    take_hop(frame, packet)?;
+    frame.l4_checksum(packet, u32::from(old_port), u32::from(port), 2)?;
     let offset = if side == Side::Source { 0 } else { 2 };
     frame.store(packet.l4 + offset, &port)
 }

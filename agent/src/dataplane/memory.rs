@@ -1,7 +1,7 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
@@ -11,7 +11,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, Image, OuterSource, ReasonCounts, Use};
 use crate::plan::steering::Steering;
 use crate::plan::tables::{BackendTable, ServiceTables};
 
@@ -100,6 +100,10 @@ pub struct Memory {
     pub counters: BTreeMap<u16, Counters>,
     /// Packets that no backend counts.
     pub reasons: ReasonCounts,
+    /// Where packets in tunnels would come from.
+    pub outer: OuterSource,
+    /// Interfaces that XDP may send through.
+    pub devices: BTreeSet<u32>,
     /// Commits made.
     pub commits: u64,
 }
@@ -236,6 +240,11 @@ impl DataPlane for Memory {
         Ok(())
     }
 
+    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.devices.clone_from(devices);
+        Ok(())
+    }
+
     fn counters(&self, backend: u16) -> Counters {
         self.counters.get(&backend).copied().unwrap_or_default()
     }
@@ -270,6 +279,10 @@ impl DataPlane for Memory {
 
     fn reasons(&self) -> ReasonCounts {
         self.reasons
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.outer
     }
 
     fn uses(&self) -> Vec<Use> {

@@ -14,6 +14,8 @@ pub mod pool;
 pub mod shared;
 mod sys;
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
@@ -68,6 +70,29 @@ pub struct Carried {
 
 /// Packets by hook and by reason, since the program was loaded.
 pub type ReasonCounts = [[u64; REASONS]; HOOKS as usize];
+
+/// The node's own addresses that packets in tunnels come from, by the outer header's family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OuterSource {
+    /// Of IPv4 headers. Without it no backend with an IPv4 address can be tunnelled to.
+    pub v4: Option<Ipv4Addr>,
+    /// Of IPv6 headers.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl OuterSource {
+    /// The sources there are, that of IPv4 first.
+    #[must_use]
+    pub fn addresses(self) -> Vec<IpAddr> {
+        [self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6)].into_iter().flatten().collect()
+    }
+
+    /// Whether packets can be tunnelled to this address.
+    #[must_use]
+    pub fn reaches(self, backend: IpAddr) -> bool {
+        if backend.is_ipv4() { self.v4.is_some() } else { self.v6.is_some() }
+    }
+}
 
 /// How full a bounded part of the data plane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +178,14 @@ pub trait DataPlane: Send {
     /// It could not be written; the old way stays.
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error>;
 
+    /// Says which interfaces XDP may send through, by index: all of them. What it cannot send there
+    /// goes through TC.
+    ///
+    /// # Errors
+    ///
+    /// Some are missing.
+    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error>;
+
     /// Counters of a backend, summed over all processors.
     fn counters(&self, backend: u16) -> Counters;
 
@@ -184,6 +217,9 @@ pub trait DataPlane: Send {
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;
+
+    /// Where packets in tunnels come from, chosen when the program was loaded.
+    fn outer_source(&self) -> OuterSource;
 
     /// How full the data plane is.
     fn uses(&self) -> Vec<Use>;

@@ -360,6 +360,8 @@ pub struct NodeStatus {
     pub interfaces: Vec<InterfaceStatus>,
     /// How full the node is.
     pub capacity: Vec<Capacity>,
+    /// The node's addresses that packets in tunnels come from: at most one of each family.
+    pub outer_sources: Vec<IpAddr>,
     /// Directory of the state store.
     pub state_dir: String,
     /// What an operator should know.

@@ -7,7 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use weir_ebpf::abi::{
-    Endpoint, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, VERSION_SLOTS, VERSIONS,
+    Endpoint, FORWARD_NAT, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
+    VERSION_SLOTS, VERSIONS,
 };
 use weir_ebpf::decide;
 
@@ -20,6 +21,9 @@ const HALF_OPEN: u32 = 30;
 /// An entry that both sides have closed, or one has reset, goes after this many seconds: time for
 /// late packets.
 const CLOSED: u32 = 10;
+/// Where answers go directly, only the client's FIN is seen. Its flow is over after this many
+/// seconds of silence: twice as long as Linux keeps half a connection that nobody holds any more.
+const CLOSED_DIRECT: u32 = 120;
 
 /// A service as a sweep sees it.
 pub(super) struct Swept<'a> {
@@ -103,7 +107,8 @@ impl<'a> Sweep<'a> {
         let service = index.and_then(|index| self.services.get_mut(*index));
         // No service, no packet that would ask for the entry.
         let Some(service) = service else { return false };
-        if ended(entry, self.now, self.idle) {
+        let direct = service.record.forwarding != FORWARD_NAT;
+        if ended(entry, direct, self.now, self.idle) {
             return false;
         }
         let slots = decide::slots(&service.record, key);
@@ -132,11 +137,12 @@ impl<'a> Sweep<'a> {
 }
 
 /// Whether a flow has ended, as far as its entry tells.
-fn ended(entry: FlowEntry, now: u32, idle: u32) -> bool {
+fn ended(entry: FlowEntry, direct: bool, now: u32, idle: u32) -> bool {
     let silent = now.saturating_sub(entry.seen);
     let reset = (entry.client | entry.server) & SEEN_RST != 0;
     let closed = entry.client & entry.server & SEEN_FIN != 0;
     (reset || closed) && silent >= CLOSED
+        || direct && entry.client & SEEN_FIN != 0 && silent >= CLOSED_DIRECT
         || entry.client == SEEN_SYN && silent >= HALF_OPEN
         || silent >= idle
 }
@@ -155,8 +161,12 @@ mod tests {
     fn a_flow_ends_when_it_cannot_speak_again() {
         let idle = 900;
         let open = SEEN_SYN | SEEN_DATA;
-        let ended_after =
-            |client, server, silent: u32| ended(entry(client, server, 1000), 1000 + silent, idle);
+        let after = |direct| {
+            move |client, server, silent: u32| {
+                ended(entry(client, server, 1000), direct, 1000 + silent, idle)
+            }
+        };
+        let (ended_after, ended_direct) = (after(false), after(true));
         assert!(!ended_after(open, 0, 899));
         assert!(ended_after(open, 0, 900));
         assert!(!ended_after(SEEN_SYN, 0, 29));
@@ -170,6 +180,10 @@ mod tests {
         assert!(!ended_after(open | SEEN_FIN, SEEN_FIN, 9));
         assert!(ended_after(open | SEEN_FIN, SEEN_FIN, 10));
         // An entry stamped after the look began is not old.
-        assert!(!ended(entry(open, 0, 1001), 1000, idle));
+        assert!(!ended(entry(open, 0, 1001), false, 1000, idle));
+        // Where only one side is seen.
+        assert!(!ended_direct(open | SEEN_FIN, 0, 119));
+        assert!(ended_direct(open | SEEN_FIN, 0, 120));
+        assert!(!ended_direct(open, 0, 120));
     }
 }

@@ -294,6 +294,7 @@ impl Node {
                 state: "attached".into(),
             }],
             capacity: vec![Capacity { resource: "flows".into(), used: 3, limit: 1_048_576 }],
+            outer_sources: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             state_dir: "/var/lib/weir".into(),
             warnings: vec!["eth1 went away".into()],
         }

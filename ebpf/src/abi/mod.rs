@@ -29,6 +29,8 @@ pub const MAX_LISTENERS: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
 pub const MAX_LINKS: u32 = 256;
+/// Network interfaces that XDP sends frames out of.
+pub const MAX_DEVICES: u32 = 512;
 /// Cache lines in the pool of tables: room for 512 services with the smallest tables, twice.
 pub const POOL_LINES: u32 = 524_288;
 /// Entries of the flow table unless the agent is told otherwise.

@@ -193,5 +193,6 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         capacity: status.capacity.into_iter().map(capacity).collect(),
         state_dir: status.state_dir,
         warnings: status.warnings,
+        outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
     }
 }

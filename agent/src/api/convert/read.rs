@@ -235,6 +235,9 @@ pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
         uptime: Duration::from_secs(status.uptime_s),
         interfaces: all(status.interfaces, interface)?,
         capacity: all(status.capacity, capacity)?,
+        outer_sources: all(status.outer_sources, |address| {
+            address.parse().map_err(|_| Malformed("outer_sources"))
+        })?,
         state_dir: status.state_dir,
         warnings: status.warnings,
     })

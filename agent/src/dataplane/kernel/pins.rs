@@ -67,22 +67,14 @@ impl Pins {
             let path = path.to_owned();
             move |error| PinError::Io { path, error }
         };
-        // The directory itself may not be there yet; what it would be made in must be.
-        let there = if bpffs.exists() { bpffs } else { bpffs.parent().unwrap_or(bpffs) };
-        if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
-            return Err(PinError::NotBpf(bpffs.to_owned()));
-        }
+        require_bpffs(bpffs)?;
         let root = bpffs.join(format!("abi-{}", abi::VERSION));
         for part in ["maps", "links"] {
             let directory = root.join(part);
             fs::create_dir_all(&directory).map_err(io(&directory))?;
         }
-        let lock = File::open(&root).map_err(io(&root))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(PinError::InUse(root)),
-            Err(TryLockError::Error(error)) => Err(PinError::Io { path: root, error }),
-        }
+        let lock = try_lock(&root)?;
+        Ok(Self { root, _lock: lock })
     }
 
     /// Where a map is pinned.
@@ -125,6 +117,28 @@ impl Pins {
     }
 }
 
+/// Fails unless `directory` is, or can be made, in a BPF file system.
+pub(crate) fn require_bpffs(directory: &Path) -> Result<(), PinError> {
+    // It may not be there yet; what it would be made in must be.
+    let there =
+        if directory.exists() { directory } else { directory.parent().unwrap_or(directory) };
+    if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
+        return Err(PinError::NotBpf(directory.to_owned()));
+    }
+    Ok(())
+}
+
+/// Locks a directory of pins, until the file is dropped or the process ends.
+pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
+    let io = |error| PinError::Io { path: directory.to_owned(), error };
+    let lock = File::open(directory).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(PinError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
 /// A map as the contract has it: type, sizes of key and value, flags.
 struct Shape {
     map: MapType,
@@ -135,6 +149,8 @@ struct Shape {
 
 const MMAPABLE: u32 = 1024;
 const NO_PREALLOC: u32 = 1;
+/// The kernel sets it on maps of devices: only user space writes them.
+const RDONLY_PROG: u32 = 128;
 
 /// The maps that are pinned, and what each must be. [`abi`] says what lies in them.
 fn shape(name: &str) -> Option<Shape> {
@@ -154,6 +170,7 @@ fn shape(name: &str) -> Option<Shape> {
         "POOL" => shape(MapType::Array, word, size::<abi::Line>(), MMAPABLE),
         "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
         "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
+        "DEVICES" => shape(MapType::DevMapHash, word, 2 * word, RDONLY_PROG),
         "FLOWS" => shape(MapType::Hash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
@@ -165,7 +182,7 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 13] = [
+pub(super) const MAPS: [&str; 14] = [
     "LISTENERS",
     "RETURNS",
     "SERVICES",
@@ -173,6 +190,7 @@ pub(super) const MAPS: [&str; 13] = [
     "POOL",
     "BACKENDS",
     "LINKS",
+    "DEVICES",
     "FLOWS",
     "UDP_FLOWS",
     "DIRECT",
@@ -224,9 +242,11 @@ fn check(name: &str, pinned: Result<MapData, MapError>) -> Result<(), PinError> 
 /// The map behind its kind.
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
-            Some(data)
-        }
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::DevMapHash(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data) => Some(data),
         _ => None,
     }
 }

@@ -1,11 +1,12 @@
 //! A data plane whose calls fail when told to.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
-use crate::dataplane::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::dataplane::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -82,6 +83,10 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.set_next_hop(backend, hop)
     }
 
+    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.plane.set_devices(devices)
+    }
+
     fn carried(&self) -> Carried {
         self.plane.carried()
     }
@@ -113,6 +118,10 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
 
     fn reasons(&self) -> ReasonCounts {
         self.plane.reasons()
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.plane.outer_source()
     }
 
     fn uses(&self) -> Vec<Use> {

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod failures;
+mod host;
 mod indices;
 mod requests;
 mod restart;
