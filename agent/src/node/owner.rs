@@ -13,7 +13,7 @@ use super::clock;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
@@ -129,6 +129,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
         self.change(&next, &names, &shift.options, asked)
+    }
+
+    /// Adds and removes steering rules.
+    pub(super) fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
+        let asked = Asked::Steer(steer);
+        if let Some(answer) = self.repeated(&steer.options, asked)? {
+            return Ok(answer);
+        }
+        let next = self.state.steer(steer, clock::seconds())?;
+        self.change(&next, std::slice::from_ref(&steer.service), &steer.options, asked)
     }
 
     /// The answer that this request got the first time.
