@@ -3,10 +3,12 @@
 //!
 //! - [`abi`]: what lies in the maps, byte for byte
 //! - [`packet`]: from a frame to the flow it belongs to
+//! - [`fragment`]: the same where a packet comes in pieces
+//! - [`icmp`]: the errors and echoes that a balancer takes part in
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
-//! - [`unaligned`]: words in a packet
+//! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
 
@@ -22,6 +24,9 @@
 pub mod abi;
 pub mod checksum;
 pub mod decide;
+pub mod fragment;
 pub mod hash;
+pub mod icmp;
+pub mod opaque;
 pub mod packet;
 pub mod unaligned;

@@ -1,12 +1,13 @@
 //! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
-    HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES,
-    POOL_LINES, Reasons, Return, Service,
+    FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT,
+    MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, POOL_LINES, RARE_PROGRAMS, Reasons,
+    Return, Service,
 };
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
@@ -71,3 +72,17 @@ pub(crate) static REASONS: Array<Reasons, { HOOKS as usize }, MMAPABLE> = Array:
 /// The limit on inserts into `FLOWS`, on each processor.
 #[btf_map]
 pub(crate) static FLOOD: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+
+/// The limit on errors and echo answers, on each processor.
+#[btf_map]
+pub(crate) static ICMP_LIMIT: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+
+/// Ports of packets that come in fragments: program inserts, and takes no entry that is older than
+/// [`FRAGMENT_SECONDS`](weir_ebpf::abi::FRAGMENT_SECONDS). Full: the oldest is forgotten.
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { MAX_FRAGMENTED as usize }> =
+    LruHashMap::new();
+
+/// The programs for rare work: agent writes. It empties when nobody holds it, neither agent nor pin.
+#[btf_map]
+pub(crate) static PROGRAMS: ProgramArray<{ RARE_PROGRAMS as usize }> = ProgramArray::new();

@@ -99,6 +99,9 @@ pub const IPV4_HOP_LIMIT: u32 = 8;
 pub const IPV4_CHECKSUM: u32 = 10;
 /// Offset of the hop limit in an IPv6 header.
 pub const IPV6_HOP_LIMIT: u32 = 7;
+/// What a fragment has in the half word of flags and offset in an IPv4 header, network byte order:
+/// "more" and the offset in units of eight bytes.
+pub const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
@@ -130,7 +133,7 @@ impl<const LEN: usize> Header<'_, LEN> {
     }
 
     #[inline(always)]
-    fn byte<const AT: usize>(self) -> u8 {
+    pub(crate) fn byte<const AT: usize>(self) -> u8 {
         const { assert!(AT < LEN) };
         // SAFETY: within the header by the line above, readable by the contract of `new`.
         unsafe { self.start.add(AT).read() }
@@ -138,7 +141,7 @@ impl<const LEN: usize> Header<'_, LEN> {
 
     /// Two bytes, as they lie in memory.
     #[inline(always)]
-    fn half<const AT: i16>(self) -> u16 {
+    pub(crate) fn half<const AT: i16>(self) -> u16 {
         const { assert!(within::<LEN>(AT, 2)) };
         // SAFETY: as in `byte`.
         unsafe { load16::<AT>(self.start) }
@@ -146,7 +149,7 @@ impl<const LEN: usize> Header<'_, LEN> {
 
     /// Four bytes, as they lie in memory.
     #[inline(always)]
-    fn word<const AT: i16>(self) -> u32 {
+    pub(crate) fn word<const AT: i16>(self) -> u32 {
         const { assert!(within::<LEN>(AT, 4)) };
         // SAFETY: as in `byte`.
         unsafe { load32::<AT>(self.start) }
@@ -154,7 +157,7 @@ impl<const LEN: usize> Header<'_, LEN> {
 
     /// The IPv6 source address and the destination address behind it.
     #[inline(always)]
-    fn addresses<const AT: i16>(self) -> (Address, Address) {
+    pub(crate) fn addresses<const AT: i16>(self) -> (Address, Address) {
         const { assert!(within::<LEN>(AT, 32)) };
         // SAFETY: as in `byte`.
         unsafe {
@@ -189,6 +192,9 @@ pub struct Packet {
     pub hop_limit: u8,
     /// TCP flags, zero for UDP.
     pub flags: u8,
+    /// It goes where others of its flow go: a later fragment, or an ICMP error. There is no
+    /// transport header at `l4`; it opens nothing, and nothing is remembered of it.
+    pub follows: bool,
 }
 
 impl Packet {
@@ -246,15 +252,48 @@ impl Packet {
 }
 
 /// An IP header, read: what follows it, and where.
-struct Network {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    hop_limit: u8,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// Who sent it.
+    pub source: Address,
+    /// Whom it is for.
+    pub destination: Address,
+    /// Number of what follows; of an IPv6 packet with a fragment header, [`FRAGMENT`].
+    pub protocol: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Of an IPv4 packet, the flags and offset of a fragment as they lie in the header; zero means
+    /// that the packet is whole.
+    pub fragment: u16,
+    /// Offset of the IP header.
+    pub l3: u32,
     /// Offset of what follows.
-    l4: u32,
+    pub l4: u32,
     /// Offset of the packet's end.
-    end: u32,
+    pub end: u32,
+}
+
+impl Network {
+    /// The packet with these ports and TCP flags.
+    #[inline(always)]
+    #[must_use]
+    pub fn packet(&self, source_port: u16, destination_port: u16, flags: u8) -> Packet {
+        Packet {
+            key: FlowKey {
+                source: self.source,
+                destination: self.destination,
+                source_port,
+                destination_port,
+                protocol: self.protocol,
+                pad: [0; 3],
+            },
+            l3: self.l3,
+            l4: self.l4,
+            hop_limit: self.hop_limit,
+            flags,
+            follows: false,
+        }
+    }
 }
 
 /// Reads a frame.
@@ -265,32 +304,51 @@ struct Network {
 /// [`Reason::Malformed`], [`Reason::Fragment`] or [`Reason::Vlan`].
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
+    let network = network(frame)?;
+    if network.fragment != 0 || network.protocol == FRAGMENT {
+        return Err(Reason::Fragment); // the flow's ports may be elsewhere
+    }
+    transport(frame, &network, Length::Whole)
+}
+
+/// Reads the headers up to the one that IP carries.
+///
+/// # Errors
+///
+/// As [`parse`].
+#[inline(always)]
+pub fn network<F: Frame>(frame: &F) -> Result<Network, Reason> {
     let header = frame.header::<{ ethernet::LEN }>(0).ok_or(Reason::Malformed)?;
-    let network = match header.half::<{ ethernet::TYPE }>() {
-        ETHERTYPE_IPV4 => read_ipv4(frame)?,
-        ETHERTYPE_IPV6 => read_ipv6(frame)?,
-        ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(Reason::Vlan),
-        _ => return Err(Reason::NotIp),
-    };
+    match header.half::<{ ethernet::TYPE }>() {
+        ETHERTYPE_IPV4 => read_ipv4(frame),
+        ETHERTYPE_IPV6 => read_ipv6(frame),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::Vlan),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+/// How much of a datagram is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Length {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Cut,
+}
+
+/// Reads the TCP or UDP header.
+///
+/// # Errors
+///
+/// [`Reason::NotTransport`] or [`Reason::Malformed`].
+#[inline(always)]
+pub fn transport<F: Frame>(frame: &F, network: &Network, length: Length) -> Result<Packet, Reason> {
     let (source_port, destination_port, flags) = match network.protocol {
-        TCP => read_tcp(frame, &network)?,
-        UDP => read_udp(frame, &network)?,
+        TCP => read_tcp(frame, network)?,
+        UDP => read_udp(frame, network, length)?,
         _ => return Err(Reason::NotTransport),
     };
-    Ok(Packet {
-        key: FlowKey {
-            source: network.source,
-            destination: network.destination,
-            source_port,
-            destination_port,
-            protocol: network.protocol,
-            pad: [0; 3],
-        },
-        l3: ETHERNET_LEN,
-        l4: network.l4,
-        hop_limit: network.hop_limit,
-        flags,
-    })
+    Ok(network.packet(source_port, destination_port, flags))
 }
 
 #[inline(always)]
@@ -303,15 +361,13 @@ fn read_ipv4<F: Frame>(frame: &F) -> Result<Network, Reason> {
     if version_ihl >> 4 != 4 || header < 20 || total < header || end > frame.length() {
         return Err(Reason::Malformed);
     }
-    // More fragments, or an offset: the flow's ports may be elsewhere.
-    if ip.half::<{ ipv4::FRAGMENT }>() & 0x3fff_u16.to_be() != 0 {
-        return Err(Reason::Fragment);
-    }
     Ok(Network {
         source: Address::v4(ip.word::<{ ipv4::SOURCE }>()),
         destination: Address::v4(ip.word::<{ ipv4::DESTINATION }>()),
         protocol: ip.byte::<{ ipv4::PROTOCOL }>(),
         hop_limit: ip.byte::<{ ipv4::HOP_LIMIT }>(),
+        fragment: ip.half::<{ ipv4::FRAGMENT }>() & IPV4_FRAGMENT,
+        l3: ETHERNET_LEN,
         l4: ETHERNET_LEN + header,
         end,
     })
@@ -319,7 +375,8 @@ fn read_ipv4<F: Frame>(frame: &F) -> Result<Network, Reason> {
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+/// Number of the IPv6 fragment header.
+pub const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 #[inline(always)]
@@ -342,12 +399,12 @@ fn read_ipv6<F: Frame>(frame: &F) -> Result<Network, Reason> {
                 protocol = next.byte::<{ extension::NEXT_HEADER }>();
                 l4 += (u32::from(next.byte::<{ extension::LENGTH }>()) + 1) * 8;
             }
-            FRAGMENT => return Err(Reason::Fragment),
             _ => break,
         }
     }
     let hop_limit = ip.byte::<{ ipv6::HOP_LIMIT }>();
-    Ok(Network { source, destination, protocol, hop_limit, l4, end })
+    let l3 = ETHERNET_LEN;
+    Ok(Network { source, destination, protocol, hop_limit, fragment: 0, l3, l4, end })
 }
 
 #[inline(always)]
@@ -362,10 +419,16 @@ fn read_tcp<F: Frame>(frame: &F, network: &Network) -> Result<(u16, u16, u8), Re
 }
 
 #[inline(always)]
-fn read_udp<F: Frame>(frame: &F, network: &Network) -> Result<(u16, u16, u8), Reason> {
+fn read_udp<F: Frame>(
+    frame: &F,
+    network: &Network,
+    length: Length,
+) -> Result<(u16, u16, u8), Reason> {
     let udp = frame.header::<{ udp::LEN }>(network.l4).ok_or(Reason::Malformed)?;
-    let length = u32::from(u16::from_be(udp.half::<{ udp::LENGTH }>()));
-    if length < 8 || network.l4 + length > network.end {
+    let said = u32::from(u16::from_be(udp.half::<{ udp::LENGTH }>()));
+    // Of a fragment the header alone must be there.
+    let there = if length == Length::Whole { said } else { udp::LEN as u32 };
+    if said < 8 || network.l4 + there > network.end {
         return Err(Reason::Malformed);
     }
     let source = udp.half::<{ udp::SOURCE_PORT }>();

@@ -13,6 +13,7 @@ use weir_ebpf::packet::{FIN, Packet, RST};
 
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
+use crate::limit;
 use crate::maps::{
     BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, SERVICES, UDP_FLOWS,
 };
@@ -52,7 +53,9 @@ pub(crate) fn route(packet: &Packet) -> Route {
         return to_client(packet, back);
     }
     if returns(&packet.destination()).is_some() {
-        remember_direct(packet);
+        if !packet.follows {
+            remember_direct(packet);
+        }
         return Route::Pass(Reason::Direct);
     }
     Route::Pass(Reason::NotOurs)
@@ -83,7 +86,7 @@ fn to_backend(packet: &Packet, service: u32) -> Route {
         Err(Undecided::NoBackend) => return Route::Drop(Reason::NoBackend),
         Err(Undecided::NoTable) => return Route::Drop(Reason::NoTable),
     };
-    if decision.why == Why::Pinned {
+    if decision.why == Why::Pinned && !packet.follows {
         tables.touch();
     }
     let Some(backend) = BACKENDS.get(u32::from(decision.backend)) else {
@@ -284,29 +287,6 @@ impl Kernel<'_> {
         }
         Remembered::Full
     }
-
-    /// Takes one insert from this processor's allowance.
-    #[inline(always)]
-    fn may_insert(&self) -> bool {
-        let Some(bucket) = FLOOD.get_ptr_mut(0) else { return false };
-        // SAFETY: an element of this processor alone.
-        let bucket = unsafe { &mut *bucket };
-        let (rate, now) = (CONFIG.load().inserts_per_second, self.now());
-        // The clock is coarse, some milliseconds; the allowance is refilled as it ticks, up to
-        // what a tenth of a second gives. Counted in billionths, or a tick that gives less than one
-        // insert would give nothing, ever.
-        let elapsed = now - bucket.filled;
-        let elapsed = if elapsed > NANOSECONDS { NANOSECONDS } else { elapsed };
-        let most = (rate / 10 + 1) * NANOSECONDS;
-        let tokens = bucket.tokens + elapsed * rate;
-        bucket.tokens = if tokens > most { most } else { tokens };
-        bucket.filled = now;
-        if bucket.tokens < NANOSECONDS {
-            return false;
-        }
-        bucket.tokens -= NANOSECONDS;
-        true
-    }
 }
 
 impl Tables for Kernel<'_> {
@@ -360,6 +340,9 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn remember(&self, backend: u16) -> Remembered {
+        if self.packet.follows {
+            return Remembered::Full;
+        }
         let new = self.new_entry(backend);
         if !self.packet.is_tcp() {
             let inserted = UDP_FLOWS.insert(self.packet.key, new, ANY).is_ok();
@@ -368,7 +351,7 @@ impl Tables for Kernel<'_> {
         if let Some(entry) = self.entry.get() {
             return self.replace(entry, new);
         }
-        if !self.may_insert() {
+        if !limit::take(&FLOOD, CONFIG.load().inserts_per_second, self.now()) {
             return Remembered::Flooded;
         }
         match FLOWS.insert(self.packet.key, new, NOEXIST) {

@@ -114,7 +114,7 @@ fn to_backend(
         return Ok(XDP_PASS);
     };
     if packet.hop_limit <= 1 {
-        return Err(Reason::HopLimit);
+        return Ok(XDP_PASS);
     }
     let bytes = frame.length();
     rewrite(frame, packet, &backend.address, backend.port, Side::Destination)
@@ -135,7 +135,7 @@ fn to_client(frame: &XdpFrame, packet: &Packet, back: &Return) -> Result<u32, Re
     );
     let Way::Neighbour { ifindex, source, destination } = way else { return Ok(XDP_PASS) };
     if packet.hop_limit <= 1 {
-        return Err(Reason::HopLimit);
+        return Ok(XDP_PASS);
     }
     let bytes = frame.length();
     rewrite(frame, packet, &back.address, back.port, Side::Source).ok_or(Reason::Rewrite)?;

@@ -9,13 +9,16 @@
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
 //! - [`frames`]: frames as they stand on the wire.
-//! - [`program`]: the loaded program, run without an interface.
+//! - [`datagrams`]: ICMP messages and fragments likewise.
+//! - [`program`]: the loaded program, run without an interface; [`balancer`]: with services.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod balancer;
+pub mod datagrams;
 pub mod demo;
 pub mod frames;
 pub mod history;

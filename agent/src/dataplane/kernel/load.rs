@@ -188,6 +188,7 @@ impl Kernel {
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             services: taken.typed("SERVICES")?,
+            rare: taken.typed("PROGRAMS")?,
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
             flows: flows.try_into().map_err(wrong("FLOWS"))?,
@@ -202,6 +203,7 @@ impl Kernel {
             programs: taken.0,
         };
         kernel.recover()?;
+        kernel.fill_programs()?;
         Ok(kernel)
     }
 }
@@ -252,7 +254,7 @@ pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadErr
     }
 }
 
-fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
+pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
     move |error| LoadError::Map { map, reason: chain(&error) }
 }
 

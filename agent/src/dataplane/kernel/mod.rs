@@ -1,7 +1,7 @@
 //! The kernel's data plane: the loaded program and its maps.
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
-//! - `attach`, `pins`: interfaces, and what outlives the agent
+//! - `attach`, `rare`, `pins`: interfaces, what the program calls, and what outlives the agent
 //! - `commit`: how tables change
 //! - `flows`, `run`: single flows, and runs of the program without an interface
 
@@ -11,6 +11,7 @@ mod flows;
 mod links;
 mod load;
 mod pins;
+mod rare;
 mod recover;
 mod run;
 
@@ -19,7 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError, ProgramArray};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
     MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
@@ -50,6 +51,8 @@ pub struct Kernel {
     listeners: HashMapMap<MapData, Endpoint, Listener>,
     returns: HashMapMap<MapData, Endpoint, Return>,
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    /// Held, or it would empty.
+    rare: ProgramArray<MapData>,
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
     flows: HashMapMap<MapData, FlowKey, FlowEntry>,

@@ -151,6 +151,10 @@ fn shape(name: &str) -> Option<Shape> {
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
         "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),
+        "FRAGMENTS" => {
+            shape(MapType::LruHash, size::<abi::FragmentKey>(), size::<abi::FragmentPorts>(), 0)
+        }
+        "PROGRAMS" => shape(MapType::ProgramArray, word, word, 0),
         "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
         "REASONS" => shape(MapType::Array, word, size::<abi::Reasons>(), MMAPABLE),
         _ => None,
@@ -158,7 +162,7 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 12] = [
+pub(super) const MAPS: [&str; 14] = [
     "LISTENERS",
     "RETURNS",
     "SERVICES",
@@ -169,6 +173,8 @@ pub(super) const MAPS: [&str; 12] = [
     "UDP_FLOWS",
     "DIRECT",
     "DIRECT_SEEN",
+    "FRAGMENTS",
+    "PROGRAMS",
     "COUNTERS",
     "REASONS",
 ];
