@@ -14,7 +14,7 @@ use weir::model::{
     Affinity, Forwarding, PerVersion, Protocol, Seed, Service, ServiceName, ServiceSpec,
     ShiftError, SpecFile, Version, Violation, Weight, Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
-    spec::{BackendSpec, ListenerSpec, VersionSpec, VersionsSpec},
+    spec::{BackendSpec, ListenerSpec, RuleSpec, VersionSpec, VersionsSpec},
     validate_set,
     violation::MAX_VIOLATIONS,
 };
@@ -33,6 +33,7 @@ fn spec(number: u16) -> ServiceSpec {
         gue_port: None,
         affinity: Affinity::Connection,
         seed: None,
+        steering: Vec::new(),
         versions: VersionsSpec {
             blue: Some(VersionSpec {
                 release: "v1".into(),
@@ -277,8 +278,9 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         prop::option::of("[0-9a-f]{32}"),
         any_weights(),
         prop::collection::vec(version, 3),
+        prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
-    parts.prop_map(|(name, v6, protocols, affinity, seed, weights, versions)| {
+    parts.prop_map(|(name, v6, protocols, affinity, seed, weights, versions, rules)| {
         let address = |net: u8, host: usize| {
             let host = u8::try_from(host + 1).unwrap();
             if v6 {
@@ -287,6 +289,15 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                 IpAddr::from(Ipv4Addr::new(10, net, 0, host))
             }
         };
+        let rule = |(number, version): (u8, Version)| RuleSpec {
+            source: if v6 {
+                format!("fd09:{:x}::/32", number + 1)
+            } else {
+                format!("10.9.{number}.0/24")
+            },
+            version,
+        };
+        let steering = rules.into_iter().map(rule).collect();
         let version = |version: Version| {
             let (release, backends) = &versions[version.index()];
             let backends = backends.iter().enumerate().map(|(index, weight)| BackendSpec {
@@ -314,6 +325,7 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
             gue_port: None,
             affinity,
             seed,
+            steering,
             versions: VersionsSpec {
                 blue: version(Version::Blue),
                 green: version(Version::Green),

@@ -1,9 +1,12 @@
 //! Counters. Each processor adds to lines of its own, without atomics: the hooks run with
 //! migration disabled and are not interrupted by each other.
 
+use core::arch::asm;
+use core::mem::size_of;
+
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use weir_ebpf::abi::{Config, Counters, HOOKS, Reason};
+use weir_ebpf::abi::{Config, Counters, HOOKS, Reason, Reasons};
 
 use crate::maps::{COUNTERS, REASONS};
 
@@ -30,7 +33,24 @@ pub(crate) fn reason(hook: u32, reason: Reason) {
     let processor = unsafe { bpf_get_smp_processor_id() };
     if let Some(reasons) = REASONS.get_ptr_mut(processor * HOOKS + hook) {
         // SAFETY: the pointer is to a live element, which no other processor writes. The mask
-        // keeps the index within the array of 32.
-        unsafe { (*reasons).packets[reason as usize & 31] += 1 };
+        // keeps the index within the array.
+        unsafe { (*reasons).packets[masked(reason as usize)] += 1 };
     }
+}
+
+/// Counts of an element of `REASONS`, less one.
+const MASK: usize = size_of::<Reasons>() / size_of::<u64>() - 1;
+const _: () = assert!((MASK + 1).is_power_of_two());
+
+/// `index` within the counts, by an instruction that stays even where the compiler knows that it
+/// changes nothing: the verifier of Linux 6.1 forgets what it knew of a number once it has been on
+/// the stack.
+#[inline(always)]
+fn masked(mut index: usize) -> usize {
+    // SAFETY: one instruction, on a register.
+    unsafe {
+        asm!("{index} &= {mask}", index = inout(reg) index, mask = const MASK,
+            options(pure, nomem, nostack));
+    }
+    index & MASK
 }

@@ -8,6 +8,7 @@
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
+//! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
 //! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
@@ -23,6 +24,7 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod decap;
 pub mod decide;
 pub mod fragment;
 pub mod hash;

@@ -1,13 +1,17 @@
 //! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
-    FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT,
-    MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, POOL_LINES, RARE_PROGRAMS, Reasons,
-    Return, Service,
+    FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT,
+    MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, MAX_STEERING, POOL_LINES,
+    RARE_PROGRAMS, Reasons, Return, Service, SteerKey, SteerSlot,
 };
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
@@ -25,13 +29,32 @@ pub(crate) static RETURNS: HashMap<Endpoint, Return, { 2 * MAX_BACKENDS as usize
     HashMap::new();
 
 /// The records of all services, in one inner array that the agent replaces to commit.
+///
+/// `MaybeUninit` is a union. Of a struct Linux 6.1 notes that it has no timer in it, of anything else
+/// nothing; and it refuses to replace an array by one of which it has noted something else. The
+/// agent's arrays come without a description of their type, so nothing is noted of them.
 #[btf_map]
-pub(crate) static SERVICES: ArrayOfMaps<Array<Service, { MAX_SERVICES as usize }>, 1> =
+pub(crate) static SERVICES: ArrayOfMaps<Array<MaybeUninit<Service>, { MAX_SERVICES as usize }>, 1> =
     ArrayOfMaps::new();
+
+/// The record of a service, if there is one.
+#[inline(always)]
+pub(crate) fn record(service: u32) -> Option<&'static Service> {
+    let record = SERVICES.get_value(0, &service)?;
+    // SAFETY: the kernel makes elements of zeros, and all bits are a record.
+    let record = unsafe { record.assume_init_ref() };
+    if record.generation == 0 { None } else { Some(record) }
+}
 
 /// The slots of all tables. The agent writes lines that no record points to; the program reads.
 #[btf_map]
 pub(crate) static POOL: Array<Line, { POOL_LINES as usize }, MMAPABLE> = Array::new();
+
+/// Steering entries, in sets that records name: agent writes those that no record names; the
+/// program reads. Takes memory for what is there.
+#[btf_map]
+pub(crate) static STEERING: LpmTrie<SteerKey, SteerSlot, { MAX_STEERING as usize }> =
+    LpmTrie::new();
 
 /// Backends by index: agent writes, program reads.
 #[btf_map]
@@ -40,6 +63,11 @@ pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> 
 /// Interfaces toward backends by index: agent writes, program reads.
 #[btf_map]
 pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
+
+/// Interfaces that XDP may send frames out of, by their index: agent writes, program reads. What is
+/// for another interface is left to TC. The kernel forgets interfaces that go away.
+#[btf_map]
+pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::new();
 
 /// TCP flows of moved slots: program inserts, agent removes. Full: the insert fails and the flow
 /// goes where an older one would have gone. Never evicts.

@@ -3,10 +3,11 @@
 
 use core::cell::Cell;
 
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
     Backend, BackendSlot, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
-    SEEN_FIN, SEEN_RST, SEEN_SYN, Service, VersionSlot,
+    SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, Service, SteerKey, SteerSlot, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
 use weir_ebpf::packet::{FIN, Packet, RST};
@@ -15,7 +16,8 @@ use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::limit;
 use crate::maps::{
-    BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, SERVICES, UDP_FLOWS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, STEERING,
+    UDP_FLOWS,
 };
 
 const ANY: u64 = 0;
@@ -69,8 +71,7 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 
 #[inline(always)]
 fn to_backend(packet: &Packet, service: u32) -> Route {
-    let Some(service) = SERVICES.get_value(0, &service).filter(|service| service.generation != 0)
-    else {
+    let Some(service) = maps::record(service) else {
         return Route::Drop(Reason::NoTable);
     };
     let tables =
@@ -294,6 +295,15 @@ impl Tables for Kernel<'_> {
     fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
         let line = POOL.get(self.service.version_table + slot / 64)?;
         Some(line.version_slot(slot))
+    }
+
+    #[inline(always)]
+    fn steer(&self) -> Option<SteerSlot> {
+        if self.service.steering == 0 {
+            return None;
+        }
+        let client = SteerKey { set: self.service.steering, address: self.packet.key.source };
+        STEERING.get(&Key::new(STEER_SET_BITS + 128, client)).copied()
     }
 
     #[inline(always)]

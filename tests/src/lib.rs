@@ -8,9 +8,12 @@
 //! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
-//! - [`frames`]: frames as they stand on the wire.
-//! - [`datagrams`]: ICMP messages and fragments likewise.
-//! - [`program`]: the loaded program, run without an interface; [`balancer`]: with services.
+//! - [`frames`]: TCP and UDP frames as they stand on the wire.
+//! - [`packet`]: packets of any layers, as they stand on the wire.
+//! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
+//! - [`tunnels`]: the same, wrapped in an outer header.
+//! - [`program`]: the loaded program, run without an interface.
+//! - [`datagrams`]: ICMP messages and fragments likewise; [`balancer`]: a program for them.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
 
@@ -18,7 +21,9 @@
 
 pub mod agent;
 pub mod balancer;
+pub mod cases;
 pub mod datagrams;
+pub mod decap;
 pub mod demo;
 pub mod frames;
 pub mod history;
@@ -27,6 +32,8 @@ pub mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod node;
+pub mod packet;
 pub mod program;
 pub mod random;
 pub mod servers;
+pub mod tunnels;

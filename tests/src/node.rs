@@ -85,6 +85,12 @@ impl Node {
         &self.lab
     }
 
+    /// The lab, to change it.
+    #[must_use]
+    pub fn lab_mut(&mut self) -> &mut Lab {
+        &mut self.lab
+    }
+
     /// How the agent was started.
     #[must_use]
     pub fn options(&self) -> &AgentOptions {
@@ -111,7 +117,12 @@ impl Node {
 
     /// Applies a spec file with these services.
     pub fn apply(&mut self, services: &[ServiceSpec]) -> Result<Changed> {
-        let file = SpecFile::parse(&yaml(services))?;
+        self.apply_text(&yaml(services))
+    }
+
+    /// Applies the text of a spec file.
+    pub fn apply_text(&mut self, text: &str) -> Result<Changed> {
+        let file = SpecFile::parse(text)?;
         let options = ChangeOptions::default();
         Ok(self.runtime.block_on(self.client.apply(&file.services, &options))?)
     }

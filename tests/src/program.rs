@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
-use weir::dataplane::kernel::{Kernel, LoadError, Options, OuterSource, Run};
-use weir::dataplane::{Commit, DataPlane as _, Image, ReasonCounts};
+use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
+use weir::dataplane::{Commit, DataPlane as _, Image, OuterSource, ReasonCounts};
+use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
 use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};
 
@@ -80,11 +81,17 @@ impl Program {
     /// Runs it once.
     #[must_use]
     pub fn run(self, kernel: &Kernel, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.said(self.run_once(kernel, frame))
+    }
+
+    /// Runs it once, and gives what the kernel says of the run.
+    #[must_use]
+    pub fn run_once(self, kernel: &Kernel, frame: &[u8]) -> Run {
         let run = match self {
             Self::Xdp => kernel.run_xdp(frame, 1),
             Self::Tc => kernel.run_tc(frame, 1),
         };
-        self.said(run.expect("the kernel runs the program"))
+        run.expect("the kernel runs the program")
     }
 
     /// What a run of it means.
@@ -138,7 +145,14 @@ pub fn backend(at: SocketAddr) -> Backend {
 /// What the program shall see of a service, by the parts that `slots` reads.
 #[must_use]
 pub fn image(service: &Service, tables: &ServiceTables) -> Image {
-    Image { record: *service, tables: Arc::new(tables.clone()) }
+    steered_image(service, tables, &Steering::default())
+}
+
+/// The same with steering entries.
+#[must_use]
+pub fn steered_image(service: &Service, tables: &ServiceTables, steering: &Steering) -> Image {
+    let (tables, steering) = (Arc::new(tables.clone()), Arc::new(steering.clone()));
+    Image { record: *service, tables, steering }
 }
 
 /// Makes a commit that must succeed.

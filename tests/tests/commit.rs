@@ -62,7 +62,8 @@ fn identity(index: u16) -> Identity {
 }
 
 fn image(tables: &Arc<ServiceTables>) -> Image {
-    Image { record: Service { seed: [1, 2], ..Service::default() }, tables: Arc::clone(tables) }
+    let record = Service { seed: [1, 2], ..Service::default() };
+    Image { record, tables: Arc::clone(tables), steering: Arc::default() }
 }
 
 fn endpoint(address: [u8; 4]) -> Endpoint {

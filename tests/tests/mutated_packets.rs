@@ -1,125 +1,127 @@
 //! A million broken packets: each passes, is dropped, is answered or is forwarded, and is counted
 //! once.
 //!
-//! The kernel's own routing knows no way here (see `packets`), so no answer is sent on.
+//! The kernel's own routing knows no way here (see `cases::nodes`), so no answer is sent on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::net::SocketAddr;
-
-use weir::dataplane::kernel::Kernel;
+use weir::dataplane::DataPlane as _;
 use weir::dataplane::next_hop::NextHop;
-use weir::dataplane::{Commit, DataPlane as _};
-use weir::plan::backend_table::Candidate;
-use weir::plan::goal::Goal;
-use weir::plan::identity::Identity;
-use weir::plan::transition::transition;
-use weir_ebpf::abi::{Endpoint, NO_SERVICE, Reason, Return, Service, TCP, UDP};
-use weir_tests::datagrams::{Message, fragments};
-use weir_tests::frames::{ACK, ETHERNET, Frame, SYN, address, endpoint};
-use weir_tests::program::{Program, SMALL, Verdict, backend, commit, image, load, set_forwarding};
+use weir_ebpf::abi::Reason;
+use weir_tests::cases::nodes::{BARE, Node, Spec};
+use weir_tests::frames::ETHERNET;
+use weir_tests::packet::{ACK, DESTINATION, HOP_BY_HOP, Packet, ROUTING, SYN, ip};
+use weir_tests::program::{Program, Verdict};
 use weir_tests::random::Random;
 
 /// Packets for each program.
 const PACKETS: u64 = 500_000;
 
-/// Listener and backend, by index: the backend of the last one has no known next hop.
-const SERVICES: [(&str, &str); 4] = [
-    ("198.51.100.1:80", "10.0.0.1:8080"),
-    ("[2001:db8::1]:80", "[fd00::1]:8080"),
-    ("198.51.100.2:80", "10.0.0.2:8080"),
-    ("[2001:db8::2]:80", "[fd00::2]:8080"),
+/// Where the program is told that backends are.
+const HOP: NextHop = NextHop::plain(1, [2; 6], [4; 6]);
+
+/// Of each service a half of the slots is tracked, and a tenth has no backend. The backends of the
+/// last two have no known next hop.
+const NODE: Spec = Spec {
+    name: "mutated",
+    services: r#"
+services:
+  - name: known4
+    listeners:
+      - { address: 198.51.100.1, port: 80, protocol: tcp }
+      - { address: 198.51.100.1, port: 80, protocol: udp }
+    versions:
+      blue: { weight: 100%, backends: [{ address: 10.0.0.1, port: 8080 }] }
+      green: { backends: [{ address: 10.0.1.1, port: 8080 }] }
+  - name: known6
+    listeners:
+      - { address: "2001:db8::1", port: 80, protocol: tcp }
+      - { address: "2001:db8::1", port: 80, protocol: udp }
+    versions:
+      blue: { weight: 100%, backends: [{ address: "fd00::1", port: 8080 }] }
+      green: { backends: [{ address: "fd00:1::1", port: 8080 }] }
+  - name: unknown4
+    listeners:
+      - { address: 198.51.100.2, port: 80, protocol: tcp }
+      - { address: 198.51.100.2, port: 80, protocol: udp }
+    versions:
+      blue: { weight: 100%, backends: [{ address: 10.0.0.2, port: 8080 }] }
+      green: { backends: [{ address: 10.0.1.2, port: 8080 }] }
+  - name: unknown6
+    listeners:
+      - { address: "2001:db8::2", port: 80, protocol: tcp }
+      - { address: "2001:db8::2", port: 80, protocol: udp }
+    versions:
+      blue: { weight: 100%, backends: [{ address: "fd00::2", port: 8080 }] }
+      green: { backends: [{ address: "fd00:1::2", port: 8080 }] }
+"#,
+    shifts: &[
+        ("known4", [4_000, 5_000, 1_000]),
+        ("known6", [4_000, 5_000, 1_000]),
+        ("unknown4", [4_000, 5_000, 1_000]),
+        ("unknown6", [4_000, 5_000, 1_000]),
+    ],
+    hops: &[
+        ("10.0.0.1", HOP),
+        ("10.0.1.1", NextHop::plain(7, [2; 6], [4; 6])),
+        ("fd00::1", HOP),
+        ("fd00:1::1", NextHop::plain(7, [2; 6], [4; 6])),
+    ],
+    ..BARE
+};
+
+/// Client, listener and backend of each service.
+const ENDS: [(&str, &str, &str); 4] = [
+    ("192.0.2.7", "198.51.100.1", "10.0.0.1"),
+    ("2001:db8:7::7", "2001:db8::1", "fd00::1"),
+    ("192.0.2.7", "198.51.100.2", "10.0.0.2"),
+    ("2001:db8:7::7", "2001:db8::2", "fd00::2"),
 ];
-const UNKNOWN_HOP: [u16; 2] = [2, 3];
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-/// Two services with all flows tracked, and two whose backend has no next hop.
-fn node() -> Kernel {
-    let mut kernel = load(SMALL);
-    set_forwarding(false);
-    let mut change = Commit::default();
-    for (index, (listener, target)) in (0..).zip(SERVICES) {
-        let (listener, target) = (at(listener), at(target));
-        let identity = Identity { address: address(target.ip()), port: target.port() };
-        let candidate = [Candidate { identity, weight: 100 }];
-        let goal = |weights: [u16; 3]| {
-            Goal::new([1; 16], weights, [&candidate, &candidate, &[]])
-                .on_this_node(&mut |_, _| index)
-        };
-        let mut tables = transition(None, &goal([10_000, 0, 0]), &|_| false).tables;
-        // A tenth has no backend, a half is tracked.
-        let next = transition(Some(&tables), &goal([4_000, 5_000, 1_000]), &|_| false);
-        tables = next.tables;
-        let service = Service { seed: [1, 2], ..Service::default() };
-        change.services.push((index.into(), Some(image(&service, &tables))));
-        change.backends.push((index, backend(target)));
-        let marker = Endpoint { port: 0, ..endpoint(listener, 0) };
-        change.listeners.push((marker, NO_SERVICE));
-        for protocol in [TCP, UDP] {
-            change.listeners.push((endpoint(listener, protocol), index.into()));
-            let back = Return {
-                address: address(listener.ip()),
-                port: listener.port().to_be(),
-                backend: index,
-            };
-            change.returns.push((endpoint(target, protocol), back));
-        }
-    }
-    commit(&mut kernel, change);
-    for index in (0..4).filter(|index| !UNKNOWN_HOP.contains(index)) {
-        let interface = 1 + 6 * u32::from(index);
-        let hop = NextHop::plain(interface, [2; 6], [4; 6]);
-        kernel.set_next_hop(index, Some(hop)).unwrap();
-    }
-    kernel
-}
 
 /// Frames that are taken, for mutation: all protocols, headers and directions.
 fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds = Vec::new();
-    for (listener, target) in SERVICES.map(|(l, t)| (at(l), at(t))) {
-        let client = at(if listener.is_ipv4() { "192.0.2.7:4000" } else { "[2001:db8:7::7]:4000" });
-        for (from, to) in [(client, listener), (target, client), (client, target)] {
-            for base in [
-                Frame::tcp(from, to, SYN),
-                Frame::tcp(from, to, ACK),
-                Frame { payload: vec![7; 100], ..Frame::tcp(from, to, ACK) },
-                Frame::udp(from, to),
-                Frame { hop_limit: 1, ..Frame::udp(from, to) },
-            ] {
-                let mut long = base.clone();
-                if from.is_ipv4() {
-                    long.options = vec![1; 12];
-                } else {
-                    let pad = |number| (number, vec![1, 4, 0, 0, 0, 0]);
-                    long.extensions = vec![pad(0), pad(43), pad(60)];
-                }
-                seeds.extend([base.bytes(), long.bytes()]);
+    let mut seeds: Vec<Packet> = Vec::new();
+    for (client, listener, backend) in ENDS {
+        let ways = [
+            (ip(client, listener), 4_000, 80),
+            (ip(backend, client), 8_080, 4_000),
+            (ip(client, backend), 4_000, 8_080),
+        ];
+        for (packet, from, to) in ways {
+            let long = if client.contains(':') {
+                let pad = [1, 4, 0, 0, 0, 0];
+                let one = packet.clone().extension(HOP_BY_HOP, &pad);
+                one.extension(ROUTING, &pad).extension(DESTINATION, &pad)
+            } else {
+                packet.clone().options(&[1; 12])
+            };
+            for packet in [packet, long] {
+                seeds.extend([
+                    packet.clone().tcp(from, to, SYN),
+                    packet.clone().tcp(from, to, ACK),
+                    packet.clone().tcp(from, to, ACK).payload(100),
+                    packet.clone().udp(from, to).data(b"hello"),
+                    packet.ttl(1).udp(from, to).data(b"hello"),
+                ]);
             }
         }
         // What programs of their own treat.
-        let whole = Frame { payload: vec![3; 200], ..Frame::udp(client, listener) };
-        seeds.extend(fragments(&whole.bytes(), 9, &[64, 128]));
-        seeds.extend(fragments(&Frame::tcp(client, listener, SYN).bytes(), 9, &[]));
-        let v4 = client.is_ipv4();
-        let echo = Message { kind: (if v4 { 8 } else { 128 }, 0), rest: [0; 4], body: vec![1; 40] };
-        seeds.push(echo.between(client.ip(), listener.ip()).bytes());
-        for (from, to) in [(listener, client), (client, target)] {
-            for about in [Frame::tcp(from, to, ACK), Frame::udp(from, to)] {
-                let body = about.bytes()[ETHERNET..].to_vec();
-                let kind = if v4 { (3, 4) } else { (2, 0) };
-                let error = Message { kind, rest: [0, 0, 5, 0], body };
-                seeds.push(error.between(target.ip(), from.ip()).bytes());
-            }
+        let whole = ip(client, listener).udp(4_000, 80).payload(200);
+        seeds.extend([0, 64, 128].map(|start| whole.clone().fragment(9, start, 64)));
+        let v4 = !client.contains(':');
+        let (request, error) = if v4 { (8, (3, 4)) } else { (128, (2, 0)) };
+        seeds.push(ip(client, listener).icmp(request, 0, [0; 4]).payload(40));
+        for (from, ports, to) in
+            [(listener, (80, 4_000), client), (client, (4_000, 8_080), backend)]
+        {
+            let about = ip(from, to).tcp(ports.0, ports.1, ACK).payload(30);
+            seeds.push(ip(backend, from).icmp(error.0, error.1, [0, 0, 5, 0]).quoting(&about, 70));
+            let about = ip(from, to).udp(ports.0, ports.1).payload(30);
+            seeds.push(ip(backend, from).icmp(error.0, error.1, [0, 0, 5, 0]).quoting(&about, 70));
         }
         // One of all these has a VLAN tag.
-        let mut tagged = Frame::tcp(client, listener, SYN).bytes();
-        tagged.splice(12..12, [0x81, 0, 0, 42]);
-        seeds.push(tagged);
+        seeds.push(ip(client, listener).tcp(4_000, 80, SYN).tag(42));
     }
-    seeds
+    seeds.iter().map(Packet::bytes).collect()
 }
 
 /// Breaks a frame in one to three ways.
@@ -164,7 +166,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Counted {
     passed: u64,
-    /// Passed or dropped: the first where no listener's address is concerned.
+    /// Passed; dropped where a fragment is for a listener's address.
     malformed: u64,
     dropped: u64,
     /// Dropped; the sender was told, or must not be.
@@ -176,7 +178,9 @@ struct Counted {
     packets_out: u64,
 }
 
-fn counted(kernel: &Kernel, program: Program) -> Counted {
+fn counted(node: &mut Node, program: Program) -> Counted {
+    let backends = u16::try_from(node.backends().len()).unwrap();
+    let kernel = node.kernel();
     let reasons = kernel.reasons()[program.hook()];
     let sum = |all: &[Reason]| all.iter().map(|reason| reasons[*reason as usize]).sum();
     let mut all = Counted {
@@ -204,7 +208,7 @@ fn counted(kernel: &Kernel, program: Program) -> Counted {
         packets_in: 0,
         packets_out: 0,
     };
-    for index in 0..4 {
+    for index in 0..backends {
         let counters = kernel.counters(index);
         all.packets_in += counters.packets_in;
         all.packets_out += counters.packets_out;
@@ -230,11 +234,11 @@ fn accounts(program: Program, verdict: Verdict) -> Vec<fn(&mut Counted)> {
 }
 
 fn run(program: Program) {
-    let kernel = node();
+    let mut node = Node::start(&NODE).unwrap();
     let seeds = seeds();
     let other = if program == Program::Xdp { Program::Tc } else { Program::Xdp };
-    let other_before = kernel.reasons()[other.hook()];
-    let mut before = counted(&kernel, program);
+    let other_before = node.kernel().reasons()[other.hook()];
+    let mut before = counted(&mut node, program);
     let mut seen = [0_u64; 3];
     let mut number: u64 = 0;
     while seen.iter().sum::<u64>() < PACKETS {
@@ -246,8 +250,8 @@ fn run(program: Program) {
             continue;
         }
         // A verdict that is none of the program's panics in there.
-        let (verdict, _) = program.run(&kernel, &frame);
-        let after = counted(&kernel, program);
+        let (verdict, _) = program.run(node.kernel(), &frame);
+        let after = counted(&mut node, program);
         seen[match verdict {
             Verdict::Pass => 0,
             Verdict::Drop => 1,
@@ -264,9 +268,13 @@ fn run(program: Program) {
         );
         before = after;
     }
-    assert_eq!(kernel.reasons()[other.hook()], other_before, "the other hook counts nothing");
+    assert_eq!(
+        node.kernel().reasons()[other.hook()],
+        other_before,
+        "the other hook counts nothing"
+    );
     let [passed, dropped, forwarded] = seen;
-    let reasons = kernel.reasons()[program.hook()];
+    let reasons = node.kernel().reasons()[program.hook()];
     println!("{program:?}: passed {passed}, dropped {dropped}, forwarded {forwarded}: {reasons:?}");
     assert!(seen.iter().all(|count| *count > PACKETS / 100), "all verdicts are met");
     if program == Program::Tc {

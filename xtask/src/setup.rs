@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 mod machine;
 mod plan;
 
-pub(crate) use machine::{Machine, Rights};
+pub(crate) use machine::{Machine, Rights, on_path};
 
 use crate::bpf;
 use crate::run::{quietly, say};
-use machine::Apt;
+use machine::{Apt, LAB_TOOLS, Package};
 use plan::Step;
 
 /// The steps' count is bounded by what can be missing: update, packages, nightly, linker.
@@ -23,10 +23,10 @@ const MOST_STEPS: usize = 8;
 
 /// The task itself: tells everything, and installs what is missing unless only to `check`.
 pub(crate) fn setup(root: &Path, check: bool) -> Result<()> {
-    let mut machine = Machine::look(root);
+    let mut machine = Machine::look(root, LAB_TOOLS);
     tell(&machine);
     if !check {
-        machine = install(root, machine)?;
+        machine = install(root, LAB_TOOLS, machine)?;
     } else if !plan::plan(&machine).is_empty() {
         bail!("something is missing: run `cargo xtask setup`");
     }
@@ -38,16 +38,26 @@ pub(crate) fn setup(root: &Path, check: bool) -> Result<()> {
 
 /// For the other tasks: silent when nothing is missing.
 pub(crate) fn ensure(root: &Path) -> Result<Machine> {
-    let machine = Machine::look(root);
+    ensure_with(root, LAB_TOOLS)
+}
+
+/// The same with other programs than those that the lab calls.
+pub(crate) fn ensure_with(root: &Path, tools: &[Package]) -> Result<Machine> {
+    let machine = Machine::look(root, tools);
     if !plan::plan(&machine).is_empty() {
         tell(&machine);
     }
-    install(root, machine)
+    install(root, tools, machine)
+}
+
+/// For what only some tasks need: tshark, which reads packets as Wireshark does (21 MB).
+pub(crate) fn ensure_tshark(root: &Path) -> Result<()> {
+    ensure_with(root, &[("tshark", "tshark")]).map(drop)
 }
 
 /// Does the first step that the machine needs, looks again, and so on: a step's outcome, such as
 /// the LLVM of a compiler just installed, decides the next.
-fn install(root: &Path, mut machine: Machine) -> Result<Machine> {
+fn install(root: &Path, tools: &[Package], mut machine: Machine) -> Result<Machine> {
     let mut done: Vec<Step> = Vec::new();
     let mut fresh = false;
     while let Some(step) = plan::plan(&machine).into_iter().next() {
@@ -64,7 +74,7 @@ fn install(root: &Path, mut machine: Machine) -> Result<Machine> {
             bail!("{error:#}\nby hand:\n{}", by_hand(root, &machine));
         }
         fresh |= step == Step::Update;
-        machine = Machine::look(root);
+        machine = Machine::look(root, tools);
         machine.apt = machine.apt.map(|apt| Apt { fresh, ..apt });
         done.push(step);
     }
@@ -107,6 +117,6 @@ fn by_hand(root: &Path, machine: &Machine) -> String {
 /// One line a thing.
 fn tell(machine: &Machine) {
     for (name, state) in machine.inventory() {
-        say(&format!("  {name:<11} {state}"));
+        say(&format!("  {name:<18} {state}"));
     }
 }

@@ -83,6 +83,9 @@ fn moved(change: &Change) -> String {
     for (version, row) in change.versions.iter().filter(|(_, row)| row.backend_slots_moved > 0) {
         parts.push(format!("{} backend slots within {version}", row.backend_slots_moved));
     }
+    if change.steering.moved > 0 {
+        parts.push(format!("{} steered prefixes", change.steering.moved));
+    }
     let what = match (change.created, parts.is_empty()) {
         (true, _) => "created".to_owned(),
         (false, true) => "nothing moved".to_owned(),

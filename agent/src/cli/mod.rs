@@ -9,6 +9,7 @@ mod apply;
 mod change;
 mod completions;
 mod counters;
+mod decap;
 mod delete;
 mod detach;
 mod fail;
@@ -38,7 +39,7 @@ Exit codes:
   0  done
   1  failed: the agent, the network or the disk
   2  wrong usage of the command line
-  3  no agent could be reached at the socket
+  3  no agent could be reached at the socket, or no decapsulator found
   4  refused: bad input, no such service, or a condition that does not hold; nothing was changed";
 
 /// Sends connections to blue, green and canary backends by weight, in the kernel.
@@ -96,6 +97,7 @@ enum Verb {
     Detach(detach::Detach),
     Shift(shift::Shift),
     Counters(counters::Counters),
+    Decap(decap::Decap),
     Status(status::Status),
     Completions(completions::Completions),
 }
@@ -116,6 +118,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match verb {
         Verb::Agent(verb) => verb.run(global.socket),
         Verb::Detach(verb) => verb.run(),
+        Verb::Decap(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(),
         Verb::Apply(verb) => {
             let request = verb.read()?;

@@ -1,16 +1,18 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
-    MAX_LISTENERS, Reason, Return, TCP, VersionSlot,
+    MAX_LISTENERS, Reason, Return, SteerSlot, TCP, VersionSlot,
 };
 use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, Image, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, Image, OuterSource, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
@@ -30,6 +32,8 @@ pub struct FlowTable {
 pub struct MemoryTables<'a> {
     /// The service's tables.
     pub tables: &'a ServiceTables,
+    /// Its steering entries.
+    pub steering: &'a Steering,
     /// The flow table.
     pub flows: &'a RefCell<FlowTable>,
     /// Whether a backend, by index, is given up.
@@ -41,6 +45,10 @@ pub struct MemoryTables<'a> {
 impl Tables for MemoryTables<'_> {
     fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
         self.tables.versions().get(slot as usize).copied()
+    }
+
+    fn steer(&self) -> Option<SteerSlot> {
+        self.steering.slot(self.key.source)
     }
 
     fn backend_slot(&self, version: u8, hash: u32) -> Option<BackendSlot> {
@@ -92,6 +100,10 @@ pub struct Memory {
     pub counters: BTreeMap<u16, Counters>,
     /// Packets that no backend counts.
     pub reasons: ReasonCounts,
+    /// Where packets in tunnels would come from.
+    pub outer: OuterSource,
+    /// Interfaces that XDP may send through.
+    pub devices: BTreeSet<u32>,
     /// Commits made.
     pub commits: u64,
 }
@@ -131,7 +143,8 @@ impl Memory {
         let service = image.record;
         let tcp = key.protocol == TCP;
         let flows = if tcp { &self.flows } else { &self.udp_flows };
-        let tables = MemoryTables { tables: &image.tables, flows, given_up: &given_up, key };
+        let (tables, steering) = (&image.tables, &image.steering);
+        let tables = MemoryTables { tables, steering, flows, given_up: &given_up, key };
         let slots = slots(&service, &key);
         let decided = if tcp { decide(&tables, slots, opens) } else { decide_udp(&tables, slots) };
         match decided {
@@ -212,11 +225,23 @@ impl DataPlane for Memory {
         Ok(self.services.get(&service).map(|(_, image)| ServiceTables::clone(&image.tables)))
     }
 
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.services
+            .get(&service)
+            .map(|(_, image)| Arc::clone(&image.steering))
+            .unwrap_or_default()
+    }
+
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
         match hop {
             Some(hop) => self.hops.insert(backend, hop),
             None => self.hops.remove(&backend),
         };
+        Ok(())
+    }
+
+    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.devices.clone_from(devices);
         Ok(())
     }
 
@@ -254,6 +279,10 @@ impl DataPlane for Memory {
 
     fn reasons(&self) -> ReasonCounts {
         self.reasons
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.outer
     }
 
     fn uses(&self) -> Vec<Use> {

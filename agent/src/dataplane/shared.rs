@@ -1,11 +1,13 @@
 //! A data plane that a test holds beside the owner, to look at what the owner has done.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// One data plane in several hands.
@@ -40,8 +42,16 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().tables(service)
     }
 
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.lock().steering(service)
+    }
+
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
         self.lock().set_next_hop(backend, hop)
+    }
+
+    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+        self.lock().set_devices(devices)
     }
 
     fn counters(&self, backend: u16) -> Counters {
@@ -70,6 +80,10 @@ impl<P: DataPlane> DataPlane for Shared<P> {
 
     fn reasons(&self) -> ReasonCounts {
         self.lock().reasons()
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.lock().outer_source()
     }
 
     fn uses(&self) -> Vec<Use> {

@@ -4,6 +4,7 @@
 //! - [`parse`]: from spec to [`Service`], the only way to make one; names every field that is wrong
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
+//! - [`steering`]: rules by clients' prefixes
 //! - [`shift`]: the new weights that a change of some of them makes
 //! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
@@ -18,6 +19,7 @@ pub mod service;
 pub mod set;
 pub mod shift;
 pub mod spec;
+pub mod steering;
 pub mod table;
 pub mod version;
 pub mod violation;
@@ -33,6 +35,7 @@ pub use service::{
 pub use set::validate_set;
 pub use shift::{ShiftError, resolve};
 pub use spec::{ServiceSpec, SpecFile};
+pub use steering::Rule;
 pub use table::TableShare;
 pub use version::{PerVersion, Version};
 pub use violation::{Violation, Violations};

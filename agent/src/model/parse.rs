@@ -11,6 +11,7 @@ use super::{
     },
     set,
     spec::{BackendSpec, ListenerSpec, VersionSpec},
+    steering,
     weight::{SumIsOff, above_full, percent},
 };
 
@@ -75,6 +76,9 @@ fn service(
         }
         None => VersionGroup::default(),
     });
+    let family = listeners.first().map(|listener| Family::of(listener.address));
+    let steering =
+        steering::rules(&spec.steering, family, path, |field, message| own.push(field, message));
     if own.any {
         return None;
     }
@@ -86,6 +90,7 @@ fn service(
         affinity: spec.affinity,
         seed: seed.flatten(),
         weights: weights?,
+        steering,
         versions,
     };
     if !force {
@@ -99,6 +104,16 @@ fn service(
                 )
             };
             own.push(format!("{path}.versions.{version}.backends"), message);
+        }
+        if let Some(rule) = service.misled() {
+            let (source, version) = (rule.source, rule.version);
+            own.push(
+                format!("{path}.steering"),
+                format!(
+                    "{source} goes to {version}, which has no backend that takes connections; give \
+                     it one, or force"
+                ),
+            );
         }
     }
     (!own.any).then_some(service)

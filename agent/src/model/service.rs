@@ -1,13 +1,13 @@
 //! A service: listeners, three versions and their weights. Built by [`super::parse_services`] alone.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    PerVersion, Version, Weights,
-    spec::{BackendSpec, ListenerSpec, ServiceSpec, VersionSpec, VersionsSpec},
+    PerVersion, Rule, Version, Weights,
+    spec::{BackendSpec, ListenerSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
 };
 
 /// The most services of a node.
@@ -256,7 +256,7 @@ impl VersionGroup {
 ///
 /// What holds: listeners are not empty, differ, and are of one family; with nat there is one of each
 /// protocol. Backends are of a family that the forwarding mode carries, differ over all versions and are
-/// no listener.
+/// no listener. Steering rules are ordered, of the listeners' family, and one for a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Service {
     pub(super) name: ServiceName,
@@ -266,6 +266,7 @@ pub struct Service {
     pub(super) affinity: Affinity,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
+    pub(super) steering: Arc<[Rule]>,
     pub(super) versions: PerVersion<VersionGroup>,
 }
 
@@ -312,6 +313,12 @@ impl Service {
         &self.weights
     }
 
+    /// The steering rules.
+    #[must_use]
+    pub fn steering(&self) -> &Arc<[Rule]> {
+        &self.steering
+    }
+
     /// What serves each version.
     #[must_use]
     pub fn versions(&self) -> &PerVersion<VersionGroup> {
@@ -331,6 +338,19 @@ impl Service {
             (weights.get(version).bp() > 0 && !group.is_served()).then_some(version)
         };
         self.versions.iter().filter_map(missing)
+    }
+
+    /// The first rule that leads to a version without a backend that takes new connections.
+    #[must_use]
+    pub fn misled(&self) -> Option<&Rule> {
+        self.steering.iter().find(|rule| !self.versions[rule.version].is_served())
+    }
+
+    /// The same service with other steering rules, as [`super::steering::revise`] makes them.
+    #[must_use]
+    pub fn with_steering(mut self, rules: Arc<[Rule]>) -> Self {
+        self.steering = rules;
+        self
     }
 
     /// The same service with other weights.
@@ -360,12 +380,19 @@ impl From<&Service> for ServiceSpec {
             gue_port: (service.gue_port != DEFAULT_GUE_PORT).then_some(service.gue_port.into()),
             affinity: service.affinity,
             seed: service.seed.map(|seed| seed.to_string()),
+            steering: service.steering.iter().map(RuleSpec::from).collect(),
             versions: VersionsSpec {
                 blue: version(Version::Blue),
                 green: version(Version::Green),
                 canary: version(Version::Canary),
             },
         }
+    }
+}
+
+impl From<&Rule> for RuleSpec {
+    fn from(rule: &Rule) -> Self {
+        Self { source: rule.source.to_string(), version: rule.version }
     }
 }
 

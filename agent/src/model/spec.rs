@@ -9,6 +9,8 @@
 //!     gue_port: 6080                  # only with dsr-gue
 //!     affinity: connection            # the default | client | client-backend
 //!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
+//!     steering:                       # clients of a prefix go to a version, whatever its weight
+//!       - { source: 10.9.0.0/16, version: canary }                # the longest prefix counts
 //!     versions:                       # blue | green | canary
 //!       blue:
 //!         release: v1.41              # a free label
@@ -66,8 +68,21 @@ pub struct ServiceSpec {
     /// 32 hexadecimal digits, or nothing to derive them from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
+    /// Which clients go to which version, whatever its weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steering: Vec<RuleSpec>,
     /// What takes the connections.
     pub versions: VersionsSpec,
+}
+
+/// A steering rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// A prefix of clients' addresses.
+    pub source: String,
+    /// The version that their new connections go to.
+    pub version: Version,
 }
 
 /// Address, port and protocol that clients connect to.

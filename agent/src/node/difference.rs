@@ -154,5 +154,6 @@ pub(super) fn image(entry: &Entry) -> Image {
         udp_idle: UDP_IDLE_SECONDS,
         ..abi::Service::default()
     };
-    Image { record, tables: Arc::clone(&entry.tables) }
+    let (tables, steering) = (Arc::clone(&entry.tables), Arc::clone(&entry.steering));
+    Image { record, tables, steering }
 }

@@ -127,6 +127,8 @@ pub struct Change {
     pub versions: PerVersion<VersionChange>,
     /// Slots of the version table that changed hands.
     pub moves: Vec<Move>,
+    /// The steering rules.
+    pub steering: Steered,
     /// Digest of the new tables, hexadecimal.
     pub digest: String,
 }
@@ -146,6 +148,15 @@ pub struct VersionChange {
     pub observed: Observed,
     /// Slots of the version's backend table that changed hands.
     pub backend_slots_moved: u32,
+}
+
+/// What a change did to steering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Steered {
+    /// Rules the service has now.
+    pub rules: u32,
+    /// Prefixes whose new connections go elsewhere than before.
+    pub moved: u32,
 }
 
 /// Slots of a version table that changed hands.
@@ -332,6 +343,8 @@ pub struct NodeStatus {
     pub interfaces: Vec<InterfaceStatus>,
     /// How full the node is.
     pub capacity: Vec<Capacity>,
+    /// The node's addresses that packets in tunnels come from: at most one of each family.
+    pub outer_sources: Vec<IpAddr>,
     /// Directory of the state store.
     pub state_dir: String,
     /// What an operator should know.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
+use super::devices;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::messages::{
@@ -17,6 +18,7 @@ use super::messages::{
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
+use super::tunnels;
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
 use crate::store::{self, Store, Stored, StoredBackend, StoredService};
@@ -49,6 +51,10 @@ pub struct Owner<P, S> {
     addresses: Arc<BTreeSet<IpAddr>>,
     /// Next hops of some of these.
     pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
+    /// The node's interfaces, by index.
+    devices: BTreeMap<u32, next_hop::Device>,
+    /// Interfaces of which the log has said why XDP cannot send through them.
+    explained: BTreeSet<u32>,
     pub(super) epoch: u64,
     pub(super) started: Instant,
     /// A flow that is silent for longer has ended, in seconds.
@@ -77,6 +83,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             marks: BTreeMap::new(),
             addresses: Arc::default(),
             hops: HashMap::new(),
+            devices: BTreeMap::new(),
+            explained: BTreeSet::new(),
             epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             started: Instant::now(),
             idle: DEFAULT_IDLE,
@@ -91,11 +99,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Creates or replaces services.
-    pub(super) fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
         let asked = Asked::Apply(apply);
         if let Some(answer) = self.repeated(&apply.options, asked)? {
             return Ok(answer);
         }
+        tunnels::check(&apply.services, self.plane.outer_source())?;
         let next = self.state.apply(&apply.services, clock::seconds())?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
@@ -103,7 +116,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Changes weights.
-    pub(super) fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
         let asked = Asked::Shift(shift);
         // Before the generation is compared, which the first time has raised.
         if let Some(answer) = self.repeated(&shift.options, asked)? {
@@ -277,25 +294,53 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         &self.addresses
     }
 
-    /// Takes note of next hops.
+    /// Takes note of next hops and of interfaces.
     pub fn follow(&mut self, changes: Vec<next_hop::Change>) {
         let mut told = HashMap::new();
         for change in changes {
-            // What was asked for before a backend went may still be answered after.
-            if let next_hop::Change::Hop(address, hop) = change
-                && self.addresses.contains(&address)
-            {
-                match hop {
-                    Some(hop) => self.hops.insert(address, hop),
-                    None => self.hops.remove(&address),
-                };
-                told.insert(address, hop);
+            match change {
+                // What was asked for before a backend went may still be answered after.
+                next_hop::Change::Hop(address, hop) if self.addresses.contains(&address) => {
+                    match hop {
+                        Some(hop) => self.hops.insert(address, hop),
+                        None => self.hops.remove(&address),
+                    };
+                    told.insert(address, hop);
+                }
+                next_hop::Change::Devices(devices) => self.take_devices(devices),
+                next_hop::Change::Hop(..) | next_hop::Change::Locals(_) => {}
             }
         }
         let directory = Arc::clone(&self.state.directory);
         for (_, key, place) in directory.all() {
             if let Some(hop) = told.get(&key.address) {
                 self.place_hop(place.index, *hop);
+            }
+        }
+        self.explain();
+    }
+
+    /// Lets XDP send through those interfaces that can take it.
+    fn take_devices(&mut self, devices: BTreeMap<u32, next_hop::Device>) {
+        self.devices = devices;
+        let good = devices::redirectable(&self.devices, &self.identity.interfaces);
+        if let Err(error) = self.plane.set_devices(&good) {
+            tracing::warn!(%error, "some packets leave through TC that XDP could send");
+        }
+    }
+
+    /// Why XDP cannot send through interfaces that it should, by their index.
+    pub(super) fn slow_devices(&self) -> BTreeMap<u32, String> {
+        let outputs = self.hops.values().map(|hop| hop.lower).collect();
+        devices::slow(&self.devices, &self.identity.interfaces, &outputs)
+    }
+
+    /// Says of each of these interfaces once why it is slow.
+    fn explain(&mut self) {
+        self.explained.retain(|index| self.devices.contains_key(index));
+        for (index, warning) in self.slow_devices() {
+            if self.explained.insert(index) {
+                tracing::warn!("{warning}");
             }
         }
     }
@@ -365,6 +410,11 @@ pub(super) fn plane_error(error: dataplane::Error) -> Error {
     match error {
         dataplane::Error::PoolFull { asked, free, size } => Error::Exhausted {
             what: "lines of the pool of tables".to_owned(),
+            limit: u64::from(size),
+            asked: u64::from(size - free) + u64::from(asked),
+        },
+        dataplane::Error::SteeringFull { asked, free, size } => Error::Exhausted {
+            what: "steering entries".to_owned(),
             limit: u64::from(size),
             asked: u64::from(size - free) + u64::from(asked),
         },

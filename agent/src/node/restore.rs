@@ -63,6 +63,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let before = std::mem::replace(&mut self.state, next);
         self.clean_up(&before);
         self.mark_all();
+        for warning in self.tunnel_warnings() {
+            tracing::warn!("{warning}");
+        }
         if !self.state.services.is_empty() {
             let taken_up = carried.services.len();
             tracing::info!(
@@ -103,7 +106,8 @@ fn state(
                 );
             }
         }
-        next.put_restored(service, kept.index, kept.generation, tables.as_ref())?;
+        let steering = plane.steering(kept.index);
+        next.put_restored(service, kept.index, kept.generation, tables.as_ref(), &steering)?;
     }
     Ok(next.state)
 }

@@ -23,6 +23,7 @@ use super::sweep::{Sweep, Swept};
 use crate::dataplane::DataPlane;
 use crate::model::ServiceName;
 use crate::plan::settle::{settle, untrack};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
 
@@ -35,7 +36,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
         self.note_failures(now);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
-        let tracked = self.state.services.values().any(|entry| is_tracked(&entry.tables));
+        let tracked = self.state.services.values().any(|entry| is_tracked(entry));
         if !drains && !tracked {
             return Ok(());
         }
@@ -75,21 +76,24 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// The service one step further, if there is one to take.
     fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<Entry> {
-        if !is_tracked(&entry.tables) {
+        if !is_tracked(entry) {
             return None;
         }
         let mut tables = ServiceTables::clone(&entry.tables);
-        let untracked = untrack(&mut tables, &|slot| swept.pinned(slot));
+        let mut steering = Steering::clone(&entry.steering);
+        let untracked = untrack(&mut tables, &|slot| swept.pinned(slot))
+            | steering.untrack(&|index| swept.steers(index));
         let quiet = |since: u32| now.saturating_sub(since) > self.idle;
         let ready = quiet(entry.moved_at) && quiet(self.failures.1);
-        let settled = ready && settle(&mut tables, &|_| true);
+        let settled = ready && settle(&mut tables, &|_| true) | steering.settle();
         let what = match (settled, untracked) {
             (true, _) => "settled: what began before the last shift has ended or is remembered",
             (false, true) => "slots without remembered flows are tracked no longer",
             (false, false) => return None,
         };
         tracing::debug!(service = entry.service.name().as_str(), "{what}");
-        Some(Entry { tables: Arc::new(tables), ..entry.clone() })
+        let (tables, steering) = (Arc::new(tables), Arc::new(steering));
+        Some(Entry { tables, steering, ..entry.clone() })
     }
 
     /// Draining backends that nothing names any more.
@@ -152,8 +156,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 }
 
 /// Whether any slot must still be looked up.
-fn is_tracked(tables: &ServiceTables) -> bool {
-    tables.versions().iter().any(|slot| slot.tracked())
+fn is_tracked(entry: &Entry) -> bool {
+    let tables = &entry.tables;
+    entry.steering.is_tracked()
+        || tables.versions().iter().any(|slot| slot.tracked())
         || tables.backends().iter().any(|table| table.slots().iter().any(|slot| slot.tracked()))
 }
 
@@ -164,7 +170,7 @@ fn look(state: &State, now: u32, idle: u32) -> Sweep<'_> {
         let record = image(entry).record;
         let listeners = entry.service.listeners().iter();
         sweep.add(
-            Swept::new(&entry.tables, record),
+            Swept::new(&entry.tables, &entry.steering, record),
             listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
         );
     }

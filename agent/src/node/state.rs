@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_ebpf::abi::{MAX_BACKENDS, MAX_SERVICES, VERSIONS};
+use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
-use super::directory::{Directory, Key, identity};
+use super::directory::{Directory, Key, address, identity};
 use super::error::Error;
 use super::messages::ServiceShift;
 use super::return_paths;
 use crate::model::{
-    Backend, PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
+    Backend, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights, resolve,
+    validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
+use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
 
@@ -39,8 +41,9 @@ pub(super) struct Entry {
     pub(super) goal: Goal,
     pub(super) target: Target,
     pub(super) tables: Arc<ServiceTables>,
+    pub(super) steering: Arc<Steering>,
     pub(super) digest: Digest,
-    /// When a slot last moved, in seconds since boot. A restart counts as a move.
+    /// When a slot or a steering entry last moved, in seconds since boot. A restart counts as a move.
     pub(super) moved_at: u32,
 }
 
@@ -130,8 +133,9 @@ impl State {
             Arc::make_mut(&mut state.directory).drain_those_of(name, &failed.directory);
             if let Some(failed) = failed.services.get(name).filter(|f| !Arc::ptr_eq(f, entry)) {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
-                let tables = Arc::new(back.tables);
-                *entry = Arc::new(Entry { tables, ..Entry::clone(entry) });
+                let (steering, _) = failed.steering.lead(entry.goal.rules());
+                let (tables, steering) = (Arc::new(back.tables), Arc::new(steering));
+                *entry = Arc::new(Entry { tables, steering, ..Entry::clone(entry) });
             }
         }
         state
@@ -172,16 +176,23 @@ impl Next {
         index: u32,
         generation: u64,
         tables: Option<&ServiceTables>,
+        steering: &Steering,
     ) -> Result<(), Error> {
         let directory = self.number_backends(service)?;
         let goal = goal(service);
         let target = target(&goal, &directory, service);
-        let tables = Arc::new(transition(tables, &target, &|_| false).tables);
+        let steering = match tables {
+            Some(_) => steering.lead(goal.rules()).0,
+            None => Steering::first(goal.rules()),
+        };
+        let led = transition(tables, &target, &|_| false).tables;
+        let (tables, steering) = (Arc::new(led), Arc::new(steering));
         let digest = Digest::of_goal(&goal);
         let service = service.clone();
         let name = service.name().clone();
         let moved_at = self.now;
-        let entry = Entry { service, index, generation, goal, target, tables, digest, moved_at };
+        let entry =
+            Entry { service, index, generation, goal, target, tables, steering, digest, moved_at };
         self.state.services.insert(name, Arc::new(entry));
         Ok(())
     }
@@ -217,7 +228,17 @@ impl Next {
         goal: Goal,
         target: Target,
     ) {
-        let led = transition(old.map(|old| &*old.tables), &target, &|_| false);
+        let mut led = transition(old.map(|old| &*old.tables), &target, &|_| false);
+        let mut steering = match old {
+            Some(old) if old.goal.rules() == goal.rules() => Steering::clone(&old.steering),
+            Some(old) => {
+                let (steering, moved) = old.steering.lead(goal.rules());
+                led.moves.steered = moved;
+                steering
+            }
+            None => Steering::first(goal.rules()),
+        };
+        steering.leave_empty_bases(led.tables.empty_bases());
         let name = service.name().clone();
         let moved_at = match old {
             Some(old) if led.moves.is_none() => old.moved_at,
@@ -228,6 +249,7 @@ impl Next {
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),
+            steering: Arc::new(steering),
             service,
             index,
             goal,
@@ -262,6 +284,18 @@ fn goal(service: &Service) -> Goal {
     });
     let candidates = Version::ALL.map(|version| candidates[version].as_slice());
     Goal::new(service.seed().0, basis_points(*service.weights()), candidates)
+        .with_rules(rules(service))
+}
+
+/// The steering rules of a service, as the plan has them.
+fn rules(service: &Service) -> Rules {
+    let rule = |rule: &Rule| {
+        let source = address(rule.source.addr());
+        let mapped = if source.is_v4() { 96 } else { 0 };
+        let prefix = Prefix::new(source, mapped + rule.source.prefix_len());
+        (prefix, u8::try_from(rule.version.index()).unwrap_or(BY_TABLE))
+    };
+    Rules::new(service.steering().iter().map(rule))
 }
 
 /// The same in terms of this node's indices. Every backend of the service has one.

@@ -35,8 +35,8 @@ use weir::{
         messages::{
             Apply, BackendCounters, BackendState, BackendStatus, Capacity, Change, ChangeOptions,
             Changed, Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus,
-            RequestId, ServiceCounters, ServiceStatus, Shift, Traffic, Verdict, VersionChange,
-            VersionCounters, VersionStatus,
+            RequestId, ServiceCounters, ServiceStatus, Shift, Steered, Traffic, Verdict,
+            VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -160,6 +160,7 @@ impl Node {
                 backend_slots_moved: 0,
             }),
             moves,
+            steering: Steered { rules: u32::try_from(service.steering().len()).unwrap(), moved: 0 },
             digest: "0123456789abcdef".into(),
         }
     }
@@ -271,6 +272,7 @@ impl Node {
                 state: "attached".into(),
             }],
             capacity: vec![Capacity { resource: "flows".into(), used: 3, limit: 1_048_576 }],
+            outer_sources: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             state_dir: "/var/lib/weir".into(),
             warnings: vec!["eth1 went away".into()],
         }

@@ -8,11 +8,13 @@ mod counter;
 mod fragment;
 mod rare;
 mod slot;
+mod steering;
 
 pub use counter::*;
 pub use fragment::*;
 pub use rare::*;
 pub use slot::*;
+pub use steering::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
 pub const VERSION: u32 = 2;
@@ -31,6 +33,8 @@ pub const MAX_LISTENERS: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
 pub const MAX_LINKS: u32 = 256;
+/// Network interfaces that XDP sends frames out of.
+pub const MAX_DEVICES: u32 = 512;
 /// Cache lines in the pool of tables: room for 512 services with the smallest tables, twice.
 pub const POOL_LINES: u32 = 524_288;
 /// Entries of the flow table unless the agent is told otherwise.
@@ -420,6 +424,7 @@ const _: () = {
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(offset_of!(Service, steering) == 56);
+    assert!(size_of::<SteerKey>() == 20 && size_of::<SteerSlot>() == 4);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);
     assert!(size_of::<Link>() == 28);
     assert!(size_of::<Counters>() == 64);
@@ -432,7 +437,10 @@ const _: () = {
 /// Lets the agent write and read these types through `aya`.
 #[cfg(feature = "user")]
 mod user {
-    use super::{Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service};
+    use super::{
+        Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey,
+        SteerSlot,
+    };
 
     macro_rules! pod {
         ($($type:ty),*) => {$(
@@ -440,7 +448,8 @@ mod user {
             unsafe impl aya::Pod for $type {}
         )*};
     }
-    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service);
+    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey);
+    pod!(SteerSlot);
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub const MAX_CLIENTS: u16 = 10_000;
 /// The most backends in each version.
 pub const MAX_BACKENDS: u8 = 200;
 
+/// How many of the services' addresses of each family backends have that answer directly.
+pub const DIRECT_VIPS: u8 = 2;
+
 /// The port of the HTTP server on each backend.
 pub const HTTP_PORT: u16 = 80;
 

@@ -11,7 +11,7 @@
 //! leaves is removed by the next lab that starts.
 
 pub mod addresses;
-mod host;
+pub(crate) mod host;
 mod names;
 mod namespace;
 pub mod spec;
@@ -29,7 +29,7 @@ use nix::mount::{MsFlags, mount};
 
 use crate::identity::{Identity, Version};
 use crate::servers::{Served, Servers};
-use addresses::{Family, MAX_BACKENDS, MAX_CLIENTS};
+use addresses::{DIRECT_VIPS, Family, MAX_BACKENDS, MAX_CLIENTS};
 pub(crate) use host::{bounded, run};
 use names::LabName;
 pub use namespace::{Namespace, Task};
@@ -52,11 +52,18 @@ pub struct LabBuilder {
     backends: u8,
     offloads: Offloads,
     families: &'static [Family],
+    direct: bool,
 }
 
 impl Default for LabBuilder {
     fn default() -> Self {
-        Self { clients: 500, backends: 2, offloads: Offloads::On, families: &Family::ALL }
+        Self {
+            clients: 500,
+            backends: 2,
+            offloads: Offloads::On,
+            families: &Family::ALL,
+            direct: false,
+        }
     }
 }
 
@@ -95,6 +102,15 @@ impl LabBuilder {
         self
     }
 
+    /// Lets the backends answer for the services themselves: each version's namespace has the
+    /// first [`DIRECT_VIPS`] of the services' addresses of each family on its loopback, and servers
+    /// there, which call themselves the version's first backend.
+    #[must_use]
+    pub fn direct(mut self) -> Self {
+        self.direct = true;
+        self
+    }
+
     /// Builds the namespaces and starts the servers, after sweeping what dead processes left.
     /// Takes about half a second. Needs root.
     pub fn start(self) -> Result<Lab> {
@@ -119,7 +135,8 @@ impl LabBuilder {
             versions: [create("blue")?, create("green")?, create("canary")?],
         };
         wiring::wire(&namespaces, &self)?;
-        let mut lab = Lab { servers: BTreeMap::new(), namespaces, directory, plan: self };
+        let (servers, more_servers) = (BTreeMap::new(), Vec::new());
+        let mut lab = Lab { servers, more_servers, namespaces, directory, plan: self };
         for version in Version::ALL {
             lab.start_servers(version)?;
         }
@@ -131,6 +148,8 @@ impl LabBuilder {
 #[derive(Debug)]
 pub struct Lab {
     servers: BTreeMap<Version, Servers>,
+    /// Those that a test has added.
+    more_servers: Vec<Servers>,
     namespaces: wiring::Namespaces,
     directory: Directory,
     plan: LabBuilder,
@@ -188,6 +207,7 @@ impl Lab {
             name: name.to_owned(),
             listener,
             protocol,
+            forwarding: "nat",
             weights: [10_000, 0, 0],
             backends: Version::ALL.map(|version| self.backends(family, version)),
             more: Vec::new(),
@@ -204,15 +224,36 @@ impl Lab {
     /// What each backend has served since its servers started.
     #[must_use]
     pub fn served(&self) -> BTreeMap<Identity, Served> {
-        self.servers.values().flat_map(Servers::served).collect()
+        let mut all: BTreeMap<Identity, Served> = BTreeMap::new();
+        let servers = self.servers.values().chain(&self.more_servers);
+        for (identity, served) in servers.flat_map(Servers::served) {
+            all.entry(identity).or_default().add(&served);
+        }
+        all
     }
 
     /// Starts the servers of a version again after [`Lab::stop_servers`], with counters at zero.
     pub fn start_servers(&mut self, version: Version) -> Result<()> {
         let backends = self.plan.families.iter().flat_map(|&family| self.backends(family, version));
-        let identities = backends.map(|address| Identity { version, address }).collect();
-        let servers = Servers::start(self.version(version), identities)?;
+        let own = backends.map(|address| (Identity { version, address }, address));
+        let direct = self.plan.families.iter().filter(|_| self.plan.direct).flat_map(|&family| {
+            let address = addresses::backend(family, version, 0);
+            (0..DIRECT_VIPS)
+                .map(move |index| (Identity { version, address }, addresses::vip(family, index)))
+        });
+        let servers = Servers::start(self.version(version), own.chain(direct).collect())?;
         self.servers.insert(version, servers);
+        Ok(())
+    }
+
+    /// Starts servers on further addresses that a version's namespace has by now. They call
+    /// themselves its first backend.
+    pub fn serve_on(&mut self, version: Version, addresses: &[IpAddr]) -> Result<()> {
+        let named = addresses.iter().map(|&at| {
+            let address = addresses::backend(Family::of(at), version, 0);
+            (Identity { version, address }, at)
+        });
+        self.more_servers.push(Servers::start(self.version(version), named.collect())?);
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub struct ServiceSpec {
     pub listener: SocketAddr,
     /// The listener's protocol.
     pub protocol: Protocol,
+    /// How packets reach the backends: `nat`, `dsr-l2` …
+    pub forwarding: &'static str,
     /// The weights of blue, green and canary, in basis points.
     pub weights: [u16; 3],
     /// The backends of blue, green and canary.
@@ -45,6 +47,13 @@ impl ServiceSpec {
     #[must_use]
     pub fn weights(mut self, weights: [u16; 3]) -> Self {
         self.weights = weights;
+        self
+    }
+
+    /// Sets how packets reach the backends.
+    #[must_use]
+    pub fn forwarding(mut self, forwarding: &'static str) -> Self {
+        self.forwarding = forwarding;
         self
     }
 
@@ -78,7 +87,7 @@ impl ServiceSpec {
         line(format!(
             r#"    listeners: [{{ address: "{address}", port: {port}, protocol: {protocol} }}]"#
         ));
-        line("    forwarding: nat".to_owned());
+        line(format!("    forwarding: {}", self.forwarding));
         for more in &self.more {
             line(format!("    {more}"));
         }
@@ -107,6 +116,7 @@ mod tests {
             name: "web6".to_owned(),
             listener: "[fd40::100]:80".parse().unwrap(),
             protocol: Protocol::Tcp,
+            forwarding: "nat",
             weights: [0; 3],
             backends: ["fd61::2", "fd62::2", "fd63::2"]
                 .map(|address| vec![address.parse().unwrap()]),

@@ -4,7 +4,7 @@ use std::iter;
 
 use anyhow::{Context, Result};
 
-use super::addresses::{self, CLIENT_SIDE, FAR_END, Family};
+use super::addresses::{self, CLIENT_SIDE, DIRECT_VIPS, FAR_END, Family};
 use super::namespace::Namespace;
 use super::{LabBuilder, Offloads};
 use crate::identity::Version;
@@ -66,6 +66,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("net/ipv4/conf/default/rp_filter", "0"),
     // Neighbours learn the address of the link, not one of the hundreds behind it.
     ("net/ipv4/conf/all/arp_announce", "2"),
+    // Nobody answers for an address that another interface has, as backends that answer directly.
+    ("net/ipv4/conf/all/arp_ignore", "1"),
 ];
 
 const SETTINGS_V6: &[(&str, &str)] = &[
@@ -111,6 +113,10 @@ fn backend_addresses(plan: &LabBuilder, version: Version) -> Vec<String> {
         }
         lines
             .push(format!("route add default via {}", addresses::lb_for_backends(family, version)));
+        for index in (0..DIRECT_VIPS).filter(|_| plan.direct) {
+            let vip = addresses::vip(family, index);
+            lines.push(address(&format!("{vip}/{}", family.host_prefix()), "lo", family));
+        }
     }
     lines
 }

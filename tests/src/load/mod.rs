@@ -2,6 +2,7 @@
 //!
 //! - [`fresh`]: new connections, one HTTP request each; counts which version answered.
 //! - [`long_lived`]: TCP connections and UDP flows that must stay where they began.
+//! - [`transfer`]: files to and from a backend, compared bit for bit.
 
 mod fault;
 pub mod fresh;
@@ -9,6 +10,7 @@ pub mod long_lived;
 mod socket;
 mod source;
 mod tcp;
+pub mod transfer;
 mod udp;
 
 pub use fault::Fault;

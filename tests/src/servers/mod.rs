@@ -2,12 +2,12 @@
 //! thread in the version's namespace.
 
 mod echo;
-mod http;
+pub mod http;
 mod udp;
 
 use std::future::Future;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,6 +51,16 @@ struct Counters {
     datagrams: AtomicU64,
 }
 
+impl Served {
+    /// Adds what was served elsewhere.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.http_connections += more.http_connections;
+        self.http_requests += more.http_requests;
+        self.echo_connections += more.echo_connections;
+        self.datagrams += more.datagrams;
+    }
+}
+
 impl Counters {
     fn read(&self) -> Served {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -72,10 +82,12 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Binds the servers of all backends and starts them. On return all of them listen.
-    pub(crate) fn start(namespace: &Namespace, identities: Vec<Identity>) -> Result<Self> {
-        let backends = namespace
-            .inside(|| identities.into_iter().map(Backend::bind).collect::<Result<Vec<_>>>())??;
+    /// Binds servers, each with the name it gives itself and its address, and starts them. On
+    /// return all of them listen.
+    pub(crate) fn start(namespace: &Namespace, all: Vec<(Identity, IpAddr)>) -> Result<Self> {
+        let bind = |(identity, address)| Backend::bind(identity, address);
+        let backends =
+            namespace.inside(|| all.into_iter().map(bind).collect::<Result<Vec<_>>>())??;
         let counters = backends
             .iter()
             .map(|backend| (backend.identity, Arc::clone(&backend.counters)))
@@ -126,8 +138,8 @@ struct Backend {
 }
 
 impl Backend {
-    fn bind(identity: Identity) -> Result<Self> {
-        let at = |port| SocketAddr::new(identity.address, port);
+    fn bind(identity: Identity, address: IpAddr) -> Result<Self> {
+        let at = |port| SocketAddr::new(address, port);
         let bound = || -> io::Result<Self> {
             let udp = UdpSocket::bind(at(ECHO_PORT))?;
             udp.set_nonblocking(true)?;

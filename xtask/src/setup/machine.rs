@@ -13,6 +13,11 @@ const OLDEST_KERNEL: (u32, u32) = (6, 6);
 const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_BPF", 39)];
 
+/// A program, and Debian's package of it.
+pub(crate) type Package = (&'static str, &'static str);
+/// What the lab calls.
+pub(crate) const LAB_TOOLS: &[Package] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
+
 /// All that `setup` decides on, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
@@ -24,7 +29,7 @@ pub(crate) struct Machine {
     pub(crate) linker: Option<PathBuf>,
     /// Where the development files of the compiler's LLVM major are.
     pub(crate) llvm: Option<PathBuf>,
-    /// What the lab calls.
+    /// What the task at hand calls.
     pub(crate) tools: Vec<Tool>,
     /// apt, if this is a Debian or its like.
     pub(crate) apt: Option<Apt>,
@@ -43,7 +48,7 @@ pub(crate) struct Apt {
     pub(crate) offers_core: bool,
 }
 
-/// A program that the lab calls.
+/// A program that a task calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
@@ -73,7 +78,7 @@ pub(crate) struct Kernel {
 
 impl Machine {
     /// Looks. Starts nothing but `rustc -vV`, `llvm-config`, and apt's look-up if no compiler is there.
-    pub(crate) fn look(root: &Path) -> Self {
+    pub(crate) fn look(root: &Path, tools: &[Package]) -> Self {
         let compiler = bpf::compilers()
             .into_iter()
             .find(|compiler| bpf::LINKER_LLVM.contains(&compiler.version.llvm));
@@ -86,9 +91,10 @@ impl Machine {
             linker: llvm.and_then(|llvm| bpf::linker(root, llvm)),
             llvm: llvm.and_then(llvm_prefix),
             compiler,
-            tools: [("ip", "iproute2"), ("ethtool", "ethtool")]
-                .map(|(name, package)| Tool { name, package, path: on_path(name) })
-                .to_vec(),
+            tools: tools
+                .iter()
+                .map(|&(name, package)| Tool { name, package, path: on_path(name) })
+                .collect(),
             apt,
             rustup: on_path("rustup").is_some(),
             rights: rights(&status),
@@ -175,7 +181,7 @@ fn number(release: &str) -> (u32, u32) {
 }
 
 /// A program on `PATH`, or where Debian keeps administrators' programs out of a user's `PATH`.
-fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

@@ -2,17 +2,17 @@
 
 use weir_proto::v1;
 
-use super::protocol;
+use super::{protocol, version, version_number};
 use crate::model::{
-    Affinity, Forwarding, Protocol, ServiceSpec, Violations,
+    Affinity, Forwarding, Protocol, ServiceSpec, Version, Violations,
     service::DEFAULT_BACKEND_WEIGHT,
-    spec::{BackendSpec, ListenerSpec, VersionSpec, VersionsSpec},
+    spec::{BackendSpec, ListenerSpec, RuleSpec, VersionSpec, VersionsSpec},
 };
 
 /// For the wire.
 #[must_use]
 pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
-    let version = |spec: &VersionSpec| v1::VersionSpec {
+    let version_spec = |spec: &VersionSpec| v1::VersionSpec {
         release: spec.release.clone(),
         weight_bp: spec.weight,
         backends: spec
@@ -52,10 +52,11 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
         }
         .into(),
         seed: spec.seed.clone().unwrap_or_default(),
+        steering: spec.steering.iter().map(rule_to_proto).collect(),
         versions: Some(v1::Versions {
-            blue: spec.versions.blue.as_ref().map(version),
-            green: spec.versions.green.as_ref().map(version),
-            canary: spec.versions.canary.as_ref().map(version),
+            blue: spec.versions.blue.as_ref().map(version_spec),
+            green: spec.versions.green.as_ref().map(version_spec),
+            canary: spec.versions.canary.as_ref().map(version_spec),
         }),
     }
 }
@@ -94,6 +95,15 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         }),
     });
     let listeners = listeners.collect();
+    let steering = spec.steering.into_iter().enumerate().map(|(index, rule)| RuleSpec {
+        source: rule.source,
+        version: version(rule.version).unwrap_or_else(|| {
+            let field = format!("{path}.steering[{index}].version");
+            violations.push(field, "must be blue, green or canary");
+            Version::Blue
+        }),
+    });
+    let steering = steering.collect();
     let versions = spec.versions.unwrap_or_default();
     ServiceSpec {
         name: spec.name,
@@ -102,15 +112,20 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         gue_port: spec.gue_port,
         affinity,
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
+        steering,
         versions: VersionsSpec {
-            blue: versions.blue.map(version),
-            green: versions.green.map(version),
-            canary: versions.canary.map(version),
+            blue: versions.blue.map(version_spec),
+            green: versions.green.map(version_spec),
+            canary: versions.canary.map(version_spec),
         },
     }
 }
 
-fn version(spec: v1::VersionSpec) -> VersionSpec {
+fn rule_to_proto(rule: &RuleSpec) -> v1::SteeringRule {
+    v1::SteeringRule { source: rule.source.clone(), version: version_number(rule.version) }
+}
+
+fn version_spec(spec: v1::VersionSpec) -> VersionSpec {
     let backends = spec.backends.into_iter().map(|backend| BackendSpec {
         address: backend.address,
         port: backend.port,

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod failures;
+mod host;
 mod indices;
 mod requests;
 mod restart;
@@ -174,7 +175,8 @@ impl Node {
                 port: u16::from_be(record.port),
             })
         };
-        Digest::of_tables(&plane.services[&entry.index].1.tables, &identity)
+        let (_, image) = &plane.services[&entry.index];
+        Digest::of_tables(&image.tables, &image.steering, &identity)
     }
 }
 

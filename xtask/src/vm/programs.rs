@@ -1,0 +1,118 @@
+//! The test programs that run in the virtual machine: which, and how they are built.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::lab::cargo;
+use crate::{bpf, run};
+
+/// Test files that do not run in the machine, and why. All others do, also those not yet written.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("decide_model", "no kernel in it"),
+    ("plan", "no kernel in it"),
+    ("plan_golden", "no kernel in it, and it reads files of the source tree"),
+];
+
+/// A program, built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    /// The test file's name; `weir` is the command line itself.
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+}
+
+/// The programs of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Programs {
+    pub(super) weir: PathBuf,
+    pub(super) tests: Vec<Program>,
+}
+
+/// Builds `weir` and the test programs, with the settings of every other build: a static or a
+/// smaller build of its own would compile every dependency a second time. Their libraries are
+/// those of this machine, and go along.
+pub(super) fn build(root: &Path) -> Result<Programs> {
+    run::open("cargo build --package weir", cargo(root, "build").arg("--package=weir"))?;
+    let title = "cargo test --package weir-tests --no-run";
+    run::say(&format!("\n{}", run::bold(&format!("== {title}"))));
+    let mut command = cargo(root, "test");
+    command.args(["--package=weir-tests", "--tests", "--no-run"]);
+    command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let output = command.output().with_context(|| format!("cannot run {title}"))?;
+    if !output.status.success() {
+        bail!("{title}: failed ({})", output.status);
+    }
+    let mut tests = test_programs(&String::from_utf8_lossy(&output.stdout));
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    if tests.is_empty() {
+        bail!("{title} has built no test program");
+    }
+    Ok(Programs { weir: bpf::target_dir(root).join("debug/weir"), tests })
+}
+
+/// The test programs among cargo's messages, one a line in JSON.
+fn test_programs(messages: &str) -> Vec<Program> {
+    let program = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let target = message.get("target")?;
+        let is_test = target.get("kind")?.get(0)? == "test";
+        let name = target.get("name")?.as_str().filter(|_| is_test)?;
+        let path = message.get("executable")?.as_str()?;
+        Some(Program { name: name.to_owned(), path: path.into() })
+    };
+    messages
+        .lines()
+        .filter_map(program)
+        .filter(|program| LEFT_OUT.iter().all(|(name, _)| *name != program.name))
+        .collect()
+}
+
+/// Takes the programs that filters name, or all; and gives the filters that are left, for tests'
+/// names.
+pub(super) fn select(mut programs: Programs, filters: &[String]) -> (Programs, Vec<String>) {
+    let is_file = |filter: &&String| programs.tests.iter().any(|program| program.name == **filter);
+    let (files, names): (Vec<&String>, Vec<&String>) = filters.iter().partition(is_file);
+    if !files.is_empty() {
+        programs.tests.retain(|program| files.contains(&&program.name));
+    }
+    (programs, names.into_iter().cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(name: &str) -> Program {
+        Program { name: name.to_owned(), path: format!("/t/{name}-1").into() }
+    }
+
+    #[test]
+    fn finds_test_programs_in_cargos_messages() {
+        let line = |kind: &str, name: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"{name}"}},"executable":"/t/{name}-1"}}"#
+            )
+        };
+        let messages = [
+            line("bin", "weir-lab"),
+            line("test", "outlives"),
+            line("test", "plan"),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+            "no JSON".to_owned(),
+        ];
+        assert_eq!(test_programs(&messages.join("\n")), [program("outlives")]);
+    }
+
+    #[test]
+    fn a_filter_names_a_file_or_tests() {
+        let all = Programs { weir: "/weir".into(), tests: vec![program("lab"), program("udp")] };
+        assert_eq!(select(all.clone(), &[]), (all.clone(), vec![]));
+        let name = "stays".to_owned();
+        let one = Programs { tests: vec![program("udp")], ..all.clone() };
+        assert_eq!(select(all.clone(), &["udp".into(), name.clone()]), (one, vec![name.clone()]));
+        assert_eq!(select(all.clone(), std::slice::from_ref(&name)), (all, vec![name.clone()]));
+    }
+}
