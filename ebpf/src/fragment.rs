@@ -1,8 +1,7 @@
 //! Packets that come in fragments: which piece of which packet a frame holds.
 
 use crate::abi::{FragmentKey, Reason, TCP, UDP};
-use crate::opaque::Zero;
-use crate::packet::{self, FRAGMENT, Frame, Network};
+use crate::packet::{self, FRAGMENT, Frame, MAX_OFFSET, Network};
 
 /// The fragment header of IPv6, RFC 8200 §4.5.
 mod header {
@@ -20,7 +19,7 @@ mod ipv4 {
 }
 
 /// A piece of a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub struct Piece {
     /// Its IP header. What follows is a piece of what `protocol` says.
     pub network: Network,
@@ -29,10 +28,6 @@ pub struct Piece {
     /// Which piece it is.
     pub place: Place,
 }
-
-/// Transport headers begin at most here, a power of two less one: behind four extension headers of
-/// 2048 bytes.
-const OFFSETS: u32 = 0x3fff;
 
 /// Where in its packet a piece belongs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,9 +61,8 @@ impl Place {
 /// Why it is left to the stack: as [`packet::network`], or [`Reason::Fragment`] where it is no
 /// fragment of TCP or UDP.
 #[inline(always)]
-pub fn read<F: Frame>(frame: &F) -> Result<Piece, Reason> {
+pub fn read<F: Frame + ?Sized>(frame: &F) -> Result<Piece, Reason> {
     let mut network = packet::network(frame)?;
-    let zero = Zero::from_unknown(network.end);
     let (id, place) = if network.source.is_v4() {
         let ip = frame.header::<{ ipv4::LEN }>(network.l3).ok_or(Reason::Malformed)?;
         let field = u16::from_be(network.fragment);
@@ -90,8 +84,7 @@ pub fn read<F: Frame>(frame: &F) -> Result<Piece, Reason> {
     if network.protocol != TCP && network.protocol != UDP {
         return Err(Reason::Fragment);
     }
-    network.l4 = zero.hide::<OFFSETS>(network.l4);
-    network.protocol = zero.hide_byte(network.protocol);
+    network.l4 = network.zero.hide::<MAX_OFFSET>(network.l4);
     let key = FragmentKey {
         source: network.source,
         destination: network.destination,

@@ -3,8 +3,7 @@
 
 use crate::abi::{Address, Complaint, FlowKey, TCP, UDP};
 use crate::checksum::{Delta, apply_udp, fold};
-use crate::opaque::Zero;
-use crate::packet::{Frame, Network};
+use crate::packet::{Frame, MAX_OFFSET, Network, TCP_CHECKSUM, UDP_CHECKSUM};
 
 /// IP protocol number of ICMP.
 pub const ICMP: u8 = 1;
@@ -77,7 +76,7 @@ pub enum Kind {
 /// Reads the header of a message. Nothing where it is none, or is cut short.
 #[inline(always)]
 #[must_use]
-pub fn message<F: Frame>(frame: &F, network: &Network) -> Option<Message> {
+pub fn message<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Message> {
     if network.l4 + HEADER > network.end {
         return None;
     }
@@ -115,8 +114,10 @@ pub struct Quote {
     pub l4: u32,
     /// Checksum of its IPv4 header; zero for IPv6.
     ip_checksum: u16,
-    /// Checksum of its TCP or UDP header, if that much of it is quoted.
-    l4_checksum: Option<u16>,
+    /// Whether the checksum of its TCP or UDP header is quoted,
+    pub summed: bool,
+    /// and what it is.
+    l4_checksum: u16,
 }
 
 /// What takes the place of fields of a quote, when one of its ends is another.
@@ -124,21 +125,17 @@ pub struct Quote {
 pub struct Mended {
     /// Checksum of the quoted IPv4 header.
     pub ip_checksum: u16,
-    /// Checksum of the quoted TCP or UDP header, and its offset in the frame.
-    pub l4_checksum: Option<(u32, u16)>,
+    /// Checksum of the quoted TCP or UDP header, if there is one.
+    pub l4_checksum: u16,
     /// Checksum of the error itself, whose `outer` address changes too.
     pub checksum: u16,
 }
-
-/// Offsets in a quote are at most this, a power of two less one: it comes behind four extension
-/// headers of 2048 bytes.
-const OFFSETS: u32 = 0x3fff;
 
 /// Reads the quote of an error. Nothing unless it is of the same family as the error, has no IPv6
 /// extension header, is no later fragment, and goes on for eight bytes of TCP or UDP.
 #[inline(always)]
 #[must_use]
-pub fn quote<F: Frame>(frame: &F, network: &Network) -> Option<Quote> {
+pub fn quote<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Quote> {
     let l3 = network.l4 + HEADER;
     let (source, destination, protocol, l4, ip_checksum) = if network.source.is_v4() {
         let ip = frame.header::<{ ipv4::LEN }>(l3)?;
@@ -167,15 +164,15 @@ pub fn quote<F: Frame>(frame: &F, network: &Network) -> Option<Quote> {
     if (protocol != TCP && protocol != UDP) || l4 + transport::LEN as u32 > network.end {
         return None;
     }
-    let zero = Zero::from_unknown(l4);
-    let (l3, l4) = (zero.hide::<OFFSETS>(l3), zero.hide::<OFFSETS>(l4));
+    let zero = network.zero;
+    let (l3, l4) = (zero.hide::<MAX_OFFSET>(l3), zero.hide::<MAX_OFFSET>(l4));
     let header = frame.header::<{ transport::LEN }>(l4)?;
-    let l4_checksum = if protocol == UDP {
-        Some(header.half::<{ transport::UDP_CHECKSUM }>())
-    } else if l4 + 18 > network.end {
-        None
+    let (summed, l4_checksum) = if protocol == UDP {
+        (true, header.half::<{ transport::UDP_CHECKSUM }>())
+    } else if l4 + TCP_CHECKSUM + 2 > network.end {
+        (false, 0)
     } else {
-        Some(frame.header::<2>(l4 + 16)?.half::<0>())
+        (true, frame.header::<2>(l4 + TCP_CHECKSUM)?.half::<0>())
     };
     let key = FlowKey {
         source,
@@ -185,10 +182,17 @@ pub fn quote<F: Frame>(frame: &F, network: &Network) -> Option<Quote> {
         protocol: zero.hide_byte(protocol),
         pad: [0; 3],
     };
-    Some(Quote { key, l3, l4, ip_checksum, l4_checksum })
+    Some(Quote { key, l3, l4, ip_checksum, summed, l4_checksum })
 }
 
 impl Quote {
+    /// Offset of the checksum of its TCP or UDP header in that.
+    #[inline(always)]
+    #[must_use]
+    pub fn l4_checksum_at(&self) -> u32 {
+        if self.key.protocol == UDP { UDP_CHECKSUM } else { TCP_CHECKSUM }
+    }
+
     /// The checksums, when the end `old` of the quoted packet is `new` instead, and the address
     /// `outer.0` of the error itself is `outer.1`. `checksum` is the error's own.
     #[inline(always)]
@@ -204,16 +208,12 @@ impl Quote {
         let address = Delta::default().address(old.0, new.0);
         let both = address.half(old.1, new.1);
         let ip_checksum = if v4 { address.apply(self.ip_checksum) } else { 0 };
-        let mut all = both.half(self.ip_checksum, ip_checksum);
-        let l4_checksum = match self.l4_checksum {
-            Some(sum) => {
-                let udp = self.key.protocol == UDP;
-                let mended = if udp { apply_udp(both, sum) } else { both.apply(sum) };
-                all = all.half(sum, mended);
-                Some((self.l4 + if udp { 6 } else { 16 }, mended))
-            }
-            None => None,
+        let l4_checksum = match self.key.protocol {
+            UDP => apply_udp(both, self.l4_checksum),
+            _ if self.summed => both.apply(self.l4_checksum),
+            _ => self.l4_checksum,
         };
+        let all = both.half(self.ip_checksum, ip_checksum).half(self.l4_checksum, l4_checksum);
         // Only ICMPv6 sums the addresses that carry it.
         let all = if v4 { all } else { all.address(outer.0, outer.1) };
         Mended { ip_checksum, l4_checksum, checksum: all.apply(checksum) }

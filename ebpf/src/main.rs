@@ -30,14 +30,17 @@ mod limit;
 mod maps;
 mod rare;
 mod route;
+mod skb;
 mod tc;
+mod tunnel;
 mod xdp;
+mod xdp_frame;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-/// The fast path, on interfaces whose mode is XDP.
-#[xdp]
+/// The fast path, on interfaces whose mode is XDP. Jumbo frames come in several buffers.
+#[xdp(frags)]
 fn weir_xdp(context: XdpContext) -> u32 {
     xdp::handle(&context)
 }
@@ -50,18 +53,21 @@ fn weir_tc(context: TcContext) -> i32 {
 
 /// ICMP and ICMPv6, for `weir_tc`.
 #[classifier]
+#[inline(always)]
 fn weir_tc_icmp(context: TcContext) -> i32 {
     rare::icmp::handle(&context)
 }
 
 /// Fragments, for `weir_tc`.
 #[classifier]
+#[inline(always)]
 fn weir_tc_fragment(context: TcContext) -> i32 {
     rare::fragment::handle(&context)
 }
 
 /// Errors to senders, for the other TC programs.
 #[classifier]
+#[inline(always)]
 fn weir_tc_reply(context: TcContext) -> i32 {
     rare::reply::handle(&context)
 }

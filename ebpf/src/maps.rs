@@ -1,6 +1,7 @@
 //! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
+use core::arch::asm;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::btf_maps::{
@@ -11,8 +12,10 @@ use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
     FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT,
     MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, MAX_STEERING, POOL_LINES,
-    RARE_PROGRAMS, Reasons, Return, Service, SteerKey, SteerSlot,
+    RARE_PROGRAMS, Reason, Reasons, Return, Service, SteerKey, SteerSlot,
 };
+use weir_ebpf::icmp::Quote;
+use weir_ebpf::packet::Packet;
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
 const MMAPABLE: usize = 1024;
@@ -96,6 +99,46 @@ pub(crate) static COUNTERS: Array<Counters, { MAX_BACKENDS as usize }, MMAPABLE>
 /// Packets that were not forwarded: element `processor * HOOKS + hook`.
 #[btf_map]
 pub(crate) static REASONS: Array<Reasons, { HOOKS as usize }, MMAPABLE> = Array::new();
+
+/// Values of the packet at hand, on each processor. Here, and not on the stack, because there is
+/// little of it, and because the verifier forgets what it knows of a value that has been here: all
+/// ways that lead to it become one. See [`keep`].
+pub(crate) type Scratch<T> = PerCpuArray<T, 1>;
+
+/// The packet.
+#[btf_map]
+pub(crate) static PACKET: Scratch<Packet> = PerCpuArray::new();
+
+/// Of a fragment, what all fragments of its packet have in common.
+#[btf_map]
+pub(crate) static FRAGMENT: Scratch<FragmentKey> = PerCpuArray::new();
+
+/// Of an ICMP error, the packet that it quotes,
+#[btf_map]
+pub(crate) static QUOTE: Scratch<Quote> = PerCpuArray::new();
+
+/// and one that would answer that.
+#[btf_map]
+pub(crate) static ANSWER: Scratch<Packet> = PerCpuArray::new();
+
+/// Keeps a value in one of these.
+///
+/// # Errors
+///
+/// [`Reason::NoTable`], which cannot be.
+#[inline(always)]
+pub(crate) fn keep<T>(scratch: &Scratch<T>, value: T) -> Result<&'static mut T, Reason> {
+    let place = scratch.get_ptr_mut(0).ok_or(Reason::NoTable)?;
+    // SAFETY: an element of this processor alone, which nothing else refers to during this run.
+    // The instruction does nothing. But for all the compiler knows it gives another pointer and
+    // changes what is there, so the values are read from there from now on.
+    unsafe {
+        place.write(value);
+        let known: *mut T;
+        asm!("{place} = {place}", place = inout(reg) place => known, options(nostack));
+        Ok(&mut *known)
+    }
+}
 
 /// The limit on inserts into `FLOWS`, on each processor.
 #[btf_map]

@@ -7,7 +7,9 @@
     reason = "only tests use it"
 )]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
@@ -114,14 +116,26 @@ pub const SMALL: Options = Options {
     icmp_per_second: 1 << 20,
 };
 
+/// Index of the interface that [`load`] makes beside the loopback interface, whose is 1.
+pub const AWAY: u32 = 7;
+
 /// Loads the program, in a network namespace of the calling thread's own: there is nothing but a
-/// loopback interface without a route, whatever the machine's network is.
+/// loopback interface and one other, [`AWAY`], both without a route, whatever the machine's network
+/// is.
 #[must_use]
 pub fn load(options: Options) -> Kernel {
     let rights = "these tests load a BPF program: run them as root";
     unshare(CloneFlags::CLONE_NEWNET).unwrap_or_else(|error| panic!("{rights} ({error})"));
+    let index = AWAY.to_string();
+    let pair = ["link", "add", "away", "index", &index, "type", "veth", "peer", "name", "there"];
+    let made = Command::new("ip").args(pair).status().expect("ip, of the package iproute2");
+    assert!(made.success(), "cannot make an interface: {rights}");
     match Kernel::load(options) {
-        Ok(kernel) => kernel,
+        Ok(mut kernel) => {
+            // What next hops and FIB may name. Nothing is ever sent.
+            kernel.set_devices(&BTreeSet::from([1, AWAY])).expect("both are there");
+            kernel
+        }
         Err(error @ LoadError::Rights) => panic!("{rights} ({error})"),
         Err(error) => panic!("{error}"),
     }

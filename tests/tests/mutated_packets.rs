@@ -118,8 +118,10 @@ fn seeds() -> Vec<Vec<u8>> {
             let about = ip(from, to).udp(ports.0, ports.1).payload(30);
             seeds.push(ip(backend, from).icmp(error.0, error.1, [0, 0, 5, 0]).quoting(&about, 70));
         }
-        // One of all these has a VLAN tag.
-        seeds.push(ip(client, listener).tcp(4_000, 80, SYN).tag(42));
+        // One, two and three VLAN tags.
+        let one = ip(client, listener).tcp(4_000, 80, SYN).tag(42);
+        let two = one.clone().tag(43);
+        seeds.extend([one, two.clone(), two.tag(44)]);
     }
     seeds.iter().map(Packet::bytes).collect()
 }

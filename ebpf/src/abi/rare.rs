@@ -30,12 +30,13 @@ pub enum Complaint {
 }
 
 impl Reply {
-    /// As one word. A size of zero means that the hop limit is used up.
+    /// As one word. A size of zero means that the hop limit is used up; no link is that small.
     #[inline(always)]
     #[must_use]
     pub const fn word(self) -> u32 {
         let mtu = match self.complaint {
             Complaint::Expired => 0,
+            Complaint::TooBig(0) => 1,
             Complaint::TooBig(mtu) => mtu,
         };
         (mtu as u32) << 16 | self.l3 as u32

@@ -4,15 +4,15 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::abi::{FRAGMENT_SECONDS, FragmentPorts, Reason};
-use weir_ebpf::decide::{Decision, Why};
+use weir_ebpf::abi::{FRAGMENT_SECONDS, FragmentKey, FragmentPorts, Reason};
 use weir_ebpf::fragment::{self, Piece, Place};
-use weir_ebpf::packet::{self, Length, Packet};
+use weir_ebpf::packet::{self, Extent, Packet};
 
 use super::{HEADERS, is_listener};
-use crate::maps::FRAGMENTS;
-use crate::route::{self, Route};
-use crate::tc::{self, Refused, SkbFrame};
+use crate::maps::{self, FRAGMENT, FRAGMENTS, PACKET};
+use crate::route::Standing;
+use crate::skb::SkbFrame;
+use crate::tc::{self, Refused};
 
 const ANY: u64 = 0;
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -22,59 +22,51 @@ const NANOSECONDS: u64 = 1_000_000_000;
 pub(crate) fn handle(context: &TcContext) -> i32 {
     let frame = SkbFrame(context);
     frame.pull(HEADERS);
-    let outcome = forward(&frame);
+    let outcome = match forward(&frame) {
+        // As the program that called would have counted it.
+        Err(Refused::Pass(Reason::NotOurs)) => Err(Refused::Pass(Reason::Fragment)),
+        outcome => outcome,
+    };
     tc::verdict(&frame, outcome)
 }
 
 #[inline(always)]
 fn forward(frame: &SkbFrame) -> Result<i32, Refused> {
     let piece = fragment::read(frame).map_err(Refused::Pass)?;
-    let packet = packet(frame, &piece)?;
-    match route::route(&packet) {
-        Route::ToBackend(backend, decision) => {
-            remember(&piece, &packet);
-            // That it was not remembered is no sign of a full table.
-            let why = if packet.follows { Why::Table } else { decision.why };
-            tc::to_backend(frame, &packet, backend, Decision { why, ..decision })
-        }
-        Route::ToClient(back) => {
-            remember(&piece, &packet);
-            tc::to_client(frame, &packet, back)
-        }
-        Route::Pass(Reason::NotOurs) => Err(Refused::Pass(Reason::Fragment)),
-        Route::Pass(reason) => Err(Refused::Pass(reason)),
-        Route::Drop(reason) => Err(Refused::Drop(reason)),
+    let key = &*maps::keep(&FRAGMENT, piece.key).map_err(Refused::Drop)?;
+    let (first, standing) = match piece.place {
+        Place::First => (true, Standing::Own),
+        Place::Whole => (false, Standing::Own),
+        Place::Overlap | Place::Later => (false, Standing::Follows),
+    };
+    let packet = match packet(frame, &piece, key) {
+        Ok(packet) => maps::keep(&PACKET, packet).map_err(Refused::Drop)?,
+        Err(reason) if is_listener(key.destination) => return Err(Refused::Drop(reason)),
+        Err(Reason::EarlyFragment) => return Err(Refused::Pass(Reason::Fragment)),
+        Err(reason) => return Err(Refused::Pass(reason)),
+    };
+    let verdict = tc::send(frame, packet, standing)?;
+    if first {
+        remember(key, packet);
     }
+    Ok(verdict)
 }
 
 /// The packet that a piece is of, as far as it can be known.
 #[inline(always)]
-fn packet(frame: &SkbFrame, piece: &Piece) -> Result<Packet, Refused> {
-    let network = &piece.network;
-    let refused = match piece.place {
-        Place::Whole => {
-            return packet::transport(frame, network, Length::Whole).map_err(Refused::Pass);
+fn packet(frame: &SkbFrame, piece: &Piece, key: &FragmentKey) -> Result<Packet, Reason> {
+    match piece.place {
+        Place::Whole => packet::transport(frame, &piece.network, Extent::Whole),
+        Place::First => packet::transport(frame, &piece.network, Extent::Cut),
+        Place::Overlap => Err(Reason::Malformed),
+        Place::Later => {
+            let ports = ports(key).ok_or(Reason::EarlyFragment)?;
+            let mut packet = piece.network.packet();
+            packet.key.source_port = ports.source;
+            packet.key.destination_port = ports.destination;
+            Ok(packet)
         }
-        Place::First => match packet::transport(frame, network, Length::Cut) {
-            Ok(packet) => return Ok(packet),
-            Err(reason) => reason,
-        },
-        Place::Overlap => Reason::Malformed,
-        Place::Later => match ports(piece) {
-            Some(ports) => {
-                let packet = network.packet(ports.source, ports.destination, 0);
-                return Ok(Packet { follows: true, ..packet });
-            }
-            None => Reason::EarlyFragment,
-        },
-    };
-    if is_listener(network.destination) {
-        return Err(Refused::Drop(refused));
     }
-    Err(Refused::Pass(match refused {
-        Reason::EarlyFragment => Reason::Fragment,
-        other => other,
-    }))
 }
 
 #[inline(always)]
@@ -84,8 +76,8 @@ fn seconds() -> u32 {
 }
 
 #[inline(always)]
-fn ports(piece: &Piece) -> Option<FragmentPorts> {
-    let entry = FRAGMENTS.get_ptr(piece.key)?;
+fn ports(key: &FragmentKey) -> Option<FragmentPorts> {
+    let entry = FRAGMENTS.get_ptr(key)?;
     // SAFETY: the map is preallocated, so the memory stays mapped; an entry that is recycled under
     // us gives one fragment the ports of another packet, and its receiver has no use for it.
     let ports = unsafe { *entry };
@@ -94,14 +86,12 @@ fn ports(piece: &Piece) -> Option<FragmentPorts> {
 
 /// Remembers the ports of a first fragment.
 #[inline(always)]
-fn remember(piece: &Piece, packet: &Packet) {
-    if piece.place == Place::First {
-        let ports = FragmentPorts {
-            source: packet.key.source_port,
-            destination: packet.key.destination_port,
-            seen: seconds(),
-        };
-        // A failed insert costs the later fragments of this one packet.
-        let _ = FRAGMENTS.insert(piece.key, ports, ANY);
-    }
+fn remember(key: &FragmentKey, packet: &Packet) {
+    let ports = FragmentPorts {
+        source: packet.key.source_port,
+        destination: packet.key.destination_port,
+        seen: seconds(),
+    };
+    // A failed insert costs the later fragments of this one packet.
+    let _ = FRAGMENTS.insert(key, &ports, ANY);
 }

@@ -9,7 +9,7 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::abi::{Address, FlowKey, HOOK_TC, Reason};
+use weir_ebpf::abi::{Address, FORWARD_NAT, FlowKey, HOOK_TC, Reason};
 use weir_ebpf::checksum::Delta;
 use weir_ebpf::icmp::{self, CHECKSUM, HOP_LIMIT, Kind, Message, Quote, may_be_told};
 use weir_ebpf::packet::{
@@ -19,8 +19,10 @@ use weir_ebpf::packet::{
 
 use super::{HEADERS, ends, is_listener, may_speak};
 use crate::count;
-use crate::route::{self, Route, Side};
-use crate::tc::{self, Refused, SkbFrame};
+use crate::maps::{self, ANSWER, PACKET, QUOTE};
+use crate::route::{self, Route, Side, Standing};
+use crate::skb::SkbFrame;
+use crate::tc::{self, Refused};
 
 /// What is left to the stack, as the program that called has counted it before there was this one.
 const NOT_OURS: Refused = Refused::Pass(Reason::NotTransport);
@@ -57,8 +59,8 @@ fn echo(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, Re
     }
     answer(frame, network, message, [from, to]).map_err(Refused::Drop)?;
     count::reason(HOOK_TC, Reason::Echo);
-    // SAFETY: the helper has no preconditions, and the context is the program's own.
-    Ok(unsafe { bpf_redirect((*frame.skb()).ifindex, 0) } as i32)
+    // SAFETY: the helper has no preconditions.
+    Ok(unsafe { bpf_redirect(frame.ifindex(), 0) } as i32)
 }
 
 #[inline(always)]
@@ -78,7 +80,7 @@ fn answer(
         frame.store(l3 + IPV4_HOP_LIMIT, &HOP_LIMIT)?;
     } else {
         frame.store(l3 + IPV6_DESTINATION - 16, &[destination, source])?;
-        frame.put(l3 + IPV6_HOP_LIMIT, &HOP_LIMIT)?;
+        frame.store_summed(l3 + IPV6_HOP_LIMIT, &HOP_LIMIT)?;
     }
     let reply = icmp::echo_reply(network.protocol);
     let checksum = Delta::default().half(message.type_code, reply).apply(message.checksum);
@@ -94,27 +96,35 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
     if network.destination != quote.key.source {
         return Err(NOT_OURS);
     }
-    let answer = Packet { key: reversed(&quote.key), follows: true, ..network.packet(0, 0, 0) };
-    let outer = Packet { follows: true, ..network.packet(0, 0, 0) };
+    let answer = Packet { key: reversed(&quote.key), ..network.packet() };
+    let answer = &*maps::keep(&ANSWER, answer).map_err(Refused::Drop)?;
+    let quote = &*maps::keep(&QUOTE, quote).map_err(Refused::Drop)?;
+    let error = maps::keep(&PACKET, network.packet()).map_err(Refused::Drop)?;
+    let l3 = error.l3;
     // First the way, then the quote: what has no way stays as it is.
-    let (verdict, change) = match route::route(&answer) {
-        Route::ToBackend(backend, _) => {
-            let verdict = tc::deliver(frame, &outer, backend)?;
-            let new = (backend.address, backend.port);
-            (verdict, Change { side: Side::Source, new, outer: (network.destination, new.0) })
+    let (verdict, change) = match route::route(answer, Standing::Follows) {
+        Route::ToService(service) => {
+            let chosen = &route::choose(answer, service, Standing::Follows);
+            let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
+            let verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
+            if chosen.service.forwarding != FORWARD_NAT {
+                count::reason(HOOK_TC, Reason::Quoted);
+                return Ok(verdict); // the backend has the listener's address
+            }
+            let (address, port) = (&chosen.backend.address, chosen.backend.port);
+            (verdict, Change { side: Side::Source, address, port, outer: true })
         }
         Route::ToClient(back) => {
             // From the backend itself it is from the listener; a router stays what it is.
-            let of_backend = network.source == quote.key.destination;
-            let from = if of_backend { back.address } else { network.source };
-            let verdict = tc::return_to(frame, &outer, &from, 0)?;
-            let new = (back.address, back.port);
-            (verdict, Change { side: Side::Destination, new, outer: (network.source, from) })
+            let outer = error.key.source == quote.key.destination;
+            let from = if outer { back.address } else { error.key.source };
+            let verdict = tc::to_client(frame, error, (&from, 0), Standing::Follows)?;
+            let (address, port) = (&back.address, back.port);
+            (verdict, Change { side: Side::Destination, address, port, outer })
         }
         Route::Pass(_) => return Err(NOT_OURS),
-        Route::Drop(reason) => return Err(Refused::Drop(reason)),
     };
-    translate(frame, &outer, &quote, message, change).map_err(Refused::Drop)?;
+    translate(frame, error, l3, quote, message, &change).map_err(Refused::Drop)?;
     count::reason(HOOK_TC, Reason::Quoted);
     Ok(verdict)
 }
@@ -131,40 +141,47 @@ fn reversed(key: &FlowKey) -> FlowKey {
     }
 }
 
-/// What becomes of a quote, and of the error's own address that has changed.
+/// What becomes of a quote.
 struct Change {
     /// The end of the quoted packet that changes,
     side: Side,
-    /// and what it changes to.
-    new: (Address, u16),
-    /// The error's address, before and after.
-    outer: (Address, Address),
+    /// and what it changes to. Port zero: it stays.
+    address: &'static Address,
+    port: u16,
+    /// Whether the error's own address of the other side has changed to that too.
+    outer: bool,
 }
 
-/// Puts the new end into the quoted packet, and mends its checksums and the error's.
+/// Puts the new end into the quoted packet, and mends its checksums and the error's. The error's IP
+/// header was at `l3` before the frame lost its tags.
 #[inline(always)]
 fn translate(
     frame: &SkbFrame,
     error: &Packet,
+    l3: u32,
     quote: &Quote,
     message: Message,
-    change: Change,
+    change: &Change,
 ) -> Result<(), Reason> {
-    let Change { side, new, outer } = change;
-    let (old, place, port) = match side {
-        Side::Source => ((quote.key.source, quote.key.source_port), 0, 0),
-        Side::Destination => ((quote.key.destination, quote.key.destination_port), 1, 2),
+    let key = &quote.key;
+    let (old, was, place, at) = match change.side {
+        Side::Source => ((key.source, key.source_port), error.key.destination, 0, 0),
+        Side::Destination => ((key.destination, key.destination_port), error.key.source, 1, 2),
     };
+    let new = (*change.address, route::port_or(old.1, change.port));
+    let outer = (was, if change.outer { new.0 } else { was });
     let mended = quote.mended(old, new, outer, message.checksum);
+    let lost = l3 - error.l3;
+    let (l3, l4) = (quote.l3 - lost, quote.l4 - lost);
     if error.is_v4() {
-        frame.put(quote.l3 + IPV4_DESTINATION - 4 + place * 4, &new.0.0[3])?;
-        frame.put(quote.l3 + IPV4_CHECKSUM, &mended.ip_checksum)?;
+        frame.store_summed(l3 + IPV4_DESTINATION - 4 + place * 4, &new.0.0[3])?;
+        frame.store_summed(l3 + IPV4_CHECKSUM, &mended.ip_checksum)?;
     } else {
-        frame.put(quote.l3 + IPV6_DESTINATION - 16 + place * 16, &new.0)?;
+        frame.store_summed(l3 + IPV6_DESTINATION - 16 + place * 16, &new.0)?;
     }
-    frame.put(quote.l4 + port, &new.1)?;
-    if let Some((offset, checksum)) = mended.l4_checksum {
-        frame.put(offset, &checksum)?;
+    frame.store_summed(l4 + at, &new.1)?;
+    if quote.summed {
+        frame.store_summed(l4 + quote.l4_checksum_at(), &mended.l4_checksum)?;
     }
-    frame.put(error.l4 + CHECKSUM, &mended.checksum)
+    frame.store_summed(error.l4 + CHECKSUM, &mended.checksum)
 }

@@ -11,10 +11,10 @@ use weir_ebpf::abi::{Address, Complaint, Endpoint, HOOK_TC, Reason, Reply};
 use crate::count::{self, CONFIG};
 use crate::limit;
 use crate::maps::{ICMP_LIMIT, LISTENERS, PROGRAMS};
-use crate::tc::SkbFrame;
+use crate::skb::SkbFrame;
 
 /// Bytes that must be readable at once: headers as in `tc`, and a quoted packet's. With all the
-/// options that IPv4 can have that is 14 + 8 + 60 + 8 + 60 + 20.
+/// options that IPv4 can have that is 22 + 60 + 8 + 60 + 20.
 const HEADERS: u32 = 192;
 
 /// Goes on in another program. Returns only where that cannot be: then the packet is treated as

@@ -14,10 +14,10 @@ use aya_ebpf::programs::TcContext;
 use weir_ebpf::abi::{Address, Reply};
 use weir_ebpf::icmp::{Quoted, error_v4, error_v6, may_be_told};
 
-use weir_ebpf::packet::Frame as _;
+use weir_ebpf::packet::ETHERNET_LEN;
 
 use super::{ends, may_speak};
-use crate::tc::SkbFrame;
+use crate::skb::SkbFrame;
 
 /// Bytes that are quoted at most: the longest IPv4 header and 128 bytes, and some.
 const QUOTE: usize = 192;
@@ -53,16 +53,16 @@ fn reply(frame: &SkbFrame) -> Option<i32> {
         return None;
     }
     let headers: u32 = if v4 { 28 } else { 48 };
-    resize(frame, l3 + headers + quoted.length)?;
+    resize(frame, l3, headers + quoted.length)?;
     if v4 {
-        frame.put(l3, &error_v4(from, to, complaint, quoted)).ok()?;
+        frame.store_summed(l3, &error_v4(from, to, complaint, quoted)).ok()?;
     } else {
-        frame.put(l3, &error_v6(from, to, complaint, quoted)).ok()?;
+        frame.store_summed(l3, &error_v6(from, to, complaint, quoted)).ok()?;
     }
     save(frame, l3 + headers, &quote, quoted.length)?;
     frame.store(0, &[there, here]).ok()?;
-    // SAFETY: the helper has no preconditions, and the context is the program's own.
-    Some(unsafe { bpf_redirect((*frame.skb()).ifindex, 0) } as i32)
+    // SAFETY: the helper has no preconditions.
+    Some(unsafe { bpf_redirect(frame.ifindex(), 0) } as i32)
 }
 
 /// The control words.
@@ -106,16 +106,19 @@ fn load(frame: &SkbFrame, l3: u32, quote: &mut Beginning) -> Option<Quoted> {
     Some(Quoted { length, sum: sum as u32 })
 }
 
-/// Gives the frame this length. What is behind the MAC header is void.
+/// Gives the IP packet this length. What is behind the MAC header is void.
 #[inline(always)]
-fn resize(frame: &SkbFrame, length: u32) -> Option<()> {
+fn resize(frame: &SkbFrame, l3: u32, length: u32) -> Option<()> {
+    // The kernel cuts nothing out behind a tag that is in the frame. Such a frame has come from a
+    // wire, with its checksum.
+    let cut = if l3 == ETHERNET_LEN { CUT } else { 0 };
     // SAFETY: the context is the program's own.
     unsafe {
         // This also makes one packet of what was to become many.
-        if bpf_skb_change_tail(frame.skb(), length + CUT, 0) != 0 {
+        if bpf_skb_change_tail(frame.skb(), l3 + length + cut, 0) != 0 {
             return None;
         }
-        if bpf_skb_adjust_room(frame.skb(), -(CUT as i32), BPF_ADJ_ROOM_MAC, 0) != 0 {
+        if cut != 0 && bpf_skb_adjust_room(frame.skb(), -(CUT as i32), BPF_ADJ_ROOM_MAC, 0) != 0 {
             return None;
         }
     }

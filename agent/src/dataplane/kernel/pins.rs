@@ -149,6 +149,8 @@ struct Shape {
 
 const MMAPABLE: u32 = 1024;
 const NO_PREALLOC: u32 = 1;
+/// The kernel sets it on maps of devices: only user space writes them.
+const RDONLY_PROG: u32 = 128;
 
 /// The maps that are pinned, and what each must be. [`abi`] says what lies in them.
 fn shape(name: &str) -> Option<Shape> {
@@ -168,6 +170,7 @@ fn shape(name: &str) -> Option<Shape> {
         "POOL" => shape(MapType::Array, word, size::<abi::Line>(), MMAPABLE),
         "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
         "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
+        "DEVICES" => shape(MapType::DevMapHash, word, 2 * word, RDONLY_PROG),
         "FLOWS" => shape(MapType::Hash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
@@ -183,7 +186,7 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 15] = [
+pub(super) const MAPS: [&str; 16] = [
     "LISTENERS",
     "RETURNS",
     "SERVICES",
@@ -191,6 +194,7 @@ pub(super) const MAPS: [&str; 15] = [
     "POOL",
     "BACKENDS",
     "LINKS",
+    "DEVICES",
     "FLOWS",
     "UDP_FLOWS",
     "DIRECT",
@@ -244,9 +248,11 @@ fn check(name: &str, pinned: Result<MapData, MapError>) -> Result<(), PinError> 
 /// The map behind its kind.
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
-            Some(data)
-        }
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::DevMapHash(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data) => Some(data),
         _ => None,
     }
 }
