@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
+use nix::net::if_::{Interface, if_nameindex};
 use nix::sched::{CloneFlags, unshare};
 use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
 use weir::dataplane::{Commit, DataPlane as _, Image, OuterSource, ReasonCounts};
@@ -132,13 +133,20 @@ pub fn load(options: Options) -> Kernel {
     assert!(made.success(), "cannot make an interface: {rights}");
     match Kernel::load(options) {
         Ok(mut kernel) => {
-            // What next hops and FIB may name. Nothing is ever sent.
-            kernel.set_devices(&BTreeSet::from([1, AWAY])).expect("both are there");
+            redirect_to_all(&mut kernel);
             kernel
         }
         Err(error @ LoadError::Rights) => panic!("{rights} ({error})"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Lets the XDP program send out of every interface of the calling thread's namespace. Nothing is
+/// ever sent.
+pub fn redirect_to_all(kernel: &mut Kernel) {
+    let interfaces = if_nameindex().expect("the interfaces");
+    let indices: BTreeSet<u32> = interfaces.iter().map(Interface::index).collect();
+    kernel.set_devices(&indices).expect("all are there");
 }
 
 /// Lets the namespace of the calling thread forward packets, or not.

@@ -186,7 +186,7 @@ fn hops(way: Way) -> Vec<Case> {
     for ttl in [0, 1] {
         let drops = |name: &str, input: Packet| {
             let name = way.named(&format!("{name}/ttl-{ttl}"));
-            case(name, &PLAIN, input.ttl(ttl)).drops(Reason::HopLimit)
+            case(name, &PLAIN, input.ttl(ttl)).tc_drops(Reason::HopLimit)
         };
         all.push(drops("tcp", way.tcp(SYN)));
         // The flow of a datagram is remembered before the hop limit is looked at.

@@ -14,11 +14,11 @@ use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
 use weir::node::messages::{Apply, ChangeOptions, ServiceShift, Shift};
 use weir::store::{self, Store, Stored};
-use weir_ebpf::abi::{TCP, UDP};
+use weir_ebpf::abi::{Address, TCP, UDP};
 
 use crate::frames::{endpoint, ip};
 use crate::lab::host::ip_batch;
-use crate::program::{SMALL, load, set_forwarding};
+use crate::program::{SMALL, load, redirect_to_all, set_forwarding};
 
 /// A node.
 #[derive(Clone, Copy, Debug)]
@@ -231,8 +231,11 @@ impl Node {
             .map(|(address, hop)| Ok(Change::Hop(address.parse::<IpAddr>()?, Some(*hop))));
         owner.follow(hops.collect::<Result<_>>()?);
         let kernel = owner.plane();
+        redirect_to_all(kernel);
         orphans(kernel, spec.orphans)?;
-        let records = (0..).map(|index| kernel.backend(index)).take_while(|b| b.port != 0);
+        let records = (0..)
+            .map(|index| kernel.backend(index))
+            .take_while(|b| b.address != Address::default());
         let backends = records.map(|b| (ip(b.address), u16::from_be(b.port)).into()).collect();
         Ok(Self { owner, backends })
     }

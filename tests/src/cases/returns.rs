@@ -71,8 +71,8 @@ fn named(way: Way, name: &str) -> String {
 
 fn last_hops(way: Way) -> Vec<Case> {
     vec![
-        case(named(way, "ttl-1"), &NETWORKED, tcp(way, ACK).ttl(1)).drops(Reason::HopLimit),
-        case(named(way, "ttl-0"), &NETWORKED, udp(way).ttl(0)).drops(Reason::HopLimit),
+        case(named(way, "ttl-1"), &NETWORKED, tcp(way, ACK).ttl(1)).tc_drops(Reason::HopLimit),
+        case(named(way, "ttl-0"), &NETWORKED, udp(way).ttl(0)).tc_drops(Reason::HopLimit),
     ]
 }
 
