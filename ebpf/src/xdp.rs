@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::abi::{
-    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, HOOK_XDP, NextHop, Reason, Return,
+    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, NextHop, Reason, Return,
 };
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
@@ -120,7 +120,7 @@ fn fits(frame: &XdpFrame, packet: &Packet, outer: u32, mtu: u32) -> bool {
 /// The verdict that sends the frame out of an interface.
 #[inline(always)]
 fn way_out(frame: &XdpFrame, ifindex: u32) -> Result<u32, Refused> {
-    if ifindex == frame.ifindex() {
+    if ifindex == frame.ifindex() && DEVICES.get_ifindex(ifindex | GOES_BACK).is_some() {
         return Ok(XDP_TX);
     }
     DEVICES.redirect(ifindex, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)

@@ -97,6 +97,11 @@ impl Node {
         &self.options
     }
 
+    /// The agent that runs.
+    pub fn agent(&self) -> Result<&Agent> {
+        self.agent.as_ref().context("the agent was taken")
+    }
+
     /// Takes the agent, to stop or to kill it. [`Node::restart`] starts another.
     pub fn take_agent(&mut self) -> Result<Agent> {
         self.agent.take().context("the agent was taken already")

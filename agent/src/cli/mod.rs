@@ -18,6 +18,7 @@ mod get;
 mod output;
 mod shift;
 mod status;
+mod steer;
 mod table;
 
 use std::{
@@ -96,6 +97,7 @@ enum Verb {
     Delete(delete::Delete),
     Detach(detach::Detach),
     Shift(shift::Shift),
+    Steer(steer::Steer),
     Counters(counters::Counters),
     Decap(decap::Decap),
     Status(status::Status),
@@ -127,6 +129,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
     }

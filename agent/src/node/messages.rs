@@ -7,11 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::model::{
-    AttachMode, Hook, Observed, PerVersion, Service, ServiceName, ServiceSpec, TableShare, Version,
-    Weight,
+    AttachMode, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare,
+    Version, Weight,
 };
 
 /// The most characters of a request id.
@@ -93,7 +94,23 @@ pub struct ServiceShift {
     pub expected_generation: Option<u64>,
 }
 
-/// The answer to [`Apply`] and [`Shift`].
+/// Add and remove steering rules of one service. [`crate::model::steering::revise`] says what it
+/// means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Steer {
+    /// The service.
+    pub service: ServiceName,
+    /// Rules to add, or to lead elsewhere.
+    pub add: Vec<Rule>,
+    /// Prefixes whose rules go.
+    pub remove: Vec<IpNet>,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// The answer to [`Apply`], [`Shift`] and [`Steer`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Changed {
     /// The commit that made the change.

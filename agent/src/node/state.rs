@@ -10,11 +10,11 @@ use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
 use super::directory::{Directory, Key, address, identity};
 use super::error::Error;
-use super::messages::ServiceShift;
+use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
     Backend, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights, resolve,
-    validate_set,
+    steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
@@ -78,16 +78,7 @@ impl State {
     ) -> Result<Next, Error> {
         let mut next = Next::new(self.clone(), now);
         for (i, shift) in shifts.iter().enumerate() {
-            let entry = self.get(&shift.service)?;
-            if let Some(expected) = shift.expected_generation
-                && expected != entry.generation
-            {
-                return Err(Error::GenerationMismatch {
-                    service: shift.service.clone(),
-                    expected,
-                    actual: entry.generation,
-                });
-            }
+            let entry = self.at(&shift.service, shift.expected_generation)?;
             let weights =
                 resolve(entry.service.weights(), &shift.set, shift.remainder).map_err(|error| {
                     Error::Invalid(vec![Violation {
@@ -106,6 +97,40 @@ impl State {
             next.reweigh(entry, service);
         }
         Ok(next)
+    }
+
+    /// Adds and removes steering rules of one service.
+    pub(super) fn steer(&self, steer: &Steer, now: u32) -> Result<Next, Error> {
+        let entry = self.at(&steer.service, steer.expected_generation)?;
+        let rules = revise(&entry.service, &steer.add, &steer.remove).map_err(Error::Invalid)?;
+        let service = entry.service.clone().with_steering(rules);
+        let given = |rule: &&Rule| !service.versions()[rule.version].is_served();
+        if let Some(rule) = steer.add.iter().find(given).filter(|_| !steer.options.force) {
+            let (service, version) = (steer.service.clone(), rule.version);
+            return Err(Error::NoReadyBackend { service, version });
+        }
+        let others: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
+        validate_set(std::slice::from_ref(&service), &others).map_err(|violations| {
+            let field = "add".to_owned();
+            let violations = violations.into_iter();
+            Error::Invalid(violations.map(|v| Violation { field: field.clone(), ..v }).collect())
+        })?;
+        let mut next = Next::new(self.clone(), now);
+        next.resteer(entry, service);
+        Ok(next)
+    }
+
+    /// A service by name, if it has the generation that is expected.
+    fn at(&self, name: &ServiceName, expected: Option<u64>) -> Result<&Arc<Entry>, Error> {
+        let entry = self.get(name)?;
+        match expected.filter(|expected| *expected != entry.generation) {
+            None => Ok(entry),
+            Some(expected) => Err(Error::GenerationMismatch {
+                service: name.clone(),
+                expected,
+                actual: entry.generation,
+            }),
+        }
     }
 
     /// Removes services.
@@ -218,6 +243,12 @@ impl Next {
         let goal = old.goal.clone().with_weights(basis_points(*service.weights()));
         let target = target(&goal, &self.state.directory, &service);
         self.insert(Some(old), service, old.index, goal, target);
+    }
+
+    /// Gives a service other steering rules.
+    fn resteer(&mut self, old: &Entry, service: Service) {
+        let goal = old.goal.clone().with_rules(rules(&service));
+        self.insert(Some(old), service, old.index, goal, old.target.clone());
     }
 
     fn insert(

@@ -18,13 +18,14 @@ mod run;
 mod steering;
 mod ways;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError, ProgramArray};
+use aya::maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, ProgramArray,
+};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
     MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
@@ -43,7 +44,7 @@ pub use run::{Run, Runner};
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
-use super::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -83,7 +84,7 @@ pub struct Kernel {
     /// What `LINKS` holds, by index; index zero is never used.
     known_links: Vec<Link>,
     /// Where a link was written last.
-    last_link: usize,
+    last_link: u32,
 }
 
 /// A service as it stands in the kernel.
@@ -184,7 +185,7 @@ impl DataPlane for Kernel {
         Ok(())
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.write_devices(devices)
     }
 

@@ -35,6 +35,8 @@ impl Kernel {
             }
         }
         for (set, entries) in sets {
+            let count = entries.len();
+            tracing::info!(count, "removed steering entries that no service has");
             self.steering.remove(set, &Steering::new(entries));
         }
         for entry in &self.listeners {
