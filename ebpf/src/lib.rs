@@ -3,6 +3,8 @@
 //!
 //! - [`abi`]: what lies in the maps, byte for byte
 //! - [`packet`]: from a frame to the flow it belongs to; [`frame`]: how headers are read
+//! - [`fragment`]: the same where a packet comes in pieces
+//! - [`icmp`]: the errors and echoes that a balancer takes part in
 //! - [`outer`]: what is put around a packet in a tunnel
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
@@ -25,8 +27,10 @@ pub mod abi;
 pub mod checksum;
 pub mod decap;
 pub mod decide;
+pub mod fragment;
 pub mod frame;
 pub mod hash;
+pub mod icmp;
 pub mod opaque;
 pub mod outer;
 pub mod packet;

@@ -16,7 +16,7 @@ use weir_ebpf::packet::{
 use crate::count;
 use crate::fib::{self, Leaving, Way};
 use crate::maps::{DEVICES, LINKS};
-use crate::route::{self, Chosen, Route, Side};
+use crate::route::{self, Chosen, Route, Side, Standing};
 use crate::tunnel;
 use crate::xdp_frame::XdpFrame;
 
@@ -36,7 +36,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
     let frame = XdpFrame(context);
     // What is passed is counted by the TC program.
     let Ok(packet) = route::read(&frame) else { return XDP_PASS };
-    let verdict = match route::route(packet) {
+    let verdict = match route::route(packet, Standing::Own) {
         Route::ToService(service) => to_backend(&frame, packet, service),
         Route::ToClient(back) => to_client(&frame, packet, back),
         Route::Pass(_) => Err(Refused::Leave),
@@ -53,7 +53,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32, Refused> {
-    let chosen = &route::choose(packet, service).map_err(Refused::Drop)?;
+    let chosen = &route::choose(packet, service, Standing::Own).map_err(Refused::Drop)?;
     let (backend, forwarding) = (chosen.backend, chosen.service.forwarding);
     let hop = NextHop(backend.next_hop);
     let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;

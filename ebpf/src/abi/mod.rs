@@ -5,10 +5,14 @@
 //! the processor. A change that a running program would misread needs a new [`VERSION`].
 
 mod counter;
+mod fragment;
+mod rare;
 mod slot;
 mod steering;
 
 pub use counter::*;
+pub use fragment::*;
+pub use rare::*;
 pub use slot::*;
 pub use steering::*;
 
@@ -369,13 +373,13 @@ pub struct Link {
     pub tags: [u32; 2],
 }
 
-/// The limit on inserts into the flow table on one processor: a token bucket.
+/// A limit on what one processor does in a second: a token bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Bucket {
     /// When it was filled last, nanoseconds since boot.
     pub filled: u64,
-    /// Inserts left, in billionths.
+    /// What is left, in billionths.
     pub tokens: u64,
 }
 

@@ -13,6 +13,7 @@ use aya::{Ebpf, maps::Map};
 
 use super::load::{LoadError, chain, kernel_has, refused};
 use super::pins::{PinError, Pins};
+use super::rare::RARE;
 use super::{Kernel, clsact, links};
 use crate::model::{AttachMode, Hook};
 
@@ -54,6 +55,11 @@ impl Programs {
             .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
         program::<Xdp>(&mut object, FORGET).and_then(Xdp::load).map_err(refused(FORGET))?;
+        for (_, name) in RARE {
+            program::<SchedClassifier>(&mut object, name)
+                .and_then(SchedClassifier::load)
+                .map_err(refused(name))?;
+        }
         Ok(Self { object, pins, pinned: Vec::new() })
     }
 
@@ -70,6 +76,11 @@ impl Programs {
     /// The TC program.
     pub(super) fn tc(&self) -> Result<&SchedClassifier, ProgramError> {
         self.object.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
+    /// A program that the TC program calls.
+    pub(super) fn rare(&self, name: &'static str) -> Result<&SchedClassifier, ProgramError> {
+        self.object.program(name).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
     /// Takes a map out, for good.

@@ -2,6 +2,7 @@
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
 //! - `attach`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
+//! - `rare`: the programs that the TC program calls
 //! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: single flows, and runs of the program without an interface
@@ -13,6 +14,7 @@ mod flows;
 mod links;
 mod load;
 mod pins;
+mod rare;
 mod recover;
 mod run;
 mod steering;
@@ -23,7 +25,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::{Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, ProgramArray,
+};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
     MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
@@ -59,6 +63,8 @@ pub struct Kernel {
     listeners: HashMapMap<MapData, Endpoint, Listener>,
     returns: HashMapMap<MapData, Endpoint, Return>,
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    /// Held, or it would empty.
+    rare: ProgramArray<MapData>,
     steering: steering::Sets,
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,

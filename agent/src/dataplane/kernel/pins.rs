@@ -181,6 +181,10 @@ fn shape(name: &str) -> Option<Shape> {
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
         "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),
+        "FRAGMENTS" => {
+            shape(MapType::LruHash, size::<abi::FragmentKey>(), size::<abi::FragmentPorts>(), 0)
+        }
+        "PROGRAMS" => shape(MapType::ProgramArray, word, word, 0),
         "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
         "REASONS" => shape(MapType::Array, word, size::<abi::Reasons>(), MMAPABLE),
         _ => None,
@@ -188,7 +192,7 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 14] = [
+pub(super) const MAPS: [&str; 16] = [
     "LISTENERS",
     "RETURNS",
     "SERVICES",
@@ -201,6 +205,8 @@ pub(super) const MAPS: [&str; 14] = [
     "UDP_FLOWS",
     "DIRECT",
     "DIRECT_SEEN",
+    "FRAGMENTS",
+    "PROGRAMS",
     "COUNTERS",
     "REASONS",
 ];
