@@ -19,6 +19,9 @@
     reason = "only tests use it"
 )]
 
+mod any_port;
+mod direct_nodes;
+mod forwarding;
 mod left_alone;
 mod malformed;
 mod nat;
@@ -30,6 +33,7 @@ pub mod run;
 pub mod table;
 mod transition;
 pub mod tshark;
+mod vlan;
 
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::{Counters, FlowEntry, Reason};
@@ -48,6 +52,9 @@ pub fn all() -> Vec<Case> {
         left_alone::cases(),
         returns::cases(),
         transition::cases(),
+        forwarding::cases(),
+        vlan::cases(),
+        any_port::cases(),
     ]
     .concat()
 }
