@@ -19,6 +19,8 @@
     reason = "only tests use it"
 )]
 
+mod fragments;
+mod icmp;
 mod left_alone;
 mod malformed;
 mod nat;
@@ -46,6 +48,8 @@ pub fn all() -> Vec<Case> {
         options::cases(),
         malformed::cases(),
         left_alone::cases(),
+        icmp::cases(),
+        fragments::cases(),
         returns::cases(),
         transition::cases(),
     ]
@@ -310,6 +314,17 @@ impl Draft {
     /// Both programs drop it.
     pub fn drops(self, reason: Reason) -> Case {
         self.becomes(Outcome::dropped(reason), Outcome::dropped(reason))
+    }
+
+    /// XDP leaves it to TC, which sends it as this frame, and counts a reason.
+    pub fn tc_sends(self, frame: Packet, reason: Reason) -> Case {
+        self.becomes(Outcome::left(), Outcome::sent(frame, vec![Rise::Reason(reason)]))
+    }
+
+    /// XDP leaves it to TC, which sends it to a backend as this frame, but for the MAC addresses.
+    pub fn tc_to_backend(self, frame: Packet, hop: &NextHop, counted: In) -> Case {
+        let frame = frame.macs(hop.mac, hop.interface_mac);
+        self.becomes(Outcome::left(), Outcome::sent(frame, vec![Rise::In(counted)]))
     }
 
     /// XDP leaves it to TC, which drops it.
