@@ -13,16 +13,13 @@
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
 //! - [`tunnels`]: the same, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
-//! - [`datagrams`]: ICMP messages and fragments likewise; [`balancer`]: a program for them.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
-pub mod balancer;
 pub mod cases;
-pub mod datagrams;
 pub mod decap;
 pub mod demo;
 pub mod frames;
