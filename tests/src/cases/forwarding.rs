@@ -6,6 +6,7 @@ use weir_ebpf::abi::{Address, FlowKey, Reason};
 use weir_ebpf::hash;
 
 use super::direct_nodes::{BY_KERNEL, DIRECT, NARROW};
+use super::icmp::told;
 use super::nodes::{AWAY, ROUTED, Spec};
 use super::{Case, In, begins, case, datagram, goes};
 use crate::frames::address;
@@ -187,7 +188,9 @@ fn last_hops(way: Way) -> Vec<Case> {
         if way.tunnel == Tunnel::None {
             way.case(&name, input, goes)
         } else {
-            case(way.named(&name), &DIRECT, input).tc_drops(Reason::HopLimit)
+            let kind = if way.listener.contains(':') { (3, 0, [0; 4]) } else { (11, 0, [0; 4]) };
+            let told = told(&input, way.listener, kind);
+            case(way.named(&name), &DIRECT, input).tc_sends(told, Reason::HopLimit)
         }
     };
     vec![one(0), one(1)]
@@ -199,12 +202,17 @@ fn sizes(way: Way) -> Vec<Case> {
     let fits = 1_400 - way.room() - head;
     let tcp = |length: usize| way.tcp(ACK).payload(length - 20);
     let udp = |length: usize| way.udp().payload(length - 8);
-    let too_big = |name: &str, input: Packet| case(way.named(name), &NARROW, input);
+    let [high, low] = u16::try_from(1_400 - way.room()).unwrap().to_be_bytes();
+    let (kind, code) = if way.listener.contains(':') { (2, 0) } else { (3, 4) };
+    let too_big = |name: &str, input: Packet| {
+        let told = told(&input, way.listener, (kind, code, [0, 0, high, low]));
+        case(way.named(name), &NARROW, input).tc_sends(told, Reason::TooBig)
+    };
     vec![
         way.case_on(&NARROW, "size/tcp-fits", tcp(fits), goes),
         way.case_on(&NARROW, "size/udp-fits", udp(fits), datagram),
-        too_big("size/tcp-too-big", tcp(fits + 1)).tc_drops(Reason::TooBig),
-        too_big("size/udp-too-big", udp(fits + 1)).tc_drops(Reason::TooBig).and_remembered(),
+        too_big("size/tcp-too-big", tcp(fits + 1)),
+        too_big("size/udp-too-big", udp(fits + 1)).and_remembered(),
         // Padding is no part of the packet.
         way.case_on(&NARROW, "size/udp-fits-empty", way.udp().data(&[]), datagram),
     ]
