@@ -4,6 +4,7 @@
 //! - [`abi`]: what lies in the maps, byte for byte
 //! - [`packet`]: from a frame to the flow it belongs to; [`frame`]: how headers are read
 //! - [`outer`]: what is put around a packet in a tunnel
+//! - [`quic`]: what a datagram of a QUIC service tells
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
@@ -30,4 +31,5 @@ pub mod hash;
 pub mod opaque;
 pub mod outer;
 pub mod packet;
+pub mod quic;
 pub mod unaligned;

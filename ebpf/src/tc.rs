@@ -63,7 +63,7 @@ fn forward(frame: &SkbFrame) -> Result<i32, Refused> {
 
 #[inline(always)]
 fn to_backend(frame: &SkbFrame, packet: &mut Packet, service: u32) -> Result<i32, Refused> {
-    let chosen = &route::choose(packet, service).map_err(Refused::Drop)?;
+    let chosen = &route::choose(frame, packet, service).map_err(Refused::Drop)?;
     let room = tunnel::room(chosen).map_err(Refused::Drop)?;
     let hop = NextHop(chosen.backend.next_hop);
     let known = LINKS.get(hop.link()).filter(|link| link.ifindex != 0);
