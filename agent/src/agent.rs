@@ -1,6 +1,9 @@
 //! The agent's life: start, serve, stop.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
@@ -161,10 +164,17 @@ fn attach(kernel: &mut Kernel, wanted: &[InterfaceSpec]) -> anyhow::Result<Vec<I
     Ok(attached)
 }
 
-/// What would keep packets from being forwarded.
+/// What would keep packets from being forwarded, or forward some that it should not.
 fn warnings(interfaces: &[InterfaceSpec]) -> Vec<String> {
     let mut warnings = Vec::new();
     for InterfaceSpec { name, .. } in interfaces {
+        if let Some(master) = master(name) {
+            warnings.push(format!(
+                "{name} is a port of {master}: weir sees what comes in by this port alone, and \
+                 sees it before {master} sorts out what is not for this host; attach to {master} \
+                 instead (--interface {master}), or know that this is what you want"
+            ));
+        }
         for (family, place) in [("IPv4", "ipv4"), ("IPv6", "ipv6")] {
             let file = format!("/proc/sys/net/{place}/conf/{name}/forwarding");
             if fs::read_to_string(&file).is_ok_and(|text| text.trim() == "0") {
@@ -176,4 +186,13 @@ fn warnings(interfaces: &[InterfaceSpec]) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// The bond or bridge that an interface is a port of.
+fn master(interface: &str) -> Option<String> {
+    let place = Path::new("/sys/class/net").join(interface);
+    // A VRF is a master too, but packets stay with its ports.
+    let is_port = place.join("bonding_slave").exists() || place.join("brport").exists();
+    let master = fs::read_link(place.join("master")).ok().filter(|_| is_port)?;
+    Some(master.file_name()?.display().to_string())
 }

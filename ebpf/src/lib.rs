@@ -3,6 +3,8 @@
 //!
 //! - [`abi`]: what lies in the maps, byte for byte
 //! - [`packet`]: from a frame to the flow it belongs to; [`frame`]: how headers are read
+//! - [`fragment`]: the same where a packet comes in pieces
+//! - [`icmp`]: the errors and echoes that a balancer takes part in
 //! - [`outer`]: what is put around a packet in a tunnel
 //! - [`quic`]: what a datagram of a QUIC service tells
 //! - [`hash`]: the keyed hash that turns a flow into slots
@@ -26,8 +28,10 @@ pub mod abi;
 pub mod checksum;
 pub mod decap;
 pub mod decide;
+pub mod fragment;
 pub mod frame;
 pub mod hash;
+pub mod icmp;
 pub mod opaque;
 pub mod outer;
 pub mod packet;

@@ -19,10 +19,8 @@ pub const MAX_TAGS: u32 = 2;
 /// Extension headers that are stepped over before an IPv6 packet is left to the stack.
 pub const MAX_EXTENSIONS: u32 = 4;
 
-/// The ether type of IPv4, network byte order.
-pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
-/// The ether type of IPv6, network byte order.
-pub const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
 const ETHERTYPE_QINQ: u16 = 0x88a8_u16.to_be();
 
@@ -101,6 +99,8 @@ mod udp {
     pub(super) const LENGTH: i16 = 4;
 }
 
+/// Offset of the ether type in a frame without tags.
+pub const ETHER_TYPE: u32 = 12;
 /// Offset of the destination address in an IPv4 header; the source's is four less.
 pub const IPV4_DESTINATION: u32 = 16;
 /// Offset of the destination address in an IPv6 header; the source's is sixteen less.
@@ -111,10 +111,20 @@ pub const IPV4_HOP_LIMIT: u32 = 8;
 pub const IPV4_CHECKSUM: u32 = 10;
 /// Offset of the hop limit in an IPv6 header.
 pub const IPV6_HOP_LIMIT: u32 = 7;
+/// What a fragment has in the half word of flags and offset in an IPv4 header, network byte order:
+/// "more" and the offset in units of eight bytes.
+const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: u32 = 6;
+
+/// The ether type of IPv4 or IPv6, network byte order.
+#[inline(always)]
+#[must_use]
+pub const fn ether_type(is_v4: bool) -> u16 {
+    if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
+}
 
 /// What the program needs to know of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,16 +210,53 @@ impl Packet {
 }
 
 /// An IP header, read: what follows it, and where.
-struct Network {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    traffic_class: u8,
-    hop_limit: u8,
+#[derive(Clone, Copy)]
+pub struct Network {
+    /// Who sent it.
+    pub source: Address,
+    /// Whom it is for.
+    pub destination: Address,
+    /// Number of what follows; of an IPv6 packet with a fragment header, [`FRAGMENT`].
+    pub protocol: u8,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Of an IPv4 packet, "more" and the offset as they lie in the header. Zero: it is whole.
+    pub fragment: u16,
+    /// Offset of the IP header.
+    pub l3: u32,
     /// Offset of what follows.
-    l4: u32,
+    pub l4: u32,
     /// Offset of the packet's end.
-    end: u32,
+    pub end: u32,
+    /// Hides values of this packet.
+    pub zero: Zero,
+}
+
+impl Network {
+    /// The packet, as far as this header tells.
+    #[inline(always)]
+    #[must_use]
+    pub fn packet(&self) -> Packet {
+        Packet {
+            key: FlowKey {
+                source: self.source,
+                destination: self.destination,
+                source_port: 0,
+                destination_port: 0,
+                protocol: self.zero.hide_byte(self.protocol),
+                pad: [0; 3],
+            },
+            l3: self.l3,
+            l4: self.l4,
+            payload: self.l4,
+            length: self.end - self.l3,
+            traffic_class: self.traffic_class,
+            hop_limit: self.hop_limit,
+            flags: 0,
+        }
+    }
 }
 
 /// A TCP or UDP header, read.
@@ -235,6 +282,20 @@ const MAX_L3: u32 = 0x1f;
 /// [`Reason::Malformed`], [`Reason::Fragment`] or [`Reason::Vlan`].
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
+    let network = network(frame)?;
+    if network.fragment != 0 || network.protocol == FRAGMENT {
+        return Err(Reason::Fragment); // the flow's ports may be elsewhere
+    }
+    transport(frame, &network, Extent::Whole)
+}
+
+/// Reads the headers up to the one that IP carries.
+///
+/// # Errors
+///
+/// [`Reason::NotIp`], [`Reason::Malformed`] or [`Reason::Vlan`].
+#[inline(always)]
+pub fn network<F: Frame + ?Sized>(frame: &F) -> Result<Network, Reason> {
     let ethernet = frame.header::<{ ethernet::LEN }>(0).ok_or(Reason::Malformed)?;
     let zero = Zero::from_unknown(ethernet.word::<0>());
     let (mut ether_type, mut l3) = (ethernet.half::<{ ethernet::TYPE }>(), ETHERNET_LEN);
@@ -247,34 +308,45 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
     }
     let l3 = zero.hide::<MAX_L3>(l3);
     let network = match ether_type {
-        ETHERTYPE_IPV4 => read_ipv4(frame, l3)?,
-        ETHERTYPE_IPV6 => read_ipv6(frame, l3)?,
+        ETHERTYPE_IPV4 => read_ipv4(frame, l3, zero)?,
+        ETHERTYPE_IPV6 => read_ipv6(frame, l3, zero)?,
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(Reason::Vlan),
         _ => return Err(Reason::NotIp),
     };
-    let network = Network { l4: zero.hide::<MAX_OFFSET>(network.l4), ..network };
+    Ok(Network { l4: zero.hide::<MAX_OFFSET>(network.l4), ..network })
+}
+
+/// How much of a packet there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Cut,
+}
+
+/// Reads the TCP or UDP header.
+///
+/// # Errors
+///
+/// [`Reason::NotTransport`], or [`Reason::Malformed`].
+#[inline(always)]
+pub fn transport<F: Frame + ?Sized>(
+    frame: &F,
+    network: &Network,
+    extent: Extent,
+) -> Result<Packet, Reason> {
     let transport = match network.protocol {
-        TCP => read_tcp(frame, &network)?,
-        UDP => read_udp(frame, &network)?,
+        TCP => read_tcp(frame, network)?,
+        UDP => read_udp(frame, network, extent)?,
         _ => return Err(Reason::NotTransport),
     };
-    Ok(Packet {
-        key: FlowKey {
-            source: network.source,
-            destination: network.destination,
-            source_port: transport.source_port,
-            destination_port: transport.destination_port,
-            protocol: zero.hide_byte(network.protocol),
-            pad: [0; 3],
-        },
-        l3,
-        l4: network.l4,
-        payload: transport.payload,
-        length: network.end - l3,
-        traffic_class: network.traffic_class,
-        hop_limit: network.hop_limit,
-        flags: zero.hide_byte(transport.flags),
-    })
+    let mut packet = network.packet();
+    packet.key.source_port = transport.source_port;
+    packet.key.destination_port = transport.destination_port;
+    packet.payload = transport.payload;
+    packet.flags = network.zero.hide_byte(transport.flags);
+    Ok(packet)
 }
 
 #[inline(always)]
@@ -283,7 +355,7 @@ fn is_tag(ether_type: u16) -> bool {
 }
 
 #[inline(always)]
-fn read_ipv4<F: Frame + ?Sized>(frame: &F, l3: u32) -> Result<Network, Reason> {
+fn read_ipv4<F: Frame + ?Sized>(frame: &F, l3: u32, zero: Zero) -> Result<Network, Reason> {
     let ip = frame.header::<{ ipv4::LEN }>(l3).ok_or(Reason::Malformed)?;
     let version_ihl = ip.byte::<{ ipv4::VERSION_IHL }>();
     let header = u32::from(version_ihl & 0x0f) * 4;
@@ -292,28 +364,28 @@ fn read_ipv4<F: Frame + ?Sized>(frame: &F, l3: u32) -> Result<Network, Reason> {
     if version_ihl >> 4 != 4 || header < 20 || total < header || !frame.holds(end) {
         return Err(Reason::Malformed);
     }
-    // More fragments, or an offset: the flow's ports may be elsewhere.
-    if ip.half::<{ ipv4::FRAGMENT }>() & 0x3fff_u16.to_be() != 0 {
-        return Err(Reason::Fragment);
-    }
     Ok(Network {
         source: Address::v4(ip.word::<{ ipv4::SOURCE }>()),
         destination: Address::v4(ip.word::<{ ipv4::DESTINATION }>()),
         protocol: ip.byte::<{ ipv4::PROTOCOL }>(),
         traffic_class: ip.byte::<{ ipv4::TRAFFIC_CLASS }>(),
         hop_limit: ip.byte::<{ ipv4::HOP_LIMIT }>(),
+        fragment: ip.half::<{ ipv4::FRAGMENT }>() & IPV4_FRAGMENT,
+        l3,
         l4: l3 + header,
         end,
+        zero,
     })
 }
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+/// Number of IPv6's fragment header.
+pub const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 #[inline(always)]
-fn read_ipv6<F: Frame + ?Sized>(frame: &F, l3: u32) -> Result<Network, Reason> {
+fn read_ipv6<F: Frame + ?Sized>(frame: &F, l3: u32, zero: Zero) -> Result<Network, Reason> {
     let ip = frame.header::<{ ipv6::LEN }>(l3).ok_or(Reason::Malformed)?;
     let start = l3 + ipv6::LEN as u32;
     let end = start + u32::from(u16::from_be(ip.half::<{ ipv6::PAYLOAD_LENGTH }>()));
@@ -333,7 +405,6 @@ fn read_ipv6<F: Frame + ?Sized>(frame: &F, l3: u32) -> Result<Network, Reason> {
                 protocol = next.byte::<{ extension::NEXT_HEADER }>();
                 l4 += (u32::from(next.byte::<{ extension::LENGTH }>()) + 1) * 8;
             }
-            FRAGMENT => return Err(Reason::Fragment),
             _ => break,
         }
     }
@@ -343,8 +414,11 @@ fn read_ipv6<F: Frame + ?Sized>(frame: &F, l3: u32) -> Result<Network, Reason> {
         protocol,
         traffic_class: (version_class >> 4) as u8,
         hop_limit: ip.byte::<{ ipv6::HOP_LIMIT }>(),
+        fragment: 0,
+        l3,
         l4,
         end,
+        zero,
     })
 }
 
@@ -365,10 +439,15 @@ fn read_tcp<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Transport
 }
 
 #[inline(always)]
-fn read_udp<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Transport, Reason> {
+fn read_udp<F: Frame + ?Sized>(
+    frame: &F,
+    network: &Network,
+    extent: Extent,
+) -> Result<Transport, Reason> {
     let udp = frame.header::<{ udp::LEN }>(network.l4).ok_or(Reason::Malformed)?;
     let length = u32::from(u16::from_be(udp.half::<{ udp::LENGTH }>()));
-    if length < 8 || network.l4 + length > network.end {
+    let here = if extent == Extent::Whole { length } else { udp::LEN as u32 };
+    if length < 8 || network.l4 + here > network.end {
         return Err(Reason::Malformed);
     }
     Ok(Transport {

@@ -1,7 +1,6 @@
 //! What is to become of a packet: the part that both hooks share, from the parsed packet to the
 //! backend or the client it goes to. It changes no packet.
 
-use core::arch::asm;
 use core::cell::Cell;
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
@@ -18,6 +17,7 @@ use weir_ebpf::quic;
 
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
+use crate::limit;
 use crate::maps::{
     self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
     SERVER_IDS, STEERING, UDP_FLOWS,
@@ -74,17 +74,7 @@ pub(crate) enum Side {
 /// See [`packet::parse`].
 #[inline(always)]
 pub(crate) fn read<F: Frame>(frame: &F) -> Result<&'static mut Packet, Reason> {
-    let place = PACKET.get_ptr_mut(0).ok_or(Reason::NoTable)?;
-    let packet = packet::parse(frame)?;
-    // SAFETY: an element of this processor alone, which nothing else refers to during this run.
-    // The instruction does nothing. But for all the compiler knows it gives another pointer and
-    // changes what is there, so the values are read from there from now on.
-    unsafe {
-        place.write(packet);
-        let known: *mut Packet;
-        asm!("{place} = {place}", place = inout(reg) place => known, options(nostack));
-        Ok(&mut *known)
-    }
+    maps::keep(&PACKET, packet::parse(frame)?)
 }
 
 /// The port that a packet gets: `wanted`, or its own where that is zero.
@@ -93,9 +83,20 @@ pub(crate) fn port_or(own: u16, wanted: u16) -> u16 {
     if wanted == 0 { own } else { wanted }
 }
 
+/// What a packet has to say of its flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is of the flow, and may begin it.
+    Own,
+    /// It goes where others of its flow go: a later fragment, or an ICMP error. It has no transport
+    /// header to be rewritten, opens nothing, and nothing is remembered of it; and nobody is told
+    /// if it goes no further.
+    Follows,
+}
+
 /// Finds the route of a packet: first by its own ports, then by "any port", which is zero.
 #[inline(always)]
-pub(crate) fn route(packet: &Packet) -> Route {
+pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
     let (mut to, mut from) = (packet.destination(), packet.source());
     for _ in 0..2 {
         // SAFETY: the reference is used before any write to this map, which only the agent writes.
@@ -108,7 +109,9 @@ pub(crate) fn route(packet: &Packet) -> Route {
         (to.port, from.port) = (0, 0);
     }
     if is_for_backend(packet) {
-        remember_direct(packet);
+        if standing == Standing::Own {
+            remember_direct(packet);
+        }
         return Route::Pass(Reason::Direct);
     }
     Route::Pass(Reason::NotOurs)
@@ -134,16 +137,26 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 ///
 /// Why the packet is dropped.
 #[inline(always)]
-pub(crate) fn choose<F: Frame>(frame: &F, packet: &Packet, service: u32) -> Result<Chosen, Reason> {
+pub(crate) fn choose<F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    service: u32,
+    standing: Standing,
+) -> Result<Chosen, Reason> {
     let index = service;
     let service = maps::record(index).ok_or(Reason::NoTable)?;
     let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
-    let head = if quic { quic::read(frame, packet, service) } else { quic::Head::default() };
+    let head = if quic && standing == Standing::Own {
+        quic::read(frame, packet, service)
+    } else {
+        quic::Head::default()
+    };
     let opens = packet.opens() || head.opens;
     let tables = Kernel {
         service,
         index,
         packet,
+        standing,
         datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
         entry: Cell::new(None),
         held: Cell::new(0),
@@ -164,13 +177,14 @@ pub(crate) fn choose<F: Frame>(frame: &F, packet: &Packet, service: u32) -> Resu
         Err(Undecided::NoBackend) => return Err(Reason::NoBackend),
         Err(Undecided::NoTable) => return Err(Reason::NoTable),
     };
-    if decision.why == Why::Pinned {
+    if decision.why == Why::Pinned && standing == Standing::Own {
         tables.touch();
     }
     let backend = BACKENDS.get(u32::from(decision.backend)).ok_or(Reason::NoTable)?;
     // Here the ways to a decision end: what differs between them is one value from now on.
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
-    let marks = zero.hide_byte(marks(&tables, decision, opens));
+    let marks = if standing == Standing::Own { marks(&tables, decision, opens) } else { 0 };
+    let marks = zero.hide_byte(marks);
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
     }
@@ -299,6 +313,7 @@ struct Kernel<'a> {
     /// Index of the service.
     index: u32,
     packet: &'a Packet,
+    standing: Standing,
     /// Whether flows are remembered from any datagram on, in a table of their own.
     datagrams: bool,
     /// The flow's entry, once it was looked up.
@@ -390,29 +405,6 @@ impl Kernel<'_> {
         }
         Remembered::Full
     }
-
-    /// Takes one insert from this processor's allowance.
-    #[inline(always)]
-    fn may_insert(&self) -> bool {
-        let Some(bucket) = FLOOD.get_ptr_mut(0) else { return false };
-        // SAFETY: an element of this processor alone.
-        let bucket = unsafe { &mut *bucket };
-        let (rate, now) = (CONFIG.load().inserts_per_second, self.now());
-        // The clock is coarse, some milliseconds; the allowance is refilled as it ticks, up to
-        // what a tenth of a second gives. Counted in billionths, or a tick that gives less than one
-        // insert would give nothing, ever.
-        let elapsed = now - bucket.filled;
-        let elapsed = if elapsed > NANOSECONDS { NANOSECONDS } else { elapsed };
-        let most = (rate / 10 + 1) * NANOSECONDS;
-        let tokens = bucket.tokens + elapsed * rate;
-        bucket.tokens = if tokens > most { most } else { tokens };
-        bucket.filled = now;
-        if bucket.tokens < NANOSECONDS {
-            return false;
-        }
-        bucket.tokens -= NANOSECONDS;
-        true
-    }
 }
 
 impl Tables for Kernel<'_> {
@@ -475,6 +467,9 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn remember(&self, backend: u16) -> Remembered {
+        if self.standing == Standing::Follows {
+            return Remembered::Full;
+        }
         let new = self.new_entry(backend);
         if self.datagrams {
             let inserted = UDP_FLOWS.insert(&self.packet.key, &new, ANY).is_ok();
@@ -483,7 +478,7 @@ impl Tables for Kernel<'_> {
         if let Some(entry) = self.entry.get() {
             return self.replace(entry, new);
         }
-        if !self.may_insert() {
+        if !limit::take(&FLOOD, CONFIG.load().inserts_per_second, self.now()) {
             return Remembered::Flooded;
         }
         match FLOWS.insert(&self.packet.key, &new, NOEXIST) {

@@ -3,7 +3,7 @@
 //! kept beside the frame.
 
 use core::ffi::c_void;
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
@@ -11,16 +11,18 @@ use aya_ebpf::bindings::{
     BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_pull_data,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes,
+    bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use weir_ebpf::abi::{Reason, UDP};
 use weir_ebpf::outer::{IPV4_LEN, IPV6_LEN, Outer};
-use weir_ebpf::packet::{ETHERNET_LEN, Frame, Header, MAX_OFFSET, MAX_TAGS, Packet, TAG_LEN};
+use weir_ebpf::packet::{
+    ETHER_TYPE, ETHERNET_LEN, Frame, Header, MAX_OFFSET, MAX_TAGS, Packet, TAG_LEN, ether_type,
+};
 
 /// Bytes that must be readable at once: Ethernet, two tags, IPv6, one small extension, TCP.
-const HEADERS: u32 = 96;
+pub(crate) const HEADERS: u32 = 96;
 /// Segments that carry no more than this are small enough for any tunnel.
 const SMALL_SEGMENT: u32 = 256;
 
@@ -84,15 +86,26 @@ impl SkbFrame<'_> {
         if self.shrinks(packet) { segment } else { segment + outer }
     }
 
-    /// Makes the headers readable where the driver left them in pages.
+    /// Makes the first bytes readable where the driver left them in pages.
     #[inline(always)]
-    pub(crate) fn pull(&self) {
+    pub(crate) fn pull(&self, most: u32) {
         let length = self.length();
-        let wanted = if length < HEADERS { length } else { HEADERS };
+        let wanted = if length < most { length } else { most };
         if self.0.data() + wanted as usize > self.0.data_end() {
             // SAFETY: the context is the program's own. On failure the parser finds the frame short.
             unsafe { bpf_skb_pull_data(self.skb(), wanted) };
         }
+    }
+
+    /// Reads a value at `offset`, wherever in the buffer it lies.
+    #[inline(always)]
+    pub(crate) fn load<T: Copy>(&self, offset: u32) -> Result<T, Reason> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let (to, length) = (value.as_mut_ptr().cast(), size_of::<T>() as u32);
+        // SAFETY: the context is the program's own and the value is as long as said.
+        done(unsafe { bpf_skb_load_bytes(self.skb().cast(), offset, to, length) })?;
+        // SAFETY: the helper has written all of it; callers ask for plain bytes and words.
+        Ok(unsafe { value.assume_init() })
     }
 
     /// Writes a value at `offset`. All pointers into the frame are void after this, and after
@@ -183,6 +196,9 @@ impl SkbFrame<'_> {
         let (room, flags) = (outer.length - packet.length, u64::from(family | udp | fixed));
         // SAFETY: the context is the program's own.
         done(unsafe { bpf_skb_adjust_room(self.skb(), room as i32, BPF_ADJ_ROOM_MAC, flags) })?;
+        if v4 != packet.is_v4() {
+            self.store(ETHER_TYPE, &ether_type(v4))?;
+        }
         if v4 {
             self.store_summed(ETHERNET_LEN, &outer.ipv4())?;
         } else {

@@ -4,19 +4,19 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::abi::{
-    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, HOOK_XDP, NextHop, Reason, Return,
+    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, NextHop, Reason, Return,
 };
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
 use weir_ebpf::packet::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT,
-    IPV6_DESTINATION, IPV6_HOP_LIMIT, Packet,
+    IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT, Packet,
+    ether_type,
 };
 
 use crate::count;
 use crate::fib::{self, Leaving, Way};
 use crate::maps::{DEVICES, LINKS};
-use crate::route::{self, Chosen, Route, Side};
+use crate::route::{self, Chosen, Route, Side, Standing};
 use crate::tunnel;
 use crate::xdp_frame::XdpFrame;
 
@@ -36,7 +36,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
     let frame = XdpFrame(context);
     // What is passed is counted by the TC program.
     let Ok(packet) = route::read(&frame) else { return XDP_PASS };
-    let verdict = match route::route(packet) {
+    let verdict = match route::route(packet, Standing::Own) {
         Route::ToService(service) => to_backend(&frame, packet, service),
         Route::ToClient(back) => to_client(&frame, packet, back),
         Route::Pass(_) => Err(Refused::Leave),
@@ -53,7 +53,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32, Refused> {
-    let chosen = &route::choose(frame, packet, service).map_err(Refused::Drop)?;
+    let chosen = &route::choose(frame, packet, service, Standing::Own).map_err(Refused::Drop)?;
     let (backend, forwarding) = (chosen.backend, chosen.service.forwarding);
     let hop = NextHop(backend.next_hop);
     let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;
@@ -104,8 +104,8 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
     frame.make_room(packet, [0; 2], 0).ok_or(Refused::Leave)?;
     let port = route::port_or(packet.key.source_port, back.port);
     rewrite(frame, packet, &back.address, port, Side::Source).ok_or(BROKEN)?;
-    let ether_type = ether_type(packet.is_v4());
-    frame.write_ethernet([destination, source], [0; 2], ether_type).ok_or(BROKEN)?;
+    let is_v4 = packet.is_v4();
+    frame.write_ethernet([destination, source], [0; 2], ether_type(is_v4)).ok_or(BROKEN)?;
     route::count_out(back, bytes);
     Ok(verdict)
 }
@@ -120,15 +120,10 @@ fn fits(frame: &XdpFrame, packet: &Packet, outer: u32, mtu: u32) -> bool {
 /// The verdict that sends the frame out of an interface.
 #[inline(always)]
 fn way_out(frame: &XdpFrame, ifindex: u32) -> Result<u32, Refused> {
-    if ifindex == frame.ifindex() {
+    if ifindex == frame.ifindex() && DEVICES.get_ifindex(ifindex | GOES_BACK).is_some() {
         return Ok(XDP_TX);
     }
     DEVICES.redirect(ifindex, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
-}
-
-#[inline(always)]
-fn ether_type(is_v4: bool) -> u16 {
-    if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
 }
 
 #[inline(always)]

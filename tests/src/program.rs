@@ -15,7 +15,7 @@ use std::sync::Arc;
 use nix::net::if_::{Interface, if_nameindex};
 use nix::sched::{CloneFlags, unshare};
 use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
-use weir::dataplane::{Commit, DataPlane as _, Image, OuterSource, ReasonCounts};
+use weir::dataplane::{Commit, DataPlane as _, Devices, Image, OuterSource, ReasonCounts};
 use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
 use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};
@@ -146,7 +146,8 @@ pub fn load(options: Options) -> Kernel {
 pub fn redirect_to_all(kernel: &mut Kernel) {
     let interfaces = if_nameindex().expect("the interfaces");
     let indices: BTreeSet<u32> = interfaces.iter().map(Interface::index).collect();
-    kernel.set_devices(&indices).expect("all are there");
+    let devices = Devices { redirect: indices.clone(), back: indices };
+    kernel.set_devices(&devices).expect("all are there");
 }
 
 /// Lets the namespace of the calling thread forward packets, or not.

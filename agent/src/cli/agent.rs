@@ -16,7 +16,8 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Agent {
     /// Attach to this interface; repeat for more. MODE is xdp (native), xdp-generic or tc; without it, native XDP
-    /// where the driver has it, and tc on veth and other virtual devices.
+    /// where the driver has it, and tc on veth and other virtual devices. Of a bond or a bridge, name the master
+    /// rather than its ports.
     #[arg(short, long = "interface", required = true, value_name = "NAME[:MODE]")]
     interfaces: Vec<InterfaceSpec>,
     /// Keep the desired state here.

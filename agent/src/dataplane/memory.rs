@@ -1,7 +1,7 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
@@ -14,7 +14,7 @@ use weir_ebpf::decide::{
 };
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, Image, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, Image, OuterSource, ReasonCounts, Use};
 use crate::plan::steering::Steering;
 use crate::plan::tables::{BackendTable, ServiceTables};
 
@@ -108,7 +108,7 @@ pub struct Memory {
     /// Where packets in tunnels would come from.
     pub outer: OuterSource,
     /// Interfaces that XDP may send through.
-    pub devices: BTreeSet<u32>,
+    pub devices: Devices,
     /// Commits made.
     pub commits: u64,
 }
@@ -253,7 +253,7 @@ impl DataPlane for Memory {
         Ok(())
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.devices.clone_from(devices);
         Ok(())
     }

@@ -101,6 +101,15 @@ impl OuterSource {
     }
 }
 
+/// The interfaces that XDP may send through, by index. What is for others goes through TC.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Devices {
+    /// They take frames that are redirected to them.
+    pub redirect: BTreeSet<u32>,
+    /// What came in by them may go back as `XDP_TX`, which needs no redirecting.
+    pub back: BTreeSet<u32>,
+}
+
 /// How full a bounded part of the data plane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Use {
@@ -185,13 +194,12 @@ pub trait DataPlane: Send {
     /// It could not be written; the old way stays.
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error>;
 
-    /// Says which interfaces XDP may send through, by index: all of them. What it cannot send there
-    /// goes through TC.
+    /// Says which interfaces XDP may send through: all of them.
     ///
     /// # Errors
     ///
     /// Some are missing.
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error>;
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error>;
 
     /// Counters of a backend, summed over all processors.
     fn counters(&self, backend: u16) -> Counters;

@@ -1,12 +1,11 @@
 //! A data plane that a test holds beside the owner, to look at what the owner has done.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -50,7 +49,7 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().set_next_hop(backend, hop)
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.lock().set_devices(devices)
     }
 

@@ -28,6 +28,22 @@ pub(super) fn redirectable(
     devices.iter().filter(takes).map(|(index, _)| *index).collect()
 }
 
+/// The interfaces by which frames may go back as `XDP_TX`, by index. Every driver with native XDP
+/// can do that, but a veth does it late.
+pub(super) fn returning(
+    devices: &BTreeMap<u32, Device>,
+    attached: &[InterfaceStatus],
+) -> BTreeSet<u32> {
+    let returns = |interface: &&InterfaceStatus| match interface.actual {
+        Some(Hook::XdpGeneric) => true,
+        Some(Hook::XdpNative) => {
+            devices.get(&interface.index).is_some_and(|device| device.kind == DeviceKind::Hardware)
+        }
+        _ => false,
+    };
+    attached.iter().filter(returns).map(|interface| interface.index).collect()
+}
+
 /// For each interface, by index, that XDP cannot send through but should: what an operator should
 /// know. Such are those attached to with XDP, and, while there are any, those by which backends are
 /// reached (`outputs`).
@@ -113,6 +129,20 @@ mod tests {
         ]);
         let native = attached(&[(3, Hook::XdpNative)]);
         assert_eq!(redirectable(&told, &native), [1, 4].into());
+    }
+
+    #[test]
+    fn only_a_veth_sends_nothing_back_by_itself() {
+        use DeviceKind::{Hardware, Veth};
+        let told = [(1, Veth), (2, Hardware), (3, Veth), (4, Hardware)];
+        let told = devices(&told.map(|(index, kind)| (index, kind, Some(true))));
+        let attached = attached(&[
+            (1, Hook::XdpNative),
+            (2, Hook::XdpNative),
+            (3, Hook::XdpGeneric),
+            (4, Hook::Tcx),
+        ]);
+        assert_eq!(returning(&told, &attached), [2, 3].into());
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
-//! - `owner`, `answers`, `task`: the owner, what it says, and its loop
+//! - `owner`, `follow`, `answers`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
 mod clock;
@@ -17,6 +17,7 @@ mod devices;
 mod difference;
 mod directory;
 pub mod error;
+mod follow;
 pub mod handle;
 pub mod messages;
 mod owner;

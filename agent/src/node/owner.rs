@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
-use super::devices;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::messages::{
@@ -48,13 +47,13 @@ pub struct Owner<P, S> {
     /// Connections of each version when its service's weights changed last.
     pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
     /// Addresses of all backends.
-    addresses: Arc<BTreeSet<IpAddr>>,
+    pub(super) addresses: Arc<BTreeSet<IpAddr>>,
     /// Next hops of some of these.
     pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
     /// The node's interfaces, by index.
-    devices: BTreeMap<u32, next_hop::Device>,
+    pub(super) devices: BTreeMap<u32, next_hop::Device>,
     /// Interfaces of which the log has said why XDP cannot send through them.
-    explained: BTreeSet<u32>,
+    pub(super) explained: BTreeSet<u32>,
     pub(super) epoch: u64,
     pub(super) started: Instant,
     /// A flow that is silent for longer has ended, in seconds.
@@ -306,81 +305,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Addresses whose next hop is wanted. The same `Arc` as long as they do not change.
     pub fn addresses(&self) -> &Arc<BTreeSet<IpAddr>> {
         &self.addresses
-    }
-
-    /// Takes note of next hops and of interfaces.
-    pub fn follow(&mut self, changes: Vec<next_hop::Change>) {
-        let mut told = HashMap::new();
-        for change in changes {
-            match change {
-                // What was asked for before a backend went may still be answered after.
-                next_hop::Change::Hop(address, hop) if self.addresses.contains(&address) => {
-                    match hop {
-                        Some(hop) => self.hops.insert(address, hop),
-                        None => self.hops.remove(&address),
-                    };
-                    told.insert(address, hop);
-                }
-                next_hop::Change::Devices(devices) => self.take_devices(devices),
-                next_hop::Change::Hop(..) | next_hop::Change::Locals(_) => {}
-            }
-        }
-        let directory = Arc::clone(&self.state.directory);
-        for (_, key, place) in directory.all() {
-            if let Some(hop) = told.get(&key.address) {
-                self.place_hop(place.index, *hop);
-            }
-        }
-        self.explain();
-    }
-
-    /// Lets XDP send through those interfaces that can take it.
-    fn take_devices(&mut self, devices: BTreeMap<u32, next_hop::Device>) {
-        self.devices = devices;
-        let good = devices::redirectable(&self.devices, &self.identity.interfaces);
-        if let Err(error) = self.plane.set_devices(&good) {
-            tracing::warn!(%error, "some packets leave through TC that XDP could send");
-        }
-    }
-
-    /// Why XDP cannot send through interfaces that it should, by their index.
-    pub(super) fn slow_devices(&self) -> BTreeMap<u32, String> {
-        let outputs = self.hops.values().map(|hop| hop.lower).collect();
-        devices::slow(&self.devices, &self.identity.interfaces, &outputs)
-    }
-
-    /// Says of each of these interfaces once why it is slow.
-    fn explain(&mut self) {
-        self.explained.retain(|index| self.devices.contains_key(index));
-        for (index, warning) in self.slow_devices() {
-            if self.explained.insert(index) {
-                tracing::warn!("{warning}");
-            }
-        }
-    }
-
-    /// Gives backends that are new since `before` the next hops that are known already, and drops
-    /// those that nobody needs.
-    fn place_hops(&mut self, before: &State) {
-        let directory = Arc::clone(&self.state.directory);
-        for (name, key, place) in directory.all() {
-            if before.directory.get(name, key).is_none()
-                && let Some(hop) = self.hops.get(&key.address)
-            {
-                self.place_hop(place.index, Some(*hop));
-            }
-        }
-        let addresses: BTreeSet<IpAddr> = directory.all().map(|(_, key, _)| key.address).collect();
-        if *self.addresses != addresses {
-            self.hops.retain(|address, _| addresses.contains(address));
-            self.addresses = Arc::new(addresses);
-        }
-    }
-
-    fn place_hop(&mut self, index: u16, hop: Option<next_hop::NextHop>) {
-        if let Err(error) = self.plane.set_next_hop(index, hop) {
-            tracing::warn!(index, %error, "next hop not written; the kernel finds the way");
-        }
     }
 
     /// Notes the counts from which shares are observed, for services whose weights have changed.

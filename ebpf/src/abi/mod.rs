@@ -5,10 +5,14 @@
 //! the processor. A change that a running program would misread needs a new [`VERSION`].
 
 mod counter;
+mod fragment;
+mod rare;
 mod slot;
 mod steering;
 
 pub use counter::*;
+pub use fragment::*;
+pub use rare::*;
 pub use slot::*;
 pub use steering::*;
 
@@ -29,8 +33,12 @@ pub const MAX_LISTENERS: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
 pub const MAX_LINKS: u32 = 256;
-/// Network interfaces that XDP sends frames out of.
+/// Entries of `DEVICES`, of which an interface that XDP sends frames out of has one or two.
 pub const MAX_DEVICES: u32 = 512;
+/// Bit of a key of `DEVICES`, whose others are an interface's index: a frame that came in by this
+/// interface may go back as `XDP_TX`. Without this entry it is redirected like any other: on a veth
+/// `XDP_TX` waits until the peer happens to look, unless the peer has an XDP program.
+pub const GOES_BACK: u32 = 1 << 31;
 /// Cache lines in the pool of tables: room for 512 services with the smallest tables, twice.
 pub const POOL_LINES: u32 = 524_288;
 /// Entries of the flow table unless the agent is told otherwise.
@@ -377,13 +385,13 @@ pub struct Link {
     pub tags: [u32; 2],
 }
 
-/// The limit on inserts into the flow table on one processor: a token bucket.
+/// A limit on what one processor does in a second: a token bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Bucket {
     /// When it was filled last, nanoseconds since boot.
     pub filled: u64,
-    /// Inserts left, in billionths.
+    /// What is left, in billionths.
     pub tokens: u64,
 }
 

@@ -19,6 +19,11 @@
     reason = "only tests use it"
 )]
 
+mod any_port;
+mod direct_nodes;
+mod forwarding;
+mod fragments;
+mod icmp;
 mod left_alone;
 mod malformed;
 mod nat;
@@ -30,6 +35,7 @@ pub mod run;
 pub mod table;
 mod transition;
 pub mod tshark;
+mod vlan;
 
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::{Counters, FlowEntry, Reason};
@@ -46,8 +52,13 @@ pub fn all() -> Vec<Case> {
         options::cases(),
         malformed::cases(),
         left_alone::cases(),
+        icmp::cases(),
+        fragments::cases(),
         returns::cases(),
         transition::cases(),
+        forwarding::cases(),
+        vlan::cases(),
+        any_port::cases(),
     ]
     .concat()
 }
@@ -310,6 +321,17 @@ impl Draft {
     /// Both programs drop it.
     pub fn drops(self, reason: Reason) -> Case {
         self.becomes(Outcome::dropped(reason), Outcome::dropped(reason))
+    }
+
+    /// XDP leaves it to TC, which sends it as this frame, and counts a reason.
+    pub fn tc_sends(self, frame: Packet, reason: Reason) -> Case {
+        self.becomes(Outcome::left(), Outcome::sent(frame, vec![Rise::Reason(reason)]))
+    }
+
+    /// XDP leaves it to TC, which sends it to a backend as this frame, but for the MAC addresses.
+    pub fn tc_to_backend(self, frame: Packet, hop: &NextHop, counted: In) -> Case {
+        let frame = frame.macs(hop.mac, hop.interface_mac);
+        self.becomes(Outcome::left(), Outcome::sent(frame, vec![Rise::In(counted)]))
     }
 
     /// XDP leaves it to TC, which drops it.

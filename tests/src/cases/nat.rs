@@ -4,6 +4,7 @@
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::Reason;
 
+use super::icmp::{expired, told};
 use super::nodes::{AWAY, HERE, LOST, NETWORKED, PLAIN, ROUTED, Spec};
 use super::{Case, In, begins, case, datagram, goes};
 use crate::packet::{ACK, CWR, ECE, FIN, PSH, Packet, RST, SYN, URG, ip};
@@ -186,7 +187,9 @@ fn hops(way: Way) -> Vec<Case> {
     for ttl in [0, 1] {
         let drops = |name: &str, input: Packet| {
             let name = way.named(&format!("{name}/ttl-{ttl}"));
-            case(name, &PLAIN, input.ttl(ttl)).tc_drops(Reason::HopLimit)
+            let input = input.ttl(ttl);
+            let told = told(&input, way.listener, expired(way));
+            case(name, &PLAIN, input).tc_sends(told, Reason::HopLimit)
         };
         all.push(drops("tcp", way.tcp(SYN)));
         // The flow of a datagram is remembered before the hop limit is looked at.
@@ -265,7 +268,9 @@ fn by_kernel(unknown: Way, unresolved: Way) -> Vec<Case> {
         all.push(case(name, &NETWORKED, input).to_backend_by_kernel(output, counted));
     }
     let name = unknown.named("by-kernel/last-hop");
-    all.push(case(name, &NETWORKED, unknown.tcp(SYN).ttl(1)).tc_drops(Reason::HopLimit));
+    let last = unknown.tcp(SYN).ttl(1);
+    let told = told(&last, unknown.listener, expired(unknown));
+    all.push(case(name, &NETWORKED, last).tc_sends(told, Reason::HopLimit));
     // Once the kernel has found the neighbour, it writes the MAC addresses: after the program.
     let input = unresolved.tcp(SYN);
     let (name, output) =

@@ -3,6 +3,7 @@
 
 use weir_ebpf::abi::Reason;
 
+use super::icmp::{expired, told};
 use super::nat::{WAYS, Way};
 use super::nodes::{LOST, NETWORKED, PLAIN, ROUTED, Spec};
 use super::{Case, Outcome, Rise, case};
@@ -15,7 +16,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The backend's address alone.
-fn address(way: Way) -> &'static str {
+pub(super) fn address(way: Way) -> &'static str {
     let (address, _) = way.backend.rsplit_once(':').unwrap();
     address.trim_matches(['[', ']'])
 }
@@ -69,11 +70,14 @@ fn named(way: Way, name: &str) -> String {
     format!("returns/{}/{name}", way.name)
 }
 
+/// The backend is told, by the listener's address: the client speaks with that.
 fn last_hops(way: Way) -> Vec<Case> {
-    vec![
-        case(named(way, "ttl-1"), &NETWORKED, tcp(way, ACK).ttl(1)).tc_drops(Reason::HopLimit),
-        case(named(way, "ttl-0"), &NETWORKED, udp(way).ttl(0)).tc_drops(Reason::HopLimit),
-    ]
+    [("ttl-1", tcp(way, ACK).ttl(1)), ("ttl-0", udp(way).ttl(0))]
+        .map(|(name, answer)| {
+            let told = told(&answer, way.listener, expired(way));
+            case(named(way, name), &NETWORKED, answer).tc_sends(told, Reason::HopLimit)
+        })
+        .to_vec()
 }
 
 /// XDP leaves these to TC, which leaves them to the stack: they may be meant for the node itself.

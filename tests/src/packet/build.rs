@@ -232,6 +232,15 @@ impl Packet {
         self.with(|ip| ip.body = Body::Icmp(icmp))
     }
 
+    /// Another type of ICMP message.
+    pub fn icmp_kind(mut self, kind: u8) -> Self {
+        match &mut self.ip().body {
+            Body::Icmp(icmp) => icmp.kind = kind,
+            body => panic!("no ICMP: {body:?}"),
+        }
+        self
+    }
+
     /// Any protocol.
     pub fn raw(self, protocol: u8, bytes: &[u8]) -> Self {
         self.with(|ip| ip.body = Body::Raw(protocol, bytes.to_vec()))

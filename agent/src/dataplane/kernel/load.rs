@@ -181,6 +181,7 @@ impl Kernel {
             returns: taken.typed("RETURNS")?,
             server_ids: taken.typed("SERVER_IDS")?,
             services: taken.typed("SERVICES")?,
+            rare: taken.typed("PROGRAMS")?,
             steering: Sets::new(taken.typed("STEERING")?),
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
@@ -199,6 +200,7 @@ impl Kernel {
             programs: taken.0,
         };
         kernel.recover()?;
+        kernel.fill_programs()?;
         Ok(kernel)
     }
 }
@@ -252,7 +254,7 @@ pub(crate) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadErr
     }
 }
 
-fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
+pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
     move |error| LoadError::Map { map, reason: chain(&error) }
 }
 

@@ -1,29 +1,33 @@
 //! The kernel's data plane: the loaded program and its maps.
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
-//! - `attach`, `pins`: interfaces, and what outlives the agent
+//! - `attach`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
+//! - `rare`: the programs that the TC program calls
 //! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: single flows, and runs of the program without an interface
 
 mod attach;
+mod clsact;
 mod commit;
 mod flows;
 mod links;
 mod load;
 mod pins;
+mod rare;
 mod recover;
 mod run;
 mod steering;
 mod ways;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, ProgramArray,
+};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
     MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, TCP,
@@ -42,7 +46,7 @@ pub use run::{Run, Runner};
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
-use super::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -60,6 +64,8 @@ pub struct Kernel {
     returns: HashMapMap<MapData, Endpoint, Return>,
     server_ids: HashMapMap<MapData, ServerKey, u32>,
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    /// Held, or it would empty.
+    rare: ProgramArray<MapData>,
     steering: steering::Sets,
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
@@ -82,7 +88,7 @@ pub struct Kernel {
     /// What `LINKS` holds, by index; index zero is never used.
     known_links: Vec<Link>,
     /// Where a link was written last.
-    last_link: usize,
+    last_link: u32,
 }
 
 /// A service as it stands in the kernel.
@@ -184,7 +190,7 @@ impl DataPlane for Kernel {
         Ok(())
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.write_devices(devices)
     }
 

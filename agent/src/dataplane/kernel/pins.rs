@@ -139,6 +139,12 @@ pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
     }
 }
 
+/// The interface and the hook in the name of a link's pin.
+pub(super) fn owner(link: &Path) -> Option<(String, &str)> {
+    let (interface, hook) = link.file_name()?.to_str()?.rsplit_once(':')?;
+    Some((interface.replace("%2e", ".").replace("%25", "%"), hook))
+}
+
 /// A map as the contract has it: type, sizes of key and value, flags.
 struct Shape {
     map: MapType,
@@ -176,6 +182,10 @@ fn shape(name: &str) -> Option<Shape> {
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
         "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),
+        "FRAGMENTS" => {
+            shape(MapType::LruHash, size::<abi::FragmentKey>(), size::<abi::FragmentPorts>(), 0)
+        }
+        "PROGRAMS" => shape(MapType::ProgramArray, word, word, 0),
         "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
         "REASONS" => shape(MapType::Array, word, size::<abi::Reasons>(), MMAPABLE),
         _ => None,
@@ -183,7 +193,7 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 15] = [
+pub(super) const MAPS: [&str; 17] = [
     "LISTENERS",
     "RETURNS",
     "SERVER_IDS",
@@ -197,6 +207,8 @@ pub(super) const MAPS: [&str; 15] = [
     "UDP_FLOWS",
     "DIRECT",
     "DIRECT_SEEN",
+    "FRAGMENTS",
+    "PROGRAMS",
     "COUNTERS",
     "REASONS",
 ];
@@ -256,4 +268,21 @@ fn data(map: &Map) -> Option<&MapData> {
 /// How many entries a map has room for.
 pub(super) fn capacity(map: &Map) -> Option<u32> {
     Some(data(map)?.info().ok()?.max_entries())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_links_name_says_whose_it_is() {
+        let pins = Pins { root: "/bpf".into(), _lock: File::open("/").unwrap() };
+        for interface in ["eth0", "eth0.100", "a%b", "%2e", "bond0:1"] {
+            let link = pins.link(interface, "clsact");
+            assert!(!link.file_name().unwrap().to_str().unwrap().contains('.'), "{link:?}");
+            assert_eq!(owner(&link), Some((interface.to_owned(), "clsact")));
+        }
+        assert_eq!(owner(Path::new("/bpf/links/other")), None);
+    }
 }

@@ -6,12 +6,12 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use aya::maps::MapError;
-use weir_ebpf::abi::{Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
+use weir_ebpf::abi::{GOES_BACK, Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
 
 use super::load::chain;
 use super::{BACKEND_WORDS, Kernel, NEXT_HOP_WORD, map_error};
-use crate::dataplane::Error;
 use crate::dataplane::next_hop::NextHop;
+use crate::dataplane::{Devices, Error};
 
 impl Kernel {
     /// Index of a link in `LINKS`, written there if it is new.
@@ -24,50 +24,46 @@ impl Kernel {
             pad: [0; 2],
             tags: hop.tags,
         };
-        let known = self.known_links.iter().position(|known| *known == link);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let index = self.place_for_link()?;
-                let key = u32::try_from(index).unwrap_or(u32::MAX);
-                self.links.set(key, link, 0).map_err(map_error("LINKS"))?;
-                match self.known_links.get_mut(index) {
-                    Some(old) => *old = link,
-                    None => self.known_links.push(link),
-                }
-                self.last_link = index;
-                index
-            }
-        };
+        if let Some(index) = self.known_links.iter().position(|known| *known == link) {
+            return Ok(u16::try_from(index).unwrap_or(0));
+        }
+        let index = self.place_for_link()?;
+        self.links.set(index, link, 0).map_err(map_error("LINKS"))?;
+        match self.known_links.get_mut(index as usize) {
+            Some(old) => *old = link,
+            None => self.known_links.push(link),
+        }
+        self.last_link = index;
         Ok(u16::try_from(index).unwrap_or(0))
     }
 
     /// A free place in `LINKS`. When none is left, one that no backend names: links change with
     /// every MTU. A packet may still be on its way by a link that was given up just now, so the
     /// search begins behind the place taken last, and comes back to it as late as can be.
-    fn place_for_link(&self) -> Result<usize, Error> {
-        let end = self.known_links.len();
-        if end < MAX_LINKS as usize {
+    fn place_for_link(&self) -> Result<u32, Error> {
+        let end = u32::try_from(self.known_links.len()).unwrap_or(MAX_LINKS);
+        if end < MAX_LINKS {
             return Ok(end);
         }
         let words = self.backend_memory.long_words();
         let hops = words.iter().skip(NEXT_HOP_WORD).step_by(BACKEND_WORDS);
         let named: BTreeSet<u32> =
             hops.map(|word| HopWord(word.load(Ordering::Relaxed)).link()).collect();
-        let order = (self.last_link + 1..end).chain(1..=self.last_link);
-        let free = |index: &usize| u32::try_from(*index).is_ok_and(|index| !named.contains(&index));
-        order.into_iter().find(free).ok_or_else(|| Error::Map {
+        let mut order = (self.last_link + 1..end).chain(1..=self.last_link);
+        order.find(|index| !named.contains(index)).ok_or_else(|| Error::Map {
             map: "LINKS",
-            reason: format!("backends are reached in {MAX_LINKS} different ways already"),
+            reason: format!("backends are reached in {} different ways already", MAX_LINKS - 1),
         })
     }
 
     /// Makes `DEVICES` hold these interfaces, as far as there is room.
-    pub(super) fn write_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    pub(super) fn write_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        let back = devices.back.iter().map(|index| index | GOES_BACK);
+        let keys: BTreeSet<u32> = devices.redirect.iter().copied().chain(back).collect();
         let failed = map_error("DEVICES");
         let there: Result<BTreeSet<u32>, MapError> = self.devices.keys().collect();
-        for index in there.map_err(&failed)?.difference(devices) {
-            match self.devices.remove(*index) {
+        for key in there.map_err(&failed)?.difference(&keys) {
+            match self.devices.remove(*key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 // The kernel removes an interface that goes away by itself.
                 Err(MapError::SyscallError(error))
@@ -77,11 +73,12 @@ impl Kernel {
         }
         // One that fails, because it has just gone, must not keep the others out.
         let mut refused = None;
-        for index in devices {
-            if let Err(error) = self.devices.insert(*index, *index, None, 0) {
+        for key in &keys {
+            let index = key & !GOES_BACK;
+            if let Err(error) = self.devices.insert(*key, index, None, 0) {
                 refused = Some(format!(
-                    "interface {index} is missing, of {} (there is room for {MAX_DEVICES}): {}",
-                    devices.len(),
+                    "interface {index} is missing among {} entries of {MAX_DEVICES}: {}",
+                    keys.len(),
                     chain(&error)
                 ));
             }

@@ -1,12 +1,13 @@
 //! A data plane whose calls fail when told to.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
-use crate::dataplane::{Carried, Commit, DataPlane, Error, OuterSource, ReasonCounts, Use};
+use crate::dataplane::{
+    Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use,
+};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -83,7 +84,7 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.set_next_hop(backend, hop)
     }
 
-    fn set_devices(&mut self, devices: &BTreeSet<u32>) -> Result<(), Error> {
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         self.plane.set_devices(devices)
     }
 

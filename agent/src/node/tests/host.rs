@@ -88,7 +88,7 @@ fn xdp_may_send_through_interfaces_that_take_it_and_others_are_explained() {
         let devices = [(2, veth("cli0", true)), (3, veth("blue0", blue0))];
         let devices = devices.into_iter().chain([(4, veth("other", false))]);
         node.owner.follow(vec![Change::Devices(devices.collect())]);
-        let there = node.plane.lock().devices.clone();
+        let there = node.plane.lock().devices.redirect.clone();
         (there, node.owner.status().warnings.len())
     };
     assert_eq!(tell(false), (BTreeSet::from([2]), 0), "nothing is sent through blue0 yet");
@@ -99,6 +99,6 @@ fn xdp_may_send_through_interfaces_that_take_it_and_others_are_explained() {
     assert!(warnings[0].starts_with("packets to blue0 leave through TC: its peer"), "{warnings:?}");
     let devices = [(2, veth("cli0", true)), (3, veth("blue0", true))];
     node.owner.follow(vec![Change::Devices(devices.into_iter().collect())]);
-    assert_eq!(node.plane.lock().devices, BTreeSet::from([2, 3]));
+    assert_eq!(node.plane.lock().devices.redirect, BTreeSet::from([2, 3]));
     assert_eq!(node.owner.status().warnings, [""; 0]);
 }
