@@ -1,4 +1,5 @@
-//! Builds the BPF program and tells the crate where the object is: `WEIR_BPF_OBJECT`.
+//! Builds the BPF objects and tells the crate where they are: `WEIR_BPF_OBJECT` (the balancer) and
+//! `WEIR_DECAP_OBJECT` (the decapsulator).
 
 use std::env;
 use std::path::Path;
@@ -30,7 +31,8 @@ fn build() -> Result<(), String> {
     for tool in [&toolchain.compiler.rustc, &toolchain.linker] {
         println!("cargo::rerun-if-changed={}", tool.display());
     }
-    let object = toolchain.build(&root)?;
-    println!("cargo::rustc-env=WEIR_BPF_OBJECT={}", object.display());
+    let objects = toolchain.build(&root)?;
+    println!("cargo::rustc-env=WEIR_BPF_OBJECT={}", objects.balancer.display());
+    println!("cargo::rustc-env=WEIR_DECAP_OBJECT={}", objects.decap.display());
     Ok(())
 }

@@ -1,19 +1,26 @@
 //! The agent's life: start, serve, stop.
 
-use std::{fs, io::IsTerminal as _, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
+use nix::net::if_::if_nametoindex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     api::{serve, socket},
     dataplane::{
+        OuterSource,
         kernel::{Kernel, Options as KernelOptions, PinError, Pins},
-        next_hop::Resolver,
+        next_hop::{self, Resolver},
     },
+    log,
     model::InterfaceSpec,
     node::{self, Identity, Owner, messages::InterfaceStatus},
+    outer_source,
     store::Directory,
 };
 
@@ -39,6 +46,8 @@ pub struct Options {
     pub on_exit: OnExit,
     /// A flow that is silent for longer has ended, in seconds.
     pub drain_idle: u32,
+    /// Where packets in tunnels come from. For a family without one, the node finds one.
+    pub outer_source: OuterSource,
 }
 
 /// What becomes of the data plane when the agent stops cleanly.
@@ -57,14 +66,14 @@ pub enum OnExit {
 ///
 /// What kept it from starting. Nothing is attached then.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    start_log();
+    log::start();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // First of all, so that a second agent stops here, before it touches anything.
     let (listener, guard) = socket::bind(&options.socket)?;
     let store = Directory::open(&options.state_dir)?;
 
-    let kernel = load(&options)?;
+    let kernel = load(&options, outer_source(&options).await?)?;
     // Tables first, packets after: the program is attached once it knows what to do.
     let mut owner = Owner::start(kernel, store).with_context(|| {
         format!("cannot start from the state in {}", options.state_dir.display())
@@ -109,9 +118,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where packets in tunnels come from, for as long as the agent runs.
+async fn outer_source(options: &Options) -> anyhow::Result<OuterSource> {
+    let index = |interface: &InterfaceSpec| if_nametoindex(interface.name.as_str()).ok();
+    let attached: Vec<u32> = options.interfaces.iter().filter_map(index).collect();
+    let own = next_hop::own_addresses().await?;
+    let outer = outer_source::choose(options.outer_source, &attached, &own);
+    let text = |address: Option<String>| address.unwrap_or_else(|| "none".to_owned());
+    tracing::info!(
+        ipv4 = text(outer.v4.map(|address| address.to_string())),
+        ipv6 = text(outer.v6.map(|address| address.to_string())),
+        "packets in tunnels come from"
+    );
+    Ok(outer)
+}
+
 /// Loads the program, on what an earlier agent has pinned where there is a BPF file system.
-fn load(options: &Options) -> anyhow::Result<Kernel> {
-    let sizes = KernelOptions { flows: options.flows, ..KernelOptions::default() };
+fn load(options: &Options, outer: OuterSource) -> anyhow::Result<Kernel> {
+    let sizes = KernelOptions { flows: options.flows, outer, ..KernelOptions::default() };
     match Pins::open(&options.bpffs) {
         Ok(pins) => Ok(Kernel::load_pinned(sizes, pins)?),
         Err(error @ PinError::NotBpf(_)) if options.on_exit == OnExit::Detach => {
@@ -126,7 +150,7 @@ fn attach(kernel: &mut Kernel, wanted: &[InterfaceSpec]) -> anyhow::Result<Vec<I
     let mut attached = Vec::new();
     for interface in wanted {
         let hook = kernel.attach(&interface.name, interface.mode)?;
-        let index = nix::net::if_::if_nametoindex(interface.name.as_str())
+        let index = if_nametoindex(interface.name.as_str())
             .with_context(|| format!("interface {} vanished", interface.name))?;
         tracing::info!(interface = interface.name, mode = hook.name(), "attached");
         attached.push(InterfaceStatus {
@@ -140,10 +164,17 @@ fn attach(kernel: &mut Kernel, wanted: &[InterfaceSpec]) -> anyhow::Result<Vec<I
     Ok(attached)
 }
 
-/// What would keep packets from being forwarded.
+/// What would keep packets from being forwarded, or forward some that it should not.
 fn warnings(interfaces: &[InterfaceSpec]) -> Vec<String> {
     let mut warnings = Vec::new();
     for InterfaceSpec { name, .. } in interfaces {
+        if let Some(master) = master(name) {
+            warnings.push(format!(
+                "{name} is a port of {master}: weir sees what comes in by this port alone, and \
+                 sees it before {master} sorts out what is not for this host; attach to {master} \
+                 instead (--interface {master}), or know that this is what you want"
+            ));
+        }
         for (family, place) in [("IPv4", "ipv4"), ("IPv6", "ipv6")] {
             let file = format!("/proc/sys/net/{place}/conf/{name}/forwarding");
             if fs::read_to_string(&file).is_ok_and(|text| text.trim() == "0") {
@@ -157,9 +188,11 @@ fn warnings(interfaces: &[InterfaceSpec]) -> Vec<String> {
     warnings
 }
 
-fn start_log() {
-    let filter = tracing_subscriber::filter::LevelFilter::INFO;
-    let log = tracing_subscriber::fmt().with_max_level(filter).with_writer(std::io::stderr);
-    // A second start in one process, as in tests, keeps the first log.
-    let _ = log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init();
+/// The bond or bridge that an interface is a port of.
+fn master(interface: &str) -> Option<String> {
+    let place = Path::new("/sys/class/net").join(interface);
+    // A VRF is a master too, but packets stay with its ports.
+    let is_port = place.join("bonding_slave").exists() || place.join("brport").exists();
+    let master = fs::read_link(place.join("master")).ok().filter(|_| is_port)?;
+    Some(master.file_name()?.display().to_string())
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     model::{ServiceName, ServiceSpec, Violation},
     node::messages::{
-        ChangeOptions, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift,
+        ChangeOptions, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift, Steer,
     },
 };
 
@@ -188,6 +188,17 @@ impl Client {
         Ok(Changed {
             commit: read::commit(answer.commit)?,
             changes: read::changes(answer.changes)?,
+        })
+    }
+
+    /// Adds and removes steering rules.
+    pub async fn steer(&mut self, steer: &Steer) -> Result<Changed, ClientError> {
+        let request = bounded(request::steer_to_proto(steer));
+        let answer =
+            self.weir.steer(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        Ok(Changed {
+            commit: read::commit(answer.commit)?,
+            changes: read::changes(answer.change.into_iter().collect())?,
         })
     }
 

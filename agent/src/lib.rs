@@ -1,5 +1,7 @@
 //! The rooms of weir, lowest first. A room depends only on rooms above it in this list.
 
+mod log;
+
 pub mod model;
 
 pub mod plan;
@@ -7,6 +9,9 @@ pub mod plan;
 pub mod store;
 
 pub mod dataplane;
+
+pub mod decap;
+pub mod outer_source;
 
 pub mod node;
 

@@ -174,6 +174,14 @@ async fn exit_codes_tell_failures_apart() {
         fails(socket, &["apply", "-f", "/nonexistent/file"]),
         (1, "weir: /nonexistent/file: No such file or directory (os error 2)\n".into())
     );
+    assert_eq!(
+        fails(socket, &["decap", "counters", "--bpffs", "/nonexistent"]),
+        (
+            3,
+            "weir: no `weir decap` has its counters in /nonexistent: is it running, and was it given this --bpffs?\n"
+                .into()
+        )
+    );
     for usage in [
         &["shift", "shop"][..],
         &["shift", "shop", "canary=5"],
@@ -184,6 +192,11 @@ async fn exit_codes_tell_failures_apart() {
         &["agent"],
         &["agent", "--interface", "eth0:fast"],
         &["agent", "--interface", "eth0", "--interface", "eth0:tc"],
+        &["decap"],
+        &["decap", "--interface", "eth0", "--interface", "eth0:tc"],
+        &["decap", "--interface", "eth0", "--address", "host"],
+        &["decap", "--interface", "eth0", "--gue-port", "0"],
+        &["decap", "--interface", "eth0", "counters"],
         &["fly"],
     ] {
         assert_eq!(fails(socket, usage).0, 2, "{usage:?}");
@@ -201,7 +214,7 @@ async fn a_bad_file_is_refused_with_its_place_or_its_fields() {
     assert_eq!(
         says("services:\n  - name: x\n    colour: red\n"),
         "weir: standard input: line 3, column 5: unknown field `colour`, expected one of name, listeners, forwarding, gue_port, \
-         affinity, seed, versions\n"
+         affinity, udp, udp_idle, quic, seed, steering, versions\n"
     );
     assert_eq!(
         says(&FILE.replace("10.63.0.2, port: 80", "10.63.0.300, port: 0")),

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::mpsc;
-use weir::dataplane::next_hop::{Change, Mac, NextHop, Resolver};
+use weir::dataplane::next_hop::{
+    Change, Device, DeviceKind, Mac, NextHop, Resolver, own_addresses,
+};
 
 /// How long the kernel and the resolver may take for anything here.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -65,7 +67,7 @@ impl Net {
     /// The hop by which the node reaches the peer over network `k`.
     fn hop(&self, k: u32) -> NextHop {
         let (interface, interface_mac) = link(&self.node, k);
-        NextHop::plain(interface, interface_mac, link(&self.peer, k).1)
+        NextHop { mtu: 1500, ..NextHop::plain(interface, interface_mac, link(&self.peer, k).1) }
     }
 
     /// Runs `test` in the node's namespace, on a thread of its own.
@@ -125,6 +127,7 @@ struct Hops {
     changes: mpsc::Receiver<Vec<Change>>,
     known: BTreeMap<IpAddr, Option<NextHop>>,
     locals: Option<BTreeSet<IpAddr>>,
+    devices: BTreeMap<u32, Device>,
     told: usize,
 }
 
@@ -132,7 +135,8 @@ impl Hops {
     fn start() -> Self {
         let (sender, changes) = mpsc::channel(1);
         let resolver = Resolver::start(sender).unwrap();
-        Self { resolver, changes, known: BTreeMap::new(), locals: None, told: 0 }
+        let (known, devices) = (BTreeMap::new(), BTreeMap::new());
+        Self { resolver, changes, known, locals: None, devices, told: 0 }
     }
 
     fn watch(&self, texts: &[&str]) {
@@ -150,6 +154,7 @@ impl Hops {
                     self.told += 1;
                 }
                 Change::Locals(locals) => self.locals = Some(locals),
+                Change::Devices(devices) => self.devices = devices,
             }
         }
         true
@@ -162,6 +167,17 @@ impl Hops {
         while self.known.get(&address) != Some(&hop) {
             let heard = self.hear(until).await;
             assert!(heard, "{address}: wanted {hop:?}, last told {:?}", self.known.get(&address));
+        }
+    }
+
+    /// Waits until this is told of an interface, by its name.
+    async fn expect_redirect(&mut self, name: &str, wanted: Option<bool>) {
+        let until = Instant::now() + PATIENCE;
+        let told = |devices: &BTreeMap<u32, Device>| {
+            devices.values().find(|device| device.name == name).map(|device| device.redirect)
+        };
+        while told(&self.devices) != Some(wanted) {
+            assert!(self.hear(until).await, "{name}: wanted {wanted:?}, told {:?}", self.devices);
         }
     }
 
@@ -268,6 +284,143 @@ fn an_interface_that_goes_down_and_comes_back_is_followed() {
         net.node("link del v0");
         hops.expect("10.0.0.2", None).await;
         assert_eq!(hops.known[&"10.0.1.2".parse().unwrap()], Some(net.hop(1)));
+    });
+}
+
+#[test]
+fn a_changed_mtu_of_an_interface_or_of_a_route_is_followed() {
+    let net = Net::new();
+    net.node("route add 192.0.2.0/24 via 10.0.0.2 mtu 1400");
+    net.node("-6 route add 2001:db8::/32 via fd00:1::2 mtu 1400");
+    net.run(async |net, mut hops| {
+        let sized = |k, mtu| Some(NextHop { mtu, ..net.hop(k) });
+        hops.watch(&["10.0.0.2", "192.0.2.7", "2001:db8::7"]);
+        hops.expect("10.0.0.2", sized(0, 1500)).await;
+        hops.expect("192.0.2.7", sized(0, 1400)).await;
+        hops.expect("2001:db8::7", sized(1, 1400)).await;
+
+        net.node("link set v0 mtu 9000");
+        hops.expect("10.0.0.2", sized(0, 9000)).await;
+        net.node("link set v0 mtu 1300");
+        hops.expect("10.0.0.2", sized(0, 1300)).await;
+        hops.expect("192.0.2.7", sized(0, 1300)).await;
+        net.node("link set v0 mtu 1500");
+        hops.expect("192.0.2.7", sized(0, 1400)).await;
+
+        net.node("route replace 192.0.2.0/24 via 10.0.0.2");
+        hops.expect("192.0.2.7", sized(0, 1500)).await;
+        net.node("-6 route replace 2001:db8::/32 via fd00:1::2 mtu 1380");
+        hops.expect("2001:db8::7", sized(1, 1380)).await;
+    });
+}
+
+#[test]
+#[ignore = "needs a kernel with VLAN devices: cargo xtask vm"]
+fn the_tags_of_vlan_devices_are_followed() {
+    let net = Net::new();
+    for (namespace, host) in [(&net.node, 1), (&net.peer, 2)] {
+        let run = |words: &str| ip_in(namespace, words);
+        run("link add link v0 name v0.7 type vlan id 7");
+        run("link add link v1 name v1.8 type vlan proto 802.1ad id 8");
+        run("link add link v1.8 name v1.8.9 type vlan id 9");
+        for (k, vlan) in [(7, "v0.7"), (9, "v1.8.9")] {
+            run(&format!("address add 10.1.{k}.{host}/24 dev {vlan}"));
+        }
+        for vlan in ["v0.7", "v1.8", "v1.8.9"] {
+            run(&format!("link set {vlan} up"));
+        }
+    }
+    let index = |name: &str| {
+        let line = ip_in(&net.node, &format!("-o link show {name}"));
+        line.split(':').next().unwrap().parse::<u32>().unwrap()
+    };
+    let tag = |protocol: u16, id: u16| {
+        let ([a, b], [c, d]) = (protocol.to_be_bytes(), id.to_be_bytes());
+        u32::from_ne_bytes([a, b, c, d])
+    };
+    let (one, two) = (index("v0.7"), index("v1.8.9"));
+    net.run(async |net, mut hops| {
+        hops.watch(&["10.1.7.2", "10.1.9.2"]);
+        let tags = [tag(0x8100, 7), 0];
+        let hop = NextHop { interface: one, tags, ..net.hop(0) };
+        hops.expect("10.1.7.2", Some(hop)).await;
+        let tags = [tag(0x88a8, 8), tag(0x8100, 9)];
+        // Four bytes less: the kernel counts the inner tag, and not the outer one.
+        let hop = NextHop { interface: two, tags, ..net.hop(1) };
+        hops.expect("10.1.9.2", Some(NextHop { mtu: mtu_of(net, "v1.8.9"), ..hop })).await;
+
+        for namespace in [&net.node, &net.peer] {
+            ip_in(namespace, "link del v0.7");
+            ip_in(namespace, "link add link v0 name v0.7 type vlan id 77");
+            ip_in(namespace, "link set v0.7 up");
+        }
+        net.peer("address add 10.1.7.2/24 dev v0.7");
+        net.node("address add 10.1.7.1/24 dev v0.7");
+        let until = Instant::now() + PATIENCE;
+        let address: IpAddr = "10.1.7.2".parse().unwrap();
+        let tags = [tag(0x8100, 77), 0];
+        while hops.known.get(&address).copied().flatten().is_none_or(|hop| hop.tags != tags) {
+            assert!(hops.hear(until).await, "told {:?}", hops.known);
+        }
+    });
+}
+
+fn mtu_of(net: &Net, name: &str) -> u32 {
+    let line = ip_in(&net.node, &format!("-o link show {name}"));
+    line.split_whitespace().skip_while(|word| *word != "mtu").nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn which_interfaces_take_redirected_frames_is_followed() {
+    let net = Net::new();
+    net.node("link add br0 type bridge");
+    net.run(async |net, mut hops| {
+        hops.expect_redirect("v0", Some(false)).await;
+        hops.expect_redirect("br0", Some(false)).await;
+        let kinds = |hops: &Hops| -> Vec<(String, DeviceKind)> {
+            let devices = hops.devices.values();
+            let mut kinds: Vec<_> = devices.map(|d| (d.name.clone(), d.kind)).collect();
+            kinds.retain(|(name, _)| ["v0", "br0"].contains(&name.as_str()));
+            kinds.sort_by(|a, b| a.0.cmp(&b.0));
+            kinds
+        };
+        let (bridge, veth) = (DeviceKind::Other, DeviceKind::Veth);
+        assert_eq!(kinds(&hops), [("br0".to_owned(), bridge), ("v0".to_owned(), veth)]);
+
+        // It is the peer that makes the difference, and its namespace hears of the change.
+        gro(net, "v0", "on");
+        hops.expect_redirect("v0", Some(true)).await;
+        hops.expect_redirect("v1", Some(false)).await;
+        gro(net, "v0", "off");
+        hops.expect_redirect("v0", Some(false)).await;
+    });
+}
+
+/// Switches GRO of the peer's end.
+fn gro(net: &Net, interface: &str, state: &str) {
+    let words = ["netns", "exec", &net.peer, "ethtool", "-K", interface, "gro", state];
+    ip(&words);
+}
+
+#[test]
+fn the_addresses_that_others_can_send_to_are_read() {
+    let net = Net::new();
+    net.node("address add 10.0.0.50/32 dev v1");
+    net.run(async |net, _| {
+        let own = own_addresses().await.unwrap();
+        let own: BTreeSet<(u32, String)> = own
+            .iter()
+            .map(|own| (own.interface, format!("{}/{}", own.address, own.prefix)))
+            .collect();
+        let (v0, v1) = (link(&net.node, 0).0, link(&net.node, 1).0);
+        let wanted = [
+            (v0, "10.0.0.1/24"),
+            (v0, "fd00::1/64"),
+            (v1, "10.0.1.1/24"),
+            (v1, "10.0.0.50/32"),
+            (v1, "fd00:1::1/64"),
+        ];
+        assert_eq!(own, wanted.map(|(index, text)| (index, text.to_owned())).into());
     });
 }
 

@@ -3,6 +3,8 @@
 //! A one's complement sum gives the same bytes whatever the order of bytes in which it is
 //! reckoned, so words are taken as they lie in memory and nothing is swapped.
 
+use crate::abi::Address;
+
 /// What a change of words does to a checksum: collect the words, then [`apply`](Delta::apply) it.
 /// Holds more than a thousand million words without overflow.
 #[derive(Clone, Copy, Default, Debug)]
@@ -21,6 +23,17 @@ impl Delta {
     #[must_use]
     pub const fn half(self, old: u16, new: u16) -> Self {
         Self(self.0 + !old as u64 + new as u64)
+    }
+
+    /// The address `old` becomes `new`, of the same family. The words that all mapped IPv4 addresses
+    /// have in common add nothing.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(self, old: Address, new: Address) -> Self {
+        self.word(old.0[0], new.0[0])
+            .word(old.0[1], new.0[1])
+            .word(old.0[2], new.0[2])
+            .word(old.0[3], new.0[3])
     }
 
     /// The checksum that was `old` before the change. RFC 1624 equation 3.

@@ -7,7 +7,7 @@
 
 use crate::abi::{
     AFFINITY_CLIENT_BACKEND, AFFINITY_CONNECTION, BackendSlot, FlowEntry, FlowKey, NO_BACKEND,
-    Service, VERSION_SLOTS, VersionSlot,
+    Service, SteerSlot, VERSION_SLOTS, VersionSlot,
 };
 use crate::hash;
 
@@ -16,6 +16,9 @@ use crate::hash;
 pub trait Tables {
     /// The version slot with this index, below [`VERSION_SLOTS`].
     fn version_slot(&self, slot: u32) -> Option<VersionSlot>;
+    /// The steering entry that the client's address matches longest; nothing where no rule holds,
+    /// or the service has none: then this must cost no look-up.
+    fn steer(&self) -> Option<SteerSlot>;
     /// The slot of `version`'s backend table for this hash; the table's own size masks it.
     fn backend_slot(&self, version: u8, hash: u32) -> Option<BackendSlot>;
     /// The entry of the flow in question, if it is remembered.
@@ -87,6 +90,8 @@ pub enum Why {
     Full,
     /// Flows came faster than the limit on inserts, so it went where an older flow would have gone.
     Flooded,
+    /// By the server that the packet names.
+    Named,
 }
 
 /// Why there is no answer.
@@ -98,14 +103,15 @@ pub enum Undecided {
     NoTable,
 }
 
-/// Decides a TCP packet. `opens`: it is a SYN without ACK.
+/// Decides a TCP packet, or a datagram of a QUIC service. `opens`: it is a SYN without ACK, or an
+/// Initial.
 ///
 /// # Errors
 ///
 /// [`Undecided`] when the slot has no backend or a table is missing.
 #[inline(always)]
 pub fn decide<T: Tables>(tables: &T, slots: Slots, opens: bool) -> Result<Decision, Undecided> {
-    let v = tables.version_slot(slots.version).ok_or(Undecided::NoTable)?;
+    let v = version_slot(tables, slots).ok_or(Undecided::NoTable)?;
     let t = tables.backend_slot(v.cur(), slots.backend).ok_or(Undecided::NoTable)?;
     if !v.tracked() && !t.tracked() {
         return to(t.cur(), Why::Table);
@@ -155,7 +161,7 @@ pub fn decide_udp<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undec
     {
         return to(flow.backend, Why::Pinned);
     }
-    let v = tables.version_slot(slots.version).ok_or(Undecided::NoTable)?;
+    let v = version_slot(tables, slots).ok_or(Undecided::NoTable)?;
     let t = tables.backend_slot(v.cur(), slots.backend).ok_or(Undecided::NoTable)?;
     if t.cur() == NO_BACKEND {
         return Err(Undecided::NoBackend);
@@ -166,6 +172,28 @@ pub fn decide_udp<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undec
         Remembered::Full => to(t.cur(), Why::Full),
         Remembered::Flooded => to(t.cur(), Why::Flooded),
     }
+}
+
+/// Decides a datagram of a stateless UDP service: by the tables alone.
+///
+/// # Errors
+///
+/// [`Undecided`] when the slot has no backend or a table is missing.
+#[inline(always)]
+pub fn decide_stateless<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undecided> {
+    let v = version_slot(tables, slots).ok_or(Undecided::NoTable)?;
+    let t = tables.backend_slot(v.cur(), slots.backend).ok_or(Undecided::NoTable)?;
+    to(t.cur(), Why::Table)
+}
+
+/// The version slot of the flow in question: a steering entry stands in for the table's.
+#[inline(always)]
+fn version_slot<T: Tables>(tables: &T, slots: Slots) -> Option<VersionSlot> {
+    let slot = tables.version_slot(slots.version)?;
+    Some(match tables.steer() {
+        Some(entry) => entry.over(slot),
+        None => slot,
+    })
 }
 
 #[inline(always)]

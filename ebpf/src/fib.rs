@@ -4,8 +4,9 @@ use core::ffi::c_void;
 use core::mem::{size_of, zeroed};
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
-    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Parameters, bpf_redir_neigh,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH,
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Parameters,
+    bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use weir_ebpf::abi::Address;
@@ -22,24 +23,32 @@ pub(crate) enum Way {
     Unresolved { ifindex: u32, hop: Address },
     /// The node itself, no route, or no forwarding at all: the stack knows what to do.
     Stack,
+    /// No way for IP packets longer than this.
+    TooBig { mtu: u32 },
     /// No way.
     None,
 }
 
-/// Asks for the way of a packet of `protocol` from `source` to `destination` (which are as they
-/// will be after rewriting) that came in through `ifindex`.
+/// A packet as it will be when it leaves.
+pub(crate) struct Leaving<'a> {
+    /// The interface it came in through.
+    pub(crate) ifindex: u32,
+    pub(crate) protocol: u8,
+    pub(crate) source: &'a Address,
+    pub(crate) destination: &'a Address,
+    /// Of the IP packet, in bytes.
+    pub(crate) length: u32,
+}
+
+/// Asks for the way of a packet.
 #[inline(always)]
-pub(crate) fn way(
-    context: *mut c_void,
-    ifindex: u32,
-    protocol: u8,
-    source: &Address,
-    destination: &Address,
-) -> Way {
+pub(crate) fn way(context: *mut c_void, leaving: &Leaving) -> Way {
+    let Leaving { ifindex, protocol, source, destination, length } = *leaving;
     // SAFETY: all zeroes is a valid value of this plain C struct.
     let mut ask: Parameters = unsafe { zeroed() };
     ask.l4_protocol = protocol;
     ask.ifindex = ifindex;
+    ask.__bindgen_anon_1.tot_len = if length > 0xffff { 0xffff } else { length as u16 };
     if destination.is_v4() {
         ask.family = AF_INET;
         ask.__bindgen_anon_3.ipv4_src = source.0[3];
@@ -67,6 +76,10 @@ pub(crate) fn way(
             }
         };
         return Way::Unresolved { ifindex: ask.ifindex, hop };
+    }
+    if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+        // SAFETY: the kernel has filled the field on this answer.
+        return Way::TooBig { mtu: u32::from(unsafe { ask.__bindgen_anon_1.mtu_result }) };
     }
     // Where forwarding is off, the packet may still be for the node itself: the stack knows.
     if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)

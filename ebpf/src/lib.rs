@@ -2,11 +2,16 @@
 //! share every line here, so what the tests prove of the one holds for the other.
 //!
 //! - [`abi`]: what lies in the maps, byte for byte
-//! - [`packet`]: from a frame to the flow it belongs to
+//! - [`packet`]: from a frame to the flow it belongs to; [`frame`]: how headers are read
+//! - [`fragment`]: the same where a packet comes in pieces
+//! - [`icmp`]: the errors and echoes that a balancer takes part in
+//! - [`outer`]: what is put around a packet in a tunnel
+//! - [`quic`]: what a datagram of a QUIC service tells
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
-//! - [`unaligned`]: words in a packet
+//! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
+//! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
 
@@ -21,7 +26,14 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod decap;
 pub mod decide;
+pub mod fragment;
+pub mod frame;
 pub mod hash;
+pub mod icmp;
+pub mod opaque;
+pub mod outer;
 pub mod packet;
+pub mod quic;
 pub mod unaligned;

@@ -1,5 +1,6 @@
 //! The BPF program: entry points only. See `route` for what becomes of a packet, `xdp` and `tc`
-//! for how each hook rewrites and sends it, `maps` for what it knows.
+//! for how each hook rewrites and sends it, `rare` for what the TC program does in programs apart,
+//! `maps` for what it knows.
 
 #![no_std]
 #![no_main]
@@ -25,16 +26,21 @@ mod atomic;
 mod count;
 mod fib;
 mod forget;
+mod limit;
 mod maps;
+mod rare;
 mod route;
+mod skb;
 mod tc;
+mod tunnel;
 mod xdp;
+mod xdp_frame;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-/// The fast path, on interfaces whose mode is XDP.
-#[xdp]
+/// The fast path, on interfaces whose mode is XDP. Jumbo frames come in several buffers.
+#[xdp(frags)]
 fn weir_xdp(context: XdpContext) -> u32 {
     xdp::handle(&context)
 }
@@ -43,6 +49,27 @@ fn weir_xdp(context: XdpContext) -> u32 {
 #[classifier]
 fn weir_tc(context: TcContext) -> i32 {
     tc::handle(&context)
+}
+
+/// ICMP and ICMPv6, for `weir_tc`.
+#[classifier]
+#[inline(always)]
+fn weir_tc_icmp(context: TcContext) -> i32 {
+    rare::icmp::handle(&context)
+}
+
+/// Fragments, for `weir_tc`.
+#[classifier]
+#[inline(always)]
+fn weir_tc_fragment(context: TcContext) -> i32 {
+    rare::fragment::handle(&context)
+}
+
+/// Errors to senders, for the other TC programs.
+#[classifier]
+#[inline(always)]
+fn weir_tc_reply(context: TcContext) -> i32 {
+    rare::reply::handle(&context)
 }
 
 /// Forgets flows for the agent. Never attached: the agent runs it over a list of them.

@@ -1,15 +1,21 @@
 //! The maps. For each: who writes it, who reads it, how long an entry lives, what happens when it
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
+use core::arch::asm;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+};
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
-    HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DIRECT, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES,
-    POOL_LINES, Reasons, Return, Service,
+    FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT,
+    MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, MAX_STEERING, POOL_LINES,
+    RARE_PROGRAMS, Reason, Reasons, Return, ServerKey, Service, SteerKey, SteerSlot,
 };
+use weir_ebpf::icmp::Quote;
+use weir_ebpf::packet::Packet;
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
 const MMAPABLE: usize = 1024;
@@ -47,6 +53,17 @@ pub(crate) fn record(service: u32) -> Option<&'static Service> {
 #[btf_map]
 pub(crate) static POOL: Array<Line, { POOL_LINES as usize }, MMAPABLE> = Array::new();
 
+/// Steering entries, in sets that records name: agent writes those that no record names; the
+/// program reads. Takes memory for what is there.
+#[btf_map]
+pub(crate) static STEERING: LpmTrie<SteerKey, SteerSlot, { MAX_STEERING as usize }> =
+    LpmTrie::new();
+
+/// Backends of QUIC services by the server ids in their connection ids, as indices: agent writes,
+/// program reads. Lives as long as the backend.
+#[btf_map]
+pub(crate) static SERVER_IDS: HashMap<ServerKey, u32, { MAX_BACKENDS as usize }> = HashMap::new();
+
 /// Backends by index: agent writes, program reads.
 #[btf_map]
 pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
@@ -54,6 +71,12 @@ pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> 
 /// Interfaces toward backends by index: agent writes, program reads.
 #[btf_map]
 pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
+
+/// Interfaces that XDP may send frames out of, by their index, and by that with `GOES_BACK`: agent
+/// writes, program reads. What is for another interface is left to TC. The kernel forgets interfaces
+/// that go away.
+#[btf_map]
+pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::new();
 
 /// TCP flows of moved slots: program inserts, agent removes. Full: the insert fails and the flow
 /// goes where an older one would have gone. Never evicts.
@@ -83,6 +106,60 @@ pub(crate) static COUNTERS: Array<Counters, { MAX_BACKENDS as usize }, MMAPABLE>
 #[btf_map]
 pub(crate) static REASONS: Array<Reasons, { HOOKS as usize }, MMAPABLE> = Array::new();
 
+/// Values of the packet at hand, on each processor. Here, and not on the stack, because there is
+/// little of it, and because the verifier forgets what it knows of a value that has been here: all
+/// ways that lead to it become one. See [`keep`].
+pub(crate) type Scratch<T> = PerCpuArray<T, 1>;
+
+/// The packet.
+#[btf_map]
+pub(crate) static PACKET: Scratch<Packet> = PerCpuArray::new();
+
+/// Of a fragment, what all fragments of its packet have in common.
+#[btf_map]
+pub(crate) static FRAGMENT: Scratch<FragmentKey> = PerCpuArray::new();
+
+/// Of an ICMP error, the packet that it quotes,
+#[btf_map]
+pub(crate) static QUOTE: Scratch<Quote> = PerCpuArray::new();
+
+/// and one that would answer that.
+#[btf_map]
+pub(crate) static ANSWER: Scratch<Packet> = PerCpuArray::new();
+
+/// Keeps a value in one of these.
+///
+/// # Errors
+///
+/// [`Reason::NoTable`], which cannot be.
+#[inline(always)]
+pub(crate) fn keep<T>(scratch: &Scratch<T>, value: T) -> Result<&'static mut T, Reason> {
+    let place = scratch.get_ptr_mut(0).ok_or(Reason::NoTable)?;
+    // SAFETY: an element of this processor alone, which nothing else refers to during this run.
+    // The instruction does nothing. But for all the compiler knows it gives another pointer and
+    // changes what is there, so the values are read from there from now on.
+    unsafe {
+        place.write(value);
+        let known: *mut T;
+        asm!("{place} = {place}", place = inout(reg) place => known, options(nostack));
+        Ok(&mut *known)
+    }
+}
+
 /// The limit on inserts into `FLOWS`, on each processor.
 #[btf_map]
 pub(crate) static FLOOD: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+
+/// The limit on errors and echo answers, on each processor.
+#[btf_map]
+pub(crate) static ICMP_LIMIT: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+
+/// Ports of packets that come in fragments: program inserts, and takes no entry that is older than
+/// [`FRAGMENT_SECONDS`](weir_ebpf::abi::FRAGMENT_SECONDS). Full: the oldest is forgotten.
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { MAX_FRAGMENTED as usize }> =
+    LruHashMap::new();
+
+/// The programs for rare work: agent writes. It empties when nobody holds it, neither agent nor pin.
+#[btf_map]
+pub(crate) static PROGRAMS: ProgramArray<{ RARE_PROGRAMS as usize }> = ProgramArray::new();

@@ -1,18 +1,21 @@
 //! From a frame to the flow it belongs to.
 //!
 //! Each header's length is checked once, then its fields are read; every offset is bounded by the
-//! headers before it. What is looked at: Ethernet, IPv4 with options, IPv6 with up to
-//! [`MAX_EXTENSIONS`] extension headers, TCP and UDP. What is ignored on purpose: header and
-//! payload checksums (they are updated, not verified, so a broken packet stays broken) and the
-//! contents of options.
-
-use core::marker::PhantomData;
+//! headers before it. What is looked at: Ethernet with up to [`MAX_TAGS`] VLAN tags, IPv4 with
+//! options, IPv6 with up to [`MAX_EXTENSIONS`] extension headers, TCP and UDP. What is ignored on
+//! purpose: header and payload checksums (they are updated, not verified, so a broken packet stays
+//! broken) and the contents of options.
 
 use crate::abi::{Address, Endpoint, FlowKey, Reason, TCP, UDP};
-use crate::unaligned::{load16, load32};
+pub use crate::frame::{Frame, Header};
+use crate::opaque::Zero;
 
-/// Bytes of an Ethernet header.
+/// Bytes of an Ethernet header without tags.
 pub const ETHERNET_LEN: u32 = 14;
+/// Bytes of a VLAN tag.
+pub const TAG_LEN: u32 = 4;
+/// VLAN tags of a frame that are understood.
+pub const MAX_TAGS: u32 = 2;
 /// Extension headers that are stepped over before an IPv6 packet is left to the stack.
 pub const MAX_EXTENSIONS: u32 = 4;
 
@@ -37,11 +40,18 @@ mod ethernet {
     pub(super) const TYPE: i16 = 12;
 }
 
+/// What follows an ether type that says "tag", IEEE 802.1Q.
+mod tag {
+    pub(super) const LEN: usize = 4;
+    pub(super) const TYPE: i16 = 2;
+}
+
 /// IPv4 without options, RFC 791.
 mod ipv4 {
     pub(super) const LEN: usize = 20;
     /// Version in the high half, header length in words in the low half.
     pub(super) const VERSION_IHL: usize = 0;
+    pub(super) const TRAFFIC_CLASS: usize = 1;
     pub(super) const TOTAL_LENGTH: i16 = 2;
     /// Flags in the upper three bits, fragment offset below.
     pub(super) const FRAGMENT: i16 = 6;
@@ -54,8 +64,8 @@ mod ipv4 {
 /// IPv6, RFC 8200.
 mod ipv6 {
     pub(super) const LEN: usize = 40;
-    /// Version in the high half.
-    pub(super) const VERSION: usize = 0;
+    /// Version in the first four bits, traffic class in the next eight.
+    pub(super) const VERSION_CLASS: i16 = 0;
     pub(super) const PAYLOAD_LENGTH: i16 = 4;
     pub(super) const NEXT_HEADER: usize = 6;
     pub(super) const HOP_LIMIT: usize = 7;
@@ -89,6 +99,8 @@ mod udp {
     pub(super) const LENGTH: i16 = 4;
 }
 
+/// Offset of the ether type in a frame without tags.
+pub const ETHER_TYPE: u32 = 12;
 /// Offset of the destination address in an IPv4 header; the source's is four less.
 pub const IPV4_DESTINATION: u32 = 16;
 /// Offset of the destination address in an IPv6 header; the source's is sixteen less.
@@ -99,92 +111,37 @@ pub const IPV4_HOP_LIMIT: u32 = 8;
 pub const IPV4_CHECKSUM: u32 = 10;
 /// Offset of the hop limit in an IPv6 header.
 pub const IPV6_HOP_LIMIT: u32 = 7;
+/// What a fragment has in the half word of flags and offset in an IPv4 header, network byte order:
+/// "more" and the offset in units of eight bytes.
+const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: u32 = 6;
 
-/// `LEN` bytes of a frame whose presence was checked once. Fields are read one by one, so that
-/// each goes straight into a register; that they lie within the header is checked at compile time.
-#[derive(Clone, Copy)]
-pub struct Header<'a, const LEN: usize> {
-    start: *const u8,
-    frame: PhantomData<&'a [u8]>,
-}
-
-/// Whether `width` bytes at the offset `at` lie within a header of `LEN` bytes.
-const fn within<const LEN: usize>(at: i16, width: usize) -> bool {
-    at >= 0 && at.unsigned_abs() as usize + width <= LEN
-}
-
-impl<const LEN: usize> Header<'_, LEN> {
-    /// A header that begins at `start`.
-    ///
-    /// # Safety
-    ///
-    /// `LEN` bytes from `start` can be read for as long as the header lives.
-    #[inline(always)]
-    #[must_use]
-    pub const unsafe fn new(start: *const u8) -> Self {
-        Self { start, frame: PhantomData }
-    }
-
-    #[inline(always)]
-    fn byte<const AT: usize>(self) -> u8 {
-        const { assert!(AT < LEN) };
-        // SAFETY: within the header by the line above, readable by the contract of `new`.
-        unsafe { self.start.add(AT).read() }
-    }
-
-    /// Two bytes, as they lie in memory.
-    #[inline(always)]
-    fn half<const AT: i16>(self) -> u16 {
-        const { assert!(within::<LEN>(AT, 2)) };
-        // SAFETY: as in `byte`.
-        unsafe { load16::<AT>(self.start) }
-    }
-
-    /// Four bytes, as they lie in memory.
-    #[inline(always)]
-    fn word<const AT: i16>(self) -> u32 {
-        const { assert!(within::<LEN>(AT, 4)) };
-        // SAFETY: as in `byte`.
-        unsafe { load32::<AT>(self.start) }
-    }
-
-    /// The IPv6 source address and the destination address behind it.
-    #[inline(always)]
-    fn addresses<const AT: i16>(self) -> (Address, Address) {
-        const { assert!(within::<LEN>(AT, 32)) };
-        // SAFETY: as in `byte`.
-        unsafe {
-            let both = self.start.offset(AT as isize);
-            let source =
-                [load32::<0>(both), load32::<4>(both), load32::<8>(both), load32::<12>(both)];
-            let destination =
-                [load32::<16>(both), load32::<20>(both), load32::<24>(both), load32::<28>(both)];
-            (Address(source), Address(destination))
-        }
-    }
-}
-
-/// A frame that can be read.
-pub trait Frame {
-    /// The `LEN` bytes at `offset`, or nothing when the frame ends before they do.
-    fn header<const LEN: usize>(&self, offset: u32) -> Option<Header<'_, LEN>>;
-    /// Length of the whole frame in bytes, though not all of it may be readable.
-    fn length(&self) -> u32;
+/// The ether type of IPv4 or IPv6, network byte order.
+#[inline(always)]
+#[must_use]
+pub const fn ether_type(is_v4: bool) -> u16 {
+    if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
 }
 
 /// What the program needs to know of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
 pub struct Packet {
     /// The flow, from sender to receiver.
     pub key: FlowKey,
-    /// Offset of the IP header.
+    /// Offset of the IP header: 14, and four for each tag in the frame.
     pub l3: u32,
     /// Offset of the TCP or UDP header.
     pub l4: u32,
+    /// Offset of what TCP or UDP carries.
+    pub payload: u32,
+    /// Length of the IP packet in bytes. Behind it, the frame may have padding.
+    pub length: u32,
+    /// DSCP and ECN: IPv4's type of service, or IPv6's traffic class.
+    pub traffic_class: u8,
     /// Hops left.
     pub hop_limit: u8,
     /// TCP flags, zero for UDP.
@@ -211,6 +168,13 @@ impl Packet {
     #[must_use]
     pub fn opens(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN
+    }
+
+    /// Offset behind the packet's last byte.
+    #[inline(always)]
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.l3 + self.length
     }
 
     /// Offset of the TCP or UDP checksum in the frame.
@@ -246,16 +210,69 @@ impl Packet {
 }
 
 /// An IP header, read: what follows it, and where.
-struct Network {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    hop_limit: u8,
+#[derive(Clone, Copy)]
+pub struct Network {
+    /// Who sent it.
+    pub source: Address,
+    /// Whom it is for.
+    pub destination: Address,
+    /// Number of what follows; of an IPv6 packet with a fragment header, [`FRAGMENT`].
+    pub protocol: u8,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Of an IPv4 packet, "more" and the offset as they lie in the header. Zero: it is whole.
+    pub fragment: u16,
+    /// Offset of the IP header.
+    pub l3: u32,
     /// Offset of what follows.
-    l4: u32,
+    pub l4: u32,
     /// Offset of the packet's end.
-    end: u32,
+    pub end: u32,
+    /// Hides values of this packet.
+    pub zero: Zero,
 }
+
+impl Network {
+    /// The packet, as far as this header tells.
+    #[inline(always)]
+    #[must_use]
+    pub fn packet(&self) -> Packet {
+        Packet {
+            key: FlowKey {
+                source: self.source,
+                destination: self.destination,
+                source_port: 0,
+                destination_port: 0,
+                protocol: self.zero.hide_byte(self.protocol),
+                pad: [0; 3],
+            },
+            l3: self.l3,
+            l4: self.l4,
+            payload: self.l4,
+            length: self.end - self.l3,
+            traffic_class: self.traffic_class,
+            hop_limit: self.hop_limit,
+            flags: 0,
+        }
+    }
+}
+
+/// A TCP or UDP header, read.
+struct Transport {
+    source_port: u16,
+    destination_port: u16,
+    flags: u8,
+    /// Offset of what follows.
+    payload: u32,
+}
+
+/// A power of two less one that no offset of a header exceeds: neither one behind four extension
+/// headers of 2048 bytes each, nor the same within a tunnel. Tells the verifier so.
+pub const MAX_OFFSET: u32 = 0x3fff;
+/// The same for IP headers that are not in a tunnel.
+const MAX_L3: u32 = 0x1f;
 
 /// Reads a frame.
 ///
@@ -264,70 +281,116 @@ struct Network {
 /// Why the packet is left to the stack: [`Reason::NotIp`], [`Reason::NotTransport`],
 /// [`Reason::Malformed`], [`Reason::Fragment`] or [`Reason::Vlan`].
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
-    let header = frame.header::<{ ethernet::LEN }>(0).ok_or(Reason::Malformed)?;
-    let network = match header.half::<{ ethernet::TYPE }>() {
-        ETHERTYPE_IPV4 => read_ipv4(frame)?,
-        ETHERTYPE_IPV6 => read_ipv6(frame)?,
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Reason> {
+    let network = network(frame)?;
+    if network.fragment != 0 || network.protocol == FRAGMENT {
+        return Err(Reason::Fragment); // the flow's ports may be elsewhere
+    }
+    transport(frame, &network, Extent::Whole)
+}
+
+/// Reads the headers up to the one that IP carries.
+///
+/// # Errors
+///
+/// [`Reason::NotIp`], [`Reason::Malformed`] or [`Reason::Vlan`].
+#[inline(always)]
+pub fn network<F: Frame + ?Sized>(frame: &F) -> Result<Network, Reason> {
+    let ethernet = frame.header::<{ ethernet::LEN }>(0).ok_or(Reason::Malformed)?;
+    let zero = Zero::from_unknown(ethernet.word::<0>());
+    let (mut ether_type, mut l3) = (ethernet.half::<{ ethernet::TYPE }>(), ETHERNET_LEN);
+    for _ in 0..MAX_TAGS {
+        if is_tag(ether_type) {
+            let tag = frame.header::<{ tag::LEN }>(l3).ok_or(Reason::Malformed)?;
+            ether_type = tag.half::<{ tag::TYPE }>();
+            l3 += TAG_LEN;
+        }
+    }
+    let l3 = zero.hide::<MAX_L3>(l3);
+    let network = match ether_type {
+        ETHERTYPE_IPV4 => read_ipv4(frame, l3, zero)?,
+        ETHERTYPE_IPV6 => read_ipv6(frame, l3, zero)?,
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(Reason::Vlan),
         _ => return Err(Reason::NotIp),
     };
-    let (source_port, destination_port, flags) = match network.protocol {
-        TCP => read_tcp(frame, &network)?,
-        UDP => read_udp(frame, &network)?,
+    Ok(Network { l4: zero.hide::<MAX_OFFSET>(network.l4), ..network })
+}
+
+/// How much of a packet there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Cut,
+}
+
+/// Reads the TCP or UDP header.
+///
+/// # Errors
+///
+/// [`Reason::NotTransport`], or [`Reason::Malformed`].
+#[inline(always)]
+pub fn transport<F: Frame + ?Sized>(
+    frame: &F,
+    network: &Network,
+    extent: Extent,
+) -> Result<Packet, Reason> {
+    let transport = match network.protocol {
+        TCP => read_tcp(frame, network)?,
+        UDP => read_udp(frame, network, extent)?,
         _ => return Err(Reason::NotTransport),
     };
-    Ok(Packet {
-        key: FlowKey {
-            source: network.source,
-            destination: network.destination,
-            source_port,
-            destination_port,
-            protocol: network.protocol,
-            pad: [0; 3],
-        },
-        l3: ETHERNET_LEN,
-        l4: network.l4,
-        hop_limit: network.hop_limit,
-        flags,
-    })
+    let mut packet = network.packet();
+    packet.key.source_port = transport.source_port;
+    packet.key.destination_port = transport.destination_port;
+    packet.payload = transport.payload;
+    packet.flags = network.zero.hide_byte(transport.flags);
+    Ok(packet)
 }
 
 #[inline(always)]
-fn read_ipv4<F: Frame>(frame: &F) -> Result<Network, Reason> {
-    let ip = frame.header::<{ ipv4::LEN }>(ETHERNET_LEN).ok_or(Reason::Malformed)?;
+fn is_tag(ether_type: u16) -> bool {
+    ether_type == ETHERTYPE_VLAN || ether_type == ETHERTYPE_QINQ
+}
+
+#[inline(always)]
+fn read_ipv4<F: Frame + ?Sized>(frame: &F, l3: u32, zero: Zero) -> Result<Network, Reason> {
+    let ip = frame.header::<{ ipv4::LEN }>(l3).ok_or(Reason::Malformed)?;
     let version_ihl = ip.byte::<{ ipv4::VERSION_IHL }>();
     let header = u32::from(version_ihl & 0x0f) * 4;
     let total = u32::from(u16::from_be(ip.half::<{ ipv4::TOTAL_LENGTH }>()));
-    let end = ETHERNET_LEN + total;
-    if version_ihl >> 4 != 4 || header < 20 || total < header || end > frame.length() {
+    let end = l3 + total;
+    if version_ihl >> 4 != 4 || header < 20 || total < header || !frame.holds(end) {
         return Err(Reason::Malformed);
-    }
-    // More fragments, or an offset: the flow's ports may be elsewhere.
-    if ip.half::<{ ipv4::FRAGMENT }>() & 0x3fff_u16.to_be() != 0 {
-        return Err(Reason::Fragment);
     }
     Ok(Network {
         source: Address::v4(ip.word::<{ ipv4::SOURCE }>()),
         destination: Address::v4(ip.word::<{ ipv4::DESTINATION }>()),
         protocol: ip.byte::<{ ipv4::PROTOCOL }>(),
+        traffic_class: ip.byte::<{ ipv4::TRAFFIC_CLASS }>(),
         hop_limit: ip.byte::<{ ipv4::HOP_LIMIT }>(),
-        l4: ETHERNET_LEN + header,
+        fragment: ip.half::<{ ipv4::FRAGMENT }>() & IPV4_FRAGMENT,
+        l3,
+        l4: l3 + header,
         end,
+        zero,
     })
 }
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+/// Number of IPv6's fragment header.
+pub const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 #[inline(always)]
-fn read_ipv6<F: Frame>(frame: &F) -> Result<Network, Reason> {
-    let ip = frame.header::<{ ipv6::LEN }>(ETHERNET_LEN).ok_or(Reason::Malformed)?;
-    let start = ETHERNET_LEN + ipv6::LEN as u32;
+fn read_ipv6<F: Frame + ?Sized>(frame: &F, l3: u32, zero: Zero) -> Result<Network, Reason> {
+    let ip = frame.header::<{ ipv6::LEN }>(l3).ok_or(Reason::Malformed)?;
+    let start = l3 + ipv6::LEN as u32;
     let end = start + u32::from(u16::from_be(ip.half::<{ ipv6::PAYLOAD_LENGTH }>()));
-    if ip.byte::<{ ipv6::VERSION }>() >> 4 != 6 || end > frame.length() {
+    let version_class = u16::from_be(ip.half::<{ ipv6::VERSION_CLASS }>());
+    if version_class >> 12 != 6 || !frame.holds(end) {
         return Err(Reason::Malformed);
     }
     let (source, destination) = ip.addresses::<{ ipv6::SOURCE }>();
@@ -342,45 +405,55 @@ fn read_ipv6<F: Frame>(frame: &F) -> Result<Network, Reason> {
                 protocol = next.byte::<{ extension::NEXT_HEADER }>();
                 l4 += (u32::from(next.byte::<{ extension::LENGTH }>()) + 1) * 8;
             }
-            FRAGMENT => return Err(Reason::Fragment),
             _ => break,
         }
     }
-    let hop_limit = ip.byte::<{ ipv6::HOP_LIMIT }>();
-    Ok(Network { source, destination, protocol, hop_limit, l4, end })
+    Ok(Network {
+        source,
+        destination,
+        protocol,
+        traffic_class: (version_class >> 4) as u8,
+        hop_limit: ip.byte::<{ ipv6::HOP_LIMIT }>(),
+        fragment: 0,
+        l3,
+        l4,
+        end,
+        zero,
+    })
 }
 
 #[inline(always)]
-fn read_tcp<F: Frame>(frame: &F, network: &Network) -> Result<(u16, u16, u8), Reason> {
+fn read_tcp<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Transport, Reason> {
     let tcp = frame.header::<{ tcp::LEN }>(network.l4).ok_or(Reason::Malformed)?;
     let header = u32::from(tcp.byte::<{ tcp::OFFSET }>() >> 4) * 4;
-    if header < 20 || network.l4 + header > network.end {
+    let payload = network.l4 + header;
+    if header < 20 || payload > network.end {
         return Err(Reason::Malformed);
     }
-    let source = tcp.half::<{ tcp::SOURCE_PORT }>();
-    Ok((source, tcp.half::<{ tcp::DESTINATION_PORT }>(), tcp.byte::<{ tcp::FLAGS }>()))
+    Ok(Transport {
+        source_port: tcp.half::<{ tcp::SOURCE_PORT }>(),
+        destination_port: tcp.half::<{ tcp::DESTINATION_PORT }>(),
+        flags: tcp.byte::<{ tcp::FLAGS }>(),
+        payload,
+    })
 }
 
 #[inline(always)]
-fn read_udp<F: Frame>(frame: &F, network: &Network) -> Result<(u16, u16, u8), Reason> {
+fn read_udp<F: Frame + ?Sized>(
+    frame: &F,
+    network: &Network,
+    extent: Extent,
+) -> Result<Transport, Reason> {
     let udp = frame.header::<{ udp::LEN }>(network.l4).ok_or(Reason::Malformed)?;
     let length = u32::from(u16::from_be(udp.half::<{ udp::LENGTH }>()));
-    if length < 8 || network.l4 + length > network.end {
+    let here = if extent == Extent::Whole { length } else { udp::LEN as u32 };
+    if length < 8 || network.l4 + here > network.end {
         return Err(Reason::Malformed);
     }
-    let source = udp.half::<{ udp::SOURCE_PORT }>();
-    Ok((source, udp.half::<{ udp::DESTINATION_PORT }>(), 0))
-}
-
-/// A frame in memory, for the host.
-impl Frame for [u8] {
-    fn header<const LEN: usize>(&self, offset: u32) -> Option<Header<'_, LEN>> {
-        let bytes = self.get(offset as usize..)?.get(..LEN)?;
-        // SAFETY: the slice has LEN bytes and is borrowed for as long as the header lives.
-        Some(unsafe { Header::new(bytes.as_ptr()) })
-    }
-
-    fn length(&self) -> u32 {
-        self.len() as u32
-    }
+    Ok(Transport {
+        source_port: udp.half::<{ udp::SOURCE_PORT }>(),
+        destination_port: udp.half::<{ udp::DESTINATION_PORT }>(),
+        flags: 0,
+        payload: network.l4 + udp::LEN as u32,
+    })
 }

@@ -3,18 +3,24 @@
 
 use core::cell::Cell;
 
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
     Backend, BackendSlot, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
-    SEEN_FIN, SEEN_RST, SEEN_SYN, Service, VersionSlot,
+    SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey, SteerSlot,
+    UDP_QUIC, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
-use weir_ebpf::packet::{FIN, Packet, RST};
+use weir_ebpf::opaque::Zero;
+use weir_ebpf::packet::{self, FIN, Frame, Packet, RST};
+use weir_ebpf::quic;
 
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
+use crate::limit;
 use crate::maps::{
-    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, POOL, RETURNS, UDP_FLOWS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
+    SERVER_IDS, STEERING, UDP_FLOWS,
 };
 
 const ANY: u64 = 0;
@@ -22,17 +28,37 @@ const NOEXIST: u64 = 1;
 const EEXIST: i32 = -17;
 const NANOSECONDS: u64 = 1_000_000_000;
 
-/// Where a packet goes.
+/// Whose packet it is.
 pub(crate) enum Route {
-    /// A client's packet, to this backend.
-    ToBackend(&'static Backend, Decision),
+    /// A client's, to this service: [`choose`] says to which backend.
+    ToService(u32),
     /// A backend's packet, to its client as if from this listener.
     ToClient(&'static Return),
-    /// Nowhere by us.
+    /// Not ours.
     Pass(Reason),
-    /// Nowhere at all.
-    Drop(Reason),
 }
+
+/// The backend that a packet goes to.
+pub(crate) struct Chosen {
+    /// Says how it is reached.
+    pub(crate) service: &'static Service,
+    pub(crate) backend: &'static Backend,
+    /// The hash that the backend was chosen by.
+    pub(crate) hash: u32,
+    /// Index of the backend.
+    index: u16,
+    /// What is to be counted: [`BEGINS`] and the like.
+    marks: u8,
+}
+
+/// The packet is the first of its flow.
+const BEGINS: u8 = 1;
+/// Its flow has just been remembered.
+const REMEMBERED: u8 = 2;
+/// There was no room for its flow.
+const FULL: u8 = 4;
+/// Flows came too fast for its flow.
+const FLOODED: u8 = 8;
 
 /// Which address and port of a packet a hook rewrites.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,21 +67,61 @@ pub(crate) enum Side {
     Destination,
 }
 
-/// Finds the route of a packet. Remembers flows where `decide` asks for it.
+/// Reads a frame, and keeps what the program needs to know of it.
+///
+/// # Errors
+///
+/// See [`packet::parse`].
 #[inline(always)]
-pub(crate) fn route(packet: &Packet) -> Route {
-    // SAFETY: the reference is used before any write to this map, which only the agent writes.
-    if let Some(listener) = unsafe { LISTENERS.get(packet.destination()) } {
-        return to_backend(packet, listener.service);
+pub(crate) fn read<F: Frame>(frame: &F) -> Result<&'static mut Packet, Reason> {
+    maps::keep(&PACKET, packet::parse(frame)?)
+}
+
+/// The port that a packet gets: `wanted`, or its own where that is zero.
+#[inline(always)]
+pub(crate) fn port_or(own: u16, wanted: u16) -> u16 {
+    if wanted == 0 { own } else { wanted }
+}
+
+/// What a packet has to say of its flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is of the flow, and may begin it.
+    Own,
+    /// It goes where others of its flow go: a later fragment, or an ICMP error. It has no transport
+    /// header to be rewritten, opens nothing, and nothing is remembered of it; and nobody is told
+    /// if it goes no further.
+    Follows,
+}
+
+/// Finds the route of a packet: first by its own ports, then by "any port", which is zero.
+#[inline(always)]
+pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
+    let (mut to, mut from) = (packet.destination(), packet.source());
+    for _ in 0..2 {
+        // SAFETY: the reference is used before any write to this map, which only the agent writes.
+        if let Some(listener) = unsafe { LISTENERS.get(to) } {
+            return Route::ToService(listener.service);
+        }
+        if let Some(back) = returns(&from) {
+            return to_client(packet, back);
+        }
+        (to.port, from.port) = (0, 0);
     }
-    if let Some(back) = returns(&packet.source()) {
-        return to_client(packet, back);
-    }
-    if returns(&packet.destination()).is_some() {
-        remember_direct(packet);
+    if is_for_backend(packet) {
+        if standing == Standing::Own {
+            remember_direct(packet);
+        }
         return Route::Pass(Reason::Direct);
     }
     Route::Pass(Reason::NotOurs)
+}
+
+/// Whether a packet that is not ours goes to one of our backends.
+#[inline(always)]
+fn is_for_backend(packet: &Packet) -> bool {
+    let to = packet.destination();
+    returns(&to).is_some() || returns(&Endpoint { port: 0, ..to }).is_some()
 }
 
 #[inline(always)]
@@ -64,52 +130,92 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
     unsafe { RETURNS.get(endpoint) }
 }
 
+/// Chooses the backend for a client's packet, in `frame`, to a service. Remembers the flow where
+/// `decide` asks for it.
+///
+/// # Errors
+///
+/// Why the packet is dropped.
 #[inline(always)]
-fn to_backend(packet: &Packet, service: u32) -> Route {
-    let Some(service) = maps::record(service) else {
-        return Route::Drop(Reason::NoTable);
-    };
-    let tables =
-        Kernel { service, packet, entry: Cell::new(None), held: Cell::new(0), now: Cell::new(0) };
-    let slots = decide::slots(service, &packet.key);
-    let decided = if packet.is_tcp() {
-        decide::decide(&tables, slots, packet.opens())
+pub(crate) fn choose<F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    service: u32,
+    standing: Standing,
+) -> Result<Chosen, Reason> {
+    let index = service;
+    let service = maps::record(index).ok_or(Reason::NoTable)?;
+    let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
+    let head = if quic && standing == Standing::Own {
+        quic::read(frame, packet, service)
     } else {
+        quic::Head::default()
+    };
+    let opens = packet.opens() || head.opens;
+    let tables = Kernel {
+        service,
+        index,
+        packet,
+        standing,
+        datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
+        entry: Cell::new(None),
+        held: Cell::new(0),
+        now: Cell::new(0),
+    };
+    let slots = decide::slots(service, &packet.key);
+    let decided = if let Some(backend) = head.server.and_then(|id| tables.server(id)) {
+        Ok(Decision { backend, why: Why::Named })
+    } else if tables.datagrams {
         decide::decide_udp(&tables, slots)
+    } else if packet.is_tcp() || quic {
+        decide::decide(&tables, slots, opens)
+    } else {
+        decide::decide_stateless(&tables, slots)
     };
     let decision = match decided {
         Ok(decision) => decision,
-        Err(Undecided::NoBackend) => return Route::Drop(Reason::NoBackend),
-        Err(Undecided::NoTable) => return Route::Drop(Reason::NoTable),
+        Err(Undecided::NoBackend) => return Err(Reason::NoBackend),
+        Err(Undecided::NoTable) => return Err(Reason::NoTable),
     };
-    if decision.why == Why::Pinned {
+    if decision.why == Why::Pinned && standing == Standing::Own {
         tables.touch();
     }
-    let Some(backend) = BACKENDS.get(u32::from(decision.backend)) else {
-        return Route::Drop(Reason::NoTable);
-    };
-    if begins(packet, decision) {
+    let backend = BACKENDS.get(u32::from(decision.backend)).ok_or(Reason::NoTable)?;
+    // Here the ways to a decision end: what differs between them is one value from now on.
+    let zero = Zero::from_unknown(u32::from(packet.key.source_port));
+    let marks = if standing == Standing::Own { marks(&tables, decision, opens) } else { 0 };
+    let marks = zero.hide_byte(marks);
+    if marks & BEGINS != 0 {
         forget_direct(packet, backend);
     }
-    Route::ToBackend(backend, decision)
+    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks })
 }
 
-/// Whether this packet is the first of its flow, as far as one packet can tell.
+/// What a decision says, for counting. Whether a packet is the first of its flow is told as far as
+/// one packet can tell.
 #[inline(always)]
-fn begins(packet: &Packet, decision: Decision) -> bool {
-    if packet.is_tcp() { packet.opens() } else { decision.why == Why::Remembered }
+fn marks(tables: &Kernel, decision: Decision, opens: bool) -> u8 {
+    let marks = match decision.why {
+        Why::Table | Why::Pinned | Why::Named => 0,
+        Why::Remembered if tables.datagrams => REMEMBERED | BEGINS,
+        Why::Remembered => REMEMBERED,
+        Why::Full => FULL,
+        Why::Flooded => FLOODED,
+    };
+    if opens { marks | BEGINS } else { marks }
 }
 
 /// Counts a packet that has been sent to a backend.
 #[inline(always)]
-pub(crate) fn count_in(packet: &Packet, decision: Decision, bytes: u32) {
-    count::backend(decision.backend, |counters| {
+pub(crate) fn count_in(chosen: &Chosen, bytes: u32) {
+    let mark = |mark| u64::from(chosen.marks & mark != 0);
+    count::backend(chosen.index, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(bytes);
-        counters.connections += u64::from(begins(packet, decision));
-        counters.tracked += u64::from(decision.why == Why::Remembered);
-        counters.fallback_full += u64::from(decision.why == Why::Full);
-        counters.fallback_flood += u64::from(decision.why == Why::Flooded);
+        counters.connections += mark(BEGINS);
+        counters.tracked += mark(REMEMBERED);
+        counters.fallback_full += mark(FULL);
+        counters.fallback_flood += mark(FLOODED);
     });
 }
 
@@ -132,7 +238,7 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             source: packet.key.destination,
             destination: back.address,
             source_port: packet.key.destination_port,
-            destination_port: back.port,
+            destination_port: port_or(packet.key.source_port, back.port),
             protocol: packet.key.protocol,
             pad: [0; 3],
         };
@@ -183,18 +289,18 @@ fn forget_direct(packet: &Packet, backend: &Backend) {
     }
     let mut key = packet.key;
     key.destination = backend.address;
-    key.destination_port = backend.port;
+    key.destination_port = port_or(key.destination_port, backend.port);
     // It fails where there was none.
     let _ = DIRECT.remove(key);
 }
 
 #[inline(always)]
 fn remember_direct(packet: &Packet) {
-    if DIRECT.get_ptr(packet.key).is_some() {
+    if DIRECT.get_ptr(&packet.key).is_some() {
         return;
     }
     // A failed insert costs this one connection, nothing else.
-    let _ = DIRECT.insert(packet.key, 1, 0);
+    let _ = DIRECT.insert(&packet.key, 1, 0);
     if let Some(seen) = DIRECT_SEEN.get_ptr_mut(0) {
         // SAFETY: a live element; all writers write the same value.
         unsafe { *seen = 1 };
@@ -204,7 +310,12 @@ fn remember_direct(packet: &Packet) {
 /// The kernel's maps as `decide` sees them, for one packet.
 struct Kernel<'a> {
     service: &'a Service,
+    /// Index of the service.
+    index: u32,
     packet: &'a Packet,
+    standing: Standing,
+    /// Whether flows are remembered from any datagram on, in a table of their own.
+    datagrams: bool,
     /// The flow's entry, once it was looked up.
     entry: Cell<Option<*mut FlowEntry>>,
     /// What it held then.
@@ -214,6 +325,16 @@ struct Kernel<'a> {
 }
 
 impl Kernel<'_> {
+    /// The backend with this id in the connection ids of the service, unless it is given up.
+    #[inline(always)]
+    fn server(&self, id: u64) -> Option<u16> {
+        let key =
+            ServerKey { service: self.index, length: u32::from(self.service.quic_id_length), id };
+        // SAFETY: only the agent writes this map, and elements are not reused while a program runs.
+        let backend = unsafe { SERVER_IDS.get(key) }.map(|backend| *backend as u16)?;
+        if self.given_up(backend) { None } else { Some(backend) }
+    }
+
     #[inline(always)]
     fn now(&self) -> u64 {
         if self.now.get() == 0 {
@@ -228,7 +349,8 @@ impl Kernel<'_> {
         (self.now() / NANOSECONDS) as u32
     }
 
-    /// What this packet shows of its sender.
+    /// What this packet shows of its sender. A datagram neither opens nor ends anything, so that
+    /// its flow is forgotten by being silent alone.
     #[inline(always)]
     fn shows(&self) -> u8 {
         if self.packet.opens() {
@@ -283,29 +405,6 @@ impl Kernel<'_> {
         }
         Remembered::Full
     }
-
-    /// Takes one insert from this processor's allowance.
-    #[inline(always)]
-    fn may_insert(&self) -> bool {
-        let Some(bucket) = FLOOD.get_ptr_mut(0) else { return false };
-        // SAFETY: an element of this processor alone.
-        let bucket = unsafe { &mut *bucket };
-        let (rate, now) = (CONFIG.load().inserts_per_second, self.now());
-        // The clock is coarse, some milliseconds; the allowance is refilled as it ticks, up to
-        // what a tenth of a second gives. Counted in billionths, or a tick that gives less than one
-        // insert would give nothing, ever.
-        let elapsed = now - bucket.filled;
-        let elapsed = if elapsed > NANOSECONDS { NANOSECONDS } else { elapsed };
-        let most = (rate / 10 + 1) * NANOSECONDS;
-        let tokens = bucket.tokens + elapsed * rate;
-        bucket.tokens = if tokens > most { most } else { tokens };
-        bucket.filled = now;
-        if bucket.tokens < NANOSECONDS {
-            return false;
-        }
-        bucket.tokens -= NANOSECONDS;
-        true
-    }
 }
 
 impl Tables for Kernel<'_> {
@@ -313,6 +412,15 @@ impl Tables for Kernel<'_> {
     fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
         let line = POOL.get(self.service.version_table + slot / 64)?;
         Some(line.version_slot(slot))
+    }
+
+    #[inline(always)]
+    fn steer(&self) -> Option<SteerSlot> {
+        if self.service.steering == 0 {
+            return None;
+        }
+        let client = SteerKey { set: self.service.steering, address: self.packet.key.source };
+        STEERING.get(&Key::new(STEER_SET_BITS + 128, client)).copied()
     }
 
     #[inline(always)]
@@ -330,10 +438,10 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn flow(&self) -> Option<FlowEntry> {
-        let entry = if self.packet.is_tcp() {
-            FLOWS.get_ptr_mut(self.packet.key)?
+        let entry = if self.datagrams {
+            UDP_FLOWS.get_ptr_mut(&self.packet.key)?
         } else {
-            UDP_FLOWS.get_ptr_mut(self.packet.key)?
+            FLOWS.get_ptr_mut(&self.packet.key)?
         };
         self.entry.set(Some(entry));
         // SAFETY: the map is preallocated, so the memory stays mapped; an entry recycled under us
@@ -344,7 +452,7 @@ impl Tables for Kernel<'_> {
             return None;
         }
         // A datagram flow that was silent for too long has ended.
-        if !self.packet.is_tcp()
+        if self.datagrams
             && self.seconds().wrapping_sub(flow.seen) > u32::from(self.service.udp_idle)
         {
             return None;
@@ -359,18 +467,21 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn remember(&self, backend: u16) -> Remembered {
+        if self.standing == Standing::Follows {
+            return Remembered::Full;
+        }
         let new = self.new_entry(backend);
-        if !self.packet.is_tcp() {
-            let inserted = UDP_FLOWS.insert(self.packet.key, new, ANY).is_ok();
+        if self.datagrams {
+            let inserted = UDP_FLOWS.insert(&self.packet.key, &new, ANY).is_ok();
             return if inserted { Remembered::Yes } else { Remembered::Full };
         }
         if let Some(entry) = self.entry.get() {
             return self.replace(entry, new);
         }
-        if !self.may_insert() {
+        if !limit::take(&FLOOD, CONFIG.load().inserts_per_second, self.now()) {
             return Remembered::Flooded;
         }
-        match FLOWS.insert(self.packet.key, new, NOEXIST) {
+        match FLOWS.insert(&self.packet.key, &new, NOEXIST) {
             Ok(()) => Remembered::Yes,
             Err(EEXIST) => match self.flow() {
                 Some(flow) => Remembered::Already(flow.backend),

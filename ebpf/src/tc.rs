@@ -1,203 +1,247 @@
 //! The TC program: the same decisions with the whole stack at hand. It takes packets that carry
 //! many segments or an unfinished checksum, so it rewrites through the kernel's helpers, and it
-//! lets the kernel find neighbours that nobody knows yet.
+//! lets the kernel find neighbours that nobody knows yet. Frames leave without tags: the interface
+//! of a VLAN puts its own on them.
 
-use core::ffi::c_void;
-use core::mem::size_of;
-
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC,
-};
-use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_skb_pull_data,
-    bpf_skb_store_bytes,
-};
+use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_redirect};
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::abi::{Address, Backend, HOOK_TC, NextHop, Reason, Return};
-use weir_ebpf::decide::Decision;
+use weir_ebpf::abi::{
+    Address, Complaint, FORWARD_DSR_L2, FORWARD_NAT, HOOK_TC, Link, NextHop, PROGRAM_FRAGMENT,
+    PROGRAM_ICMP, PROGRAM_REPLY, Reason,
+};
 use weir_ebpf::packet::{
-    self, Frame, Header, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION,
-    IPV6_HOP_LIMIT, Packet,
+    IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT, MAX_TAGS,
+    Packet,
 };
 
 use crate::count::{self, CONFIG};
-use crate::fib::{self, Way};
+use crate::fib::{self, Leaving, Way};
 use crate::maps::LINKS;
-use crate::route::{self, Route, Side};
+use crate::rare;
+use crate::route::{self, Chosen, Route, Side, Standing};
+use crate::skb::{HEADERS, SkbFrame};
+use crate::tunnel;
 
-/// Bytes that must be readable at once: Ethernet, IPv6, one small extension, TCP.
-const HEADERS: u32 = 96;
-
-/// A frame in a socket buffer.
-struct SkbFrame<'a>(&'a TcContext);
-
-impl SkbFrame<'_> {
-    #[inline(always)]
-    fn skb(&self) -> *mut __sk_buff {
-        self.0.skb.skb
-    }
-
-    /// Makes the headers readable where the driver left them in pages.
-    #[inline(always)]
-    fn pull(&self) {
-        let length = self.length();
-        let wanted = if length < HEADERS { length } else { HEADERS };
-        if self.0.data() + wanted as usize > self.0.data_end() {
-            // SAFETY: the context is the program's own. On failure the parser finds the frame short.
-            unsafe { bpf_skb_pull_data(self.skb(), wanted) };
-        }
-    }
-
-    /// Writes a value at `offset`. All pointers into the frame are void after this.
-    #[inline(always)]
-    fn store<T: Copy>(&self, offset: u32, value: &T) -> Result<(), Reason> {
-        let from: *const c_void = core::ptr::from_ref(value).cast();
-        // SAFETY: the context is the program's own and the value is as long as said.
-        match unsafe { bpf_skb_store_bytes(self.skb(), offset, from, size_of::<T>() as u32, 0) } {
-            0 => Ok(()),
-            _ => Err(Reason::Rewrite),
-        }
-    }
-
-    #[inline(always)]
-    fn ip_checksum(&self, offset: u32, old: u32, new: u32, size: u64) -> Result<(), Reason> {
-        // SAFETY: the context is the program's own.
-        match unsafe {
-            bpf_l3_csum_replace(self.skb(), offset, u64::from(old), u64::from(new), size)
-        } {
-            0 => Ok(()),
-            _ => Err(Reason::Rewrite),
-        }
-    }
-
-    #[inline(always)]
-    fn checksum(&self, packet: &Packet, old: u32, new: u32, flags: u64) -> Result<(), Reason> {
-        let udp = if packet.is_tcp() { 0 } else { u64::from(BPF_F_MARK_MANGLED_0) };
-        let (old, new) = (u64::from(old), u64::from(new));
-        // SAFETY: the context is the program's own.
-        match unsafe {
-            bpf_l4_csum_replace(self.skb(), packet.l4_checksum(), old, new, flags | udp)
-        } {
-            0 => Ok(()),
-            _ => Err(Reason::Rewrite),
-        }
-    }
-}
-
-impl Frame for SkbFrame<'_> {
-    #[inline(always)]
-    fn header<const LEN: usize>(&self, offset: u32) -> Option<Header<'_, LEN>> {
-        let start = self.0.data() + offset as usize;
-        if start + LEN > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the bounds are checked above.
-        Some(unsafe { Header::new(start as *const u8) })
-    }
-
-    #[inline(always)]
-    fn length(&self) -> u32 {
-        self.0.len()
-    }
+/// Why a packet is not forwarded. It is as it was, unless it is dropped.
+#[derive(Clone, Copy)]
+pub(crate) enum Refused {
+    Pass(Reason),
+    Drop(Reason),
+    /// Dropped, and its sender is told what [`rare::prepare`] has left.
+    Tell(Reason),
 }
 
 /// Handles a packet and returns the verdict.
 #[inline(always)]
 pub(crate) fn handle(context: &TcContext) -> i32 {
-    match forward(&SkbFrame(context)) {
-        Ok(verdict) => verdict,
-        Err(Refused::Pass(reason)) => {
-            count::reason(HOOK_TC, reason);
-            TC_ACT_UNSPEC
-        }
-        Err(Refused::Drop(reason)) => {
-            count::reason(HOOK_TC, reason);
-            TC_ACT_SHOT
-        }
+    let frame = SkbFrame(context);
+    let outcome = forward(&frame);
+    match outcome {
+        Err(Refused::Pass(Reason::NotTransport)) => rare::call(&frame, PROGRAM_ICMP),
+        Err(Refused::Pass(Reason::Fragment)) => rare::call(&frame, PROGRAM_FRAGMENT),
+        _ => {}
     }
+    verdict(&frame, outcome)
 }
 
-/// Why a packet is not forwarded.
-enum Refused {
-    Pass(Reason),
-    Drop(Reason),
+/// The verdict on a packet, which is counted here where it is not forwarded.
+#[inline(always)]
+pub(crate) fn verdict(frame: &SkbFrame, outcome: Result<i32, Refused>) -> i32 {
+    let (verdict, reason) = match outcome {
+        Ok(verdict) => return verdict,
+        Err(Refused::Pass(reason)) => (TC_ACT_UNSPEC, reason),
+        Err(Refused::Drop(reason) | Refused::Tell(reason)) => (TC_ACT_SHOT, reason),
+    };
+    count::reason(HOOK_TC, reason);
+    if let Err(Refused::Tell(_)) = outcome {
+        rare::call(frame, PROGRAM_REPLY);
+    }
+    verdict
 }
 
 #[inline(always)]
 fn forward(frame: &SkbFrame) -> Result<i32, Refused> {
-    // SAFETY: the context is the program's own.
-    if unsafe { (*frame.skb()).vlan_present } != 0 {
+    frame.pull(HEADERS);
+    let packet = route::read(frame).map_err(Refused::Pass)?;
+    if frame.tags(packet) > MAX_TAGS {
         return Err(Refused::Pass(Reason::Vlan));
     }
-    frame.pull();
-    let packet = packet::parse(frame).map_err(Refused::Pass)?;
-    match route::route(&packet) {
-        Route::ToBackend(backend, decision) => to_backend(frame, &packet, backend, decision),
-        Route::ToClient(back) => to_client(frame, &packet, back),
+    send(frame, packet, Standing::Own)
+}
+
+/// Sends a packet of a flow where it goes, and counts it.
+#[inline(always)]
+pub(crate) fn send(
+    frame: &SkbFrame,
+    packet: &mut Packet,
+    standing: Standing,
+) -> Result<i32, Refused> {
+    let bytes = frame.length();
+    match route::route(packet, standing) {
+        Route::ToService(service) => {
+            let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
+            let verdict = to_backend(frame, packet, chosen, standing)?;
+            route::count_in(chosen, bytes);
+            Ok(verdict)
+        }
+        Route::ToClient(back) => {
+            let port = route::port_or(packet.key.source_port, back.port);
+            let verdict = to_client(frame, packet, (&back.address, port), standing)?;
+            route::count_out(back, bytes);
+            Ok(verdict)
+        }
         Route::Pass(reason) => Err(Refused::Pass(reason)),
-        Route::Drop(reason) => Err(Refused::Drop(reason)),
     }
 }
 
+/// Sends a packet to a backend.
 #[inline(always)]
-fn to_backend(
+pub(crate) fn to_backend(
     frame: &SkbFrame,
-    packet: &Packet,
-    backend: &Backend,
-    decision: Decision,
+    packet: &mut Packet,
+    chosen: &Chosen,
+    standing: Standing,
 ) -> Result<i32, Refused> {
-    let hop = NextHop(backend.next_hop);
+    let room = tunnel::room(chosen).map_err(Refused::Drop)?;
+    let hop = NextHop(chosen.backend.next_hop);
     let known = LINKS.get(hop.link()).filter(|link| link.ifindex != 0);
+    let length = frame.longest(packet, room);
     let way = match known {
-        Some(link) => {
-            Way::Neighbour { ifindex: link.ifindex, source: link.mac, destination: hop.mac() }
-        }
-        None => ask(frame, packet, &packet.key.source, &backend.address),
+        Some(link) => through(link, hop, length),
+        None => ask(frame, packet, chosen, room, length),
     };
-    let bytes = frame.length();
-    let verdict = send(frame, packet, way, &backend.address, backend.port, Side::Destination)?;
-    route::count_in(packet, decision, bytes);
+    let expires = chosen.service.forwarding != FORWARD_DSR_L2;
+    if let Err(why) = check(packet, way, expires, room) {
+        return Err(refuse(frame, packet, why, &packet.key.destination, standing));
+    }
+    change(frame, packet, chosen, room, standing).map_err(Refused::Drop)?;
+    let verdict = transmit(frame, way)?;
     if known.is_none() {
         count::reason(HOOK_TC, Reason::Fib);
     }
     Ok(verdict)
 }
 
+/// Sends a packet to a client, as if from this address and port.
 #[inline(always)]
-fn to_client(frame: &SkbFrame, packet: &Packet, back: &Return) -> Result<i32, Refused> {
-    let way = ask(frame, packet, &back.address, &packet.key.destination);
-    let bytes = frame.length();
-    let verdict = send(frame, packet, way, &back.address, back.port, Side::Source)?;
-    route::count_out(back, bytes);
-    Ok(verdict)
+pub(crate) fn to_client(
+    frame: &SkbFrame,
+    packet: &mut Packet,
+    (address, port): (&Address, u16),
+    standing: Standing,
+) -> Result<i32, Refused> {
+    let leaving = Leaving {
+        ifindex: frame.ifindex(),
+        protocol: packet.key.protocol,
+        source: address,
+        destination: &packet.key.destination,
+        length: frame.longest(packet, 0),
+    };
+    let way = fib::way(frame.skb().cast(), &leaving);
+    if let Way::Stack = way {
+        return Err(Refused::Pass(Reason::Direct));
+    }
+    if let Err(why) = check(packet, way, true, 0) {
+        return Err(refuse(frame, packet, why, address, standing));
+    }
+    frame.pop_tags(packet).map_err(Refused::Drop)?;
+    rewrite(frame, packet, address, port, Side::Source, standing).map_err(Refused::Drop)?;
+    transmit(frame, way)
 }
 
+/// The way by what the agent knows.
 #[inline(always)]
-fn ask(frame: &SkbFrame, packet: &Packet, source: &Address, destination: &Address) -> Way {
-    // SAFETY: the context is the program's own.
-    let ifindex = unsafe { (*frame.skb()).ifindex };
-    fib::way(frame.skb().cast(), ifindex, packet.key.protocol, source, destination)
+fn through(link: &Link, hop: NextHop, length: u32) -> Way {
+    if link.mtu != 0 && length > link.mtu {
+        return Way::TooBig { mtu: link.mtu };
+    }
+    Way::Neighbour { ifindex: link.ifindex, source: link.mac, destination: hop.mac() }
 }
 
-/// Rewrites the packet and sends it out. A packet for the node itself is left as it is.
+/// The way to a backend by what the kernel knows.
 #[inline(always)]
-fn send(
+fn ask(frame: &SkbFrame, packet: &Packet, chosen: &Chosen, room: u32, length: u32) -> Way {
+    let outer = tunnel::outer(packet, chosen, room);
+    let (protocol, source) = if room == 0 {
+        (packet.key.protocol, &packet.key.source)
+    } else {
+        (outer.protocol, &outer.source)
+    };
+    let destination = &chosen.backend.address;
+    let leaving = Leaving { ifindex: frame.ifindex(), protocol, source, destination, length };
+    fib::way(frame.skb().cast(), &leaving)
+}
+
+/// Why a packet cannot go the way that was found.
+#[derive(Clone, Copy)]
+enum Stopped {
+    NoWay,
+    By(Complaint),
+}
+
+/// Whether the packet can go this way, with `outer` bytes around it.
+#[inline(always)]
+fn check(packet: &Packet, way: Way, expires: bool, outer: u32) -> Result<(), Stopped> {
+    match way {
+        Way::Stack | Way::None => Err(Stopped::NoWay),
+        _ if expires && packet.hop_limit <= 1 => Err(Stopped::By(Complaint::Expired)),
+        Way::TooBig { mtu } => {
+            let fits = mtu.saturating_sub(outer);
+            let fits = if fits > 0xffff { 0xffff } else { fits as u16 };
+            Err(Stopped::By(Complaint::TooBig(fits)))
+        }
+        Way::Neighbour { .. } | Way::Unresolved { .. } => Ok(()),
+    }
+}
+
+/// Refuses a packet. Its sender, who spoke with `listener`, is told if that helps.
+#[inline(always)]
+fn refuse(
     frame: &SkbFrame,
     packet: &Packet,
-    way: Way,
-    address: &Address,
-    port: u16,
-    side: Side,
-) -> Result<i32, Refused> {
-    match way {
-        Way::Stack if side == Side::Source => return Err(Refused::Pass(Reason::Direct)),
-        Way::Stack | Way::None => return Err(Refused::Drop(Reason::NoRoute)),
-        Way::Neighbour { .. } | Way::Unresolved { .. } => {}
+    why: Stopped,
+    listener: &Address,
+    standing: Standing,
+) -> Refused {
+    let Stopped::By(complaint) = why else { return Refused::Drop(Reason::NoRoute) };
+    let reason = match complaint {
+        Complaint::Expired => Reason::HopLimit,
+        Complaint::TooBig(_) => Reason::TooBig,
+    };
+    if standing == Standing::Follows {
+        return Refused::Drop(reason);
     }
-    if packet.hop_limit <= 1 {
-        return Err(Refused::Drop(Reason::HopLimit));
+    rare::prepare(frame, packet.l3, complaint, listener);
+    Refused::Tell(reason)
+}
+
+/// Makes of the packet what the backend is to receive.
+#[inline(always)]
+fn change(
+    frame: &SkbFrame,
+    packet: &mut Packet,
+    chosen: &Chosen,
+    room: u32,
+    standing: Standing,
+) -> Result<(), Reason> {
+    frame.pop_tags(packet)?;
+    let (backend, service) = (chosen.backend, chosen.service);
+    if room != 0 {
+        take_hop(frame, packet)?;
+        let outer = tunnel::outer(packet, chosen, room);
+        return frame.encapsulate(packet, &outer, service.gue_port);
     }
-    rewrite(frame, packet, address, port, side).map_err(Refused::Drop)?;
+    if service.forwarding == FORWARD_NAT {
+        let port = route::port_or(packet.key.destination_port, backend.port);
+        rewrite(frame, packet, &backend.address, port, Side::Destination, standing)?;
+    }
+    Ok(())
+}
+
+/// Sends the packet out.
+#[inline(always)]
+fn transmit(frame: &SkbFrame, way: Way) -> Result<i32, Refused> {
     match way {
         Way::Neighbour { ifindex, source, destination } => {
             frame.store(0, &[destination, source]).map_err(Refused::Drop)?;
@@ -205,11 +249,26 @@ fn send(
             Ok(unsafe { bpf_redirect(ifindex, 0) } as i32)
         }
         Way::Unresolved { ifindex, hop } => Ok(fib::redirect_neighbour(ifindex, &hop)),
-        Way::Stack | Way::None => Err(Refused::Drop(Reason::NoRoute)),
+        Way::Stack | Way::TooBig { .. } | Way::None => Err(Refused::Drop(Reason::NoRoute)),
     }
 }
 
-/// Rewrites one side's address and port, takes one hop, and mends the checksums.
+/// Takes one hop of the packet.
+#[inline(always)]
+fn take_hop(frame: &SkbFrame, packet: &Packet) -> Result<(), Reason> {
+    let left = packet.hop_limit - 1;
+    if packet.is_v4() {
+        let hops = |limit| u32::from(u16::from_ne_bytes([limit, packet.key.protocol]));
+        let (old, new) = (hops(packet.hop_limit), hops(left));
+        frame.ip_checksum(packet.l3 + IPV4_CHECKSUM, old, new, 2)?;
+        frame.store(packet.l3 + IPV4_HOP_LIMIT, &left)
+    } else {
+        frame.store_summed(packet.l3 + IPV6_HOP_LIMIT, &left)
+    }
+}
+
+/// Rewrites one side's address and port, takes one hop, and mends the checksums. What follows has no
+/// ports, and no checksum of TCP or UDP.
 #[inline(always)]
 fn rewrite(
     frame: &SkbFrame,
@@ -217,32 +276,39 @@ fn rewrite(
     address: &Address,
     port: u16,
     side: Side,
+    standing: Standing,
 ) -> Result<(), Reason> {
     let (old_address, old_port) = match side {
         Side::Source => (packet.key.source, packet.key.source_port),
         Side::Destination => (packet.key.destination, packet.key.destination_port),
     };
-    let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+    let (pseudo, own) = (u64::from(BPF_F_PSEUDO_HDR), standing == Standing::Own);
     if packet.is_v4() {
         let (old, new) = (old_address.0[3], address.0[3]);
-        frame.checksum(packet, old, new, pseudo | 4)?;
+        if own {
+            frame.l4_checksum(packet, old, new, pseudo | 4)?;
+        }
         frame.ip_checksum(packet.l3 + IPV4_CHECKSUM, old, new, 4)?;
         let place = if side == Side::Source { IPV4_DESTINATION - 4 } else { IPV4_DESTINATION };
         frame.store(packet.l3 + place, &new)?;
-        let hops = |limit| u32::from(u16::from_ne_bytes([limit, packet.key.protocol]));
-        let (old, new) = (hops(packet.hop_limit), hops(packet.hop_limit - 1));
-        frame.ip_checksum(packet.l3 + IPV4_CHECKSUM, old, new, 2)?;
-        frame.store(packet.l3 + IPV4_HOP_LIMIT, &(packet.hop_limit - 1))?;
     } else {
         let (mut old, mut new) = (old_address.0, address.0);
-        // SAFETY: both arrays are sixteen bytes.
-        let delta = unsafe { bpf_csum_diff(&raw mut old[0], 16, &raw mut new[0], 16, 0) };
-        frame.checksum(packet, 0, delta as u32, pseudo | u64::from(CONFIG.load().l4_ipv6_flag))?;
         let place = if side == Side::Source { IPV6_DESTINATION - 16 } else { IPV6_DESTINATION };
-        frame.store(packet.l3 + place, &new)?;
-        frame.store(packet.l3 + IPV6_HOP_LIMIT, &(packet.hop_limit - 1))?;
+        if own {
+            // SAFETY: both arrays are sixteen bytes.
+            let delta = unsafe { bpf_csum_diff(&raw mut old[0], 16, &raw mut new[0], 16, 0) };
+            let flags = pseudo | u64::from(CONFIG.load().l4_ipv6_flag);
+            frame.l4_checksum(packet, 0, delta as u32, flags)?;
+            frame.store(packet.l3 + place, &new)?;
+        } else {
+            frame.store_summed(packet.l3 + place, &new)?;
+        }
     }
-    frame.checksum(packet, u32::from(old_port), u32::from(port), 2)?;
+    take_hop(frame, packet)?;
+    if !own {
+        return Ok(());
+    }
+    frame.l4_checksum(packet, u32::from(old_port), u32::from(port), 2)?;
     let offset = if side == Side::Source { 0 } else { 2 };
     frame.store(packet.l4 + offset, &port)
 }

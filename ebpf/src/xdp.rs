@@ -1,101 +1,50 @@
 //! The XDP program: the fast path. It forwards what it can finish on its own and changes nothing
 //! of the rest, which the TC program on the same interface sees next, with the whole stack at hand.
 
-use core::mem::size_of;
-
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
-use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
-use weir_ebpf::abi::{Address, Backend, HOOK_XDP, NextHop, Reason, Return};
-use weir_ebpf::checksum::{Delta, apply_udp};
-use weir_ebpf::decide::Decision;
-use weir_ebpf::packet::{
-    self, Frame, Header, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION,
-    IPV6_HOP_LIMIT, Packet,
+use weir_ebpf::abi::{
+    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, NextHop, Reason, Return,
 };
-use weir_ebpf::unaligned::{load16, load32, store16, store32};
+use weir_ebpf::checksum::{Delta, apply_udp};
+use weir_ebpf::outer::{self, Outer};
+use weir_ebpf::packet::{
+    IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT, Packet,
+    ether_type,
+};
 
 use crate::count;
-use crate::fib::{self, Way};
-use crate::maps::LINKS;
-use crate::route::{self, Route, Side};
+use crate::fib::{self, Leaving, Way};
+use crate::maps::{DEVICES, LINKS};
+use crate::route::{self, Chosen, Route, Side, Standing};
+use crate::tunnel;
+use crate::xdp_frame::XdpFrame;
 
-/// A frame in the driver's memory.
-struct XdpFrame<'a>(&'a XdpContext);
-
-impl XdpFrame<'_> {
-    /// A pointer to a `T` at `offset`, if all of it lies within the frame.
-    #[inline(always)]
-    fn at<T>(&self, offset: u32) -> Option<*mut T> {
-        let start = self.0.data() + offset as usize;
-        if start + size_of::<T>() > self.0.data_end() {
-            return None;
-        }
-        Some(start as *mut T)
-    }
-
-    /// Replaces the half word at `offset` and returns the old one.
-    #[inline(always)]
-    fn replace16(&self, offset: u32, new: u16) -> Option<u16> {
-        let place = self.at::<[u8; 2]>(offset)?.cast();
-        // SAFETY: `at` has checked the bounds.
-        unsafe {
-            let old = load16::<0>(place);
-            store16(place, new);
-            Some(old)
-        }
-    }
-
-    /// Replaces the word at `offset` and returns the old one.
-    #[inline(always)]
-    fn replace32(&self, offset: u32, new: u32) -> Option<u32> {
-        let place = self.at::<[u8; 4]>(offset)?.cast();
-        // SAFETY: `at` has checked the bounds.
-        unsafe {
-            let old = load32::<0>(place);
-            store32(place, new);
-            Some(old)
-        }
-    }
-
-    /// Puts the half word at `offset` through `change`.
-    #[inline(always)]
-    fn update16(&self, offset: u32, change: impl FnOnce(u16) -> u16) -> Option<()> {
-        let place = self.at::<[u8; 2]>(offset)?.cast();
-        // SAFETY: `at` has checked the bounds.
-        unsafe { store16(place, change(load16::<0>(place))) };
-        Some(())
-    }
+/// Why a packet is not forwarded.
+enum Refused {
+    /// It is as it was; TC sees it next.
+    Leave,
+    Drop(Reason),
 }
 
-impl Frame for XdpFrame<'_> {
-    #[inline(always)]
-    fn header<const LEN: usize>(&self, offset: u32) -> Option<Header<'_, LEN>> {
-        // SAFETY: `at` has checked that LEN bytes lie within the frame.
-        self.at::<[u8; LEN]>(offset).map(|start| unsafe { Header::new(start.cast()) })
-    }
-
-    #[inline(always)]
-    fn length(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
-    }
-}
+/// The frame has been changed, so it cannot be left to TC.
+const BROKEN: Refused = Refused::Drop(Reason::Rewrite);
 
 /// Handles a frame and returns the verdict.
 #[inline(always)]
 pub(crate) fn handle(context: &XdpContext) -> u32 {
     let frame = XdpFrame(context);
     // What is passed is counted by the TC program.
-    let Ok(packet) = packet::parse(&frame) else { return XDP_PASS };
-    let verdict = match route::route(&packet) {
-        Route::ToBackend(backend, decision) => to_backend(&frame, &packet, backend, decision),
-        Route::ToClient(back) => to_client(&frame, &packet, back),
-        Route::Pass(_) => return XDP_PASS,
-        Route::Drop(reason) => Err(reason),
+    let Ok(packet) = route::read(&frame) else { return XDP_PASS };
+    let verdict = match route::route(packet, Standing::Own) {
+        Route::ToService(service) => to_backend(&frame, packet, service),
+        Route::ToClient(back) => to_client(&frame, packet, back),
+        Route::Pass(_) => Err(Refused::Leave),
     };
     match verdict {
         Ok(verdict) => verdict,
-        Err(reason) => {
+        Err(Refused::Leave) => XDP_PASS,
+        Err(Refused::Drop(reason)) => {
             count::reason(HOOK_XDP, reason);
             XDP_DROP
         }
@@ -103,45 +52,122 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn to_backend(
-    frame: &XdpFrame,
-    packet: &Packet,
-    backend: &Backend,
-    decision: Decision,
-) -> Result<u32, Reason> {
+fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32, Refused> {
+    let chosen = &route::choose(frame, packet, service, Standing::Own).map_err(Refused::Drop)?;
+    let (backend, forwarding) = (chosen.backend, chosen.service.forwarding);
     let hop = NextHop(backend.next_hop);
-    let Some(link) = LINKS.get(hop.link()).filter(|link| link.ifindex != 0) else {
-        return Ok(XDP_PASS);
-    };
-    if packet.hop_limit <= 1 {
-        return Err(Reason::HopLimit);
+    let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;
+    if packet.hop_limit <= 1 && forwarding != FORWARD_DSR_L2 {
+        return Err(Refused::Leave);
     }
-    let bytes = frame.length();
-    rewrite(frame, packet, &backend.address, backend.port, Side::Destination)
-        .ok_or(Reason::Rewrite)?;
-    let verdict = transmit(frame, link.ifindex, link.mac, hop.mac()).ok_or(Reason::Rewrite)?;
-    route::count_in(packet, decision, bytes);
+    let room = tunnel::room(chosen).map_err(Refused::Drop)?;
+    if !fits(frame, packet, room, link.mtu) {
+        return Err(Refused::Leave);
+    }
+    let verdict = way_out(frame, link.lower)?;
+    let bytes = frame.length(packet);
+    let l2 = frame.make_room(packet, link.tags, room).ok_or(Refused::Leave)?;
+    // From here on the frame is not what it was.
+    let mut is_v4 = packet.is_v4();
+    if room != 0 {
+        take_hop(frame, packet).ok_or(BROKEN)?;
+        let outer = tunnel::outer(packet, chosen, room);
+        write_outer(frame, l2, &outer, chosen).ok_or(BROKEN)?;
+        is_v4 = backend.address.is_v4();
+    } else if forwarding == FORWARD_NAT {
+        let port = route::port_or(packet.key.destination_port, backend.port);
+        rewrite(frame, packet, &backend.address, port, Side::Destination).ok_or(BROKEN)?;
+    }
+    frame.write_ethernet([hop.mac(), link.mac], link.tags, ether_type(is_v4)).ok_or(BROKEN)?;
+    route::count_in(chosen, bytes);
     Ok(verdict)
 }
 
 #[inline(always)]
-fn to_client(frame: &XdpFrame, packet: &Packet, back: &Return) -> Result<u32, Reason> {
-    let way = fib::way(
-        frame.0.ctx.cast(),
-        frame.0.ingress_ifindex() as u32,
-        packet.key.protocol,
-        &back.address,
-        &packet.key.destination,
-    );
-    let Way::Neighbour { ifindex, source, destination } = way else { return Ok(XDP_PASS) };
+fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32, Refused> {
+    let leaving = Leaving {
+        ifindex: frame.ifindex(),
+        protocol: packet.key.protocol,
+        source: &back.address,
+        destination: &packet.key.destination,
+        length: packet.length,
+    };
+    let way = fib::way(frame.0.ctx.cast(), &leaving);
+    let Way::Neighbour { ifindex, source, destination } = way else { return Err(Refused::Leave) };
     if packet.hop_limit <= 1 {
-        return Err(Reason::HopLimit);
+        return Err(Refused::Leave);
     }
-    let bytes = frame.length();
-    rewrite(frame, packet, &back.address, back.port, Side::Source).ok_or(Reason::Rewrite)?;
-    let verdict = transmit(frame, ifindex, source, destination).ok_or(Reason::Rewrite)?;
+    // A VLAN device is not among the devices that can be sent out of: TC gives such a frame its
+    // tags.
+    let verdict = way_out(frame, ifindex)?;
+    let bytes = frame.length(packet);
+    frame.make_room(packet, [0; 2], 0).ok_or(Refused::Leave)?;
+    let port = route::port_or(packet.key.source_port, back.port);
+    rewrite(frame, packet, &back.address, port, Side::Source).ok_or(BROKEN)?;
+    let is_v4 = packet.is_v4();
+    frame.write_ethernet([destination, source], [0; 2], ether_type(is_v4)).ok_or(BROKEN)?;
     route::count_out(back, bytes);
     Ok(verdict)
+}
+
+/// Whether the packet can leave as it is. One in several buffers may be many segments in one, of
+/// which only TC knows.
+#[inline(always)]
+fn fits(frame: &XdpFrame, packet: &Packet, outer: u32, mtu: u32) -> bool {
+    if mtu == 0 { !frame.is_scattered(packet) } else { packet.length + outer <= mtu }
+}
+
+/// The verdict that sends the frame out of an interface.
+#[inline(always)]
+fn way_out(frame: &XdpFrame, ifindex: u32) -> Result<u32, Refused> {
+    if ifindex == frame.ifindex() && DEVICES.get_ifindex(ifindex | GOES_BACK).is_some() {
+        return Ok(XDP_TX);
+    }
+    DEVICES.redirect(ifindex, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
+}
+
+#[inline(always)]
+fn write_outer(frame: &XdpFrame, l2: u32, outer: &Outer, chosen: &Chosen) -> Option<()> {
+    let end = if outer.destination.is_v4() {
+        frame.write(l2, &outer.ipv4())?;
+        l2 + outer::IPV4_LEN
+    } else {
+        frame.write(l2, &outer.ipv6())?;
+        l2 + outer::IPV6_LEN
+    };
+    if chosen.service.forwarding == FORWARD_GUE {
+        frame.write(end, &outer.udp(chosen.service.gue_port))?;
+    }
+    Some(())
+}
+
+/// Takes one hop of the packet.
+#[inline(always)]
+fn take_hop(frame: &XdpFrame, packet: &Packet) -> Option<()> {
+    if packet.is_v4() {
+        let delta = take_hop_v4(frame, packet, Delta::default())?;
+        frame.update16(packet.l3 + IPV4_CHECKSUM, |sum| delta.apply(sum))
+    } else {
+        take_hop_v6(frame, packet)
+    }
+}
+
+#[inline(always)]
+fn take_hop_v4(frame: &XdpFrame, packet: &Packet, delta: Delta) -> Option<Delta> {
+    // The hop limit and the protocol share a half word.
+    let hops = |limit| u16::from_ne_bytes([limit, packet.key.protocol]);
+    let (old, new) = (hops(packet.hop_limit), hops(packet.hop_limit - 1));
+    frame.replace16(packet.l3 + IPV4_HOP_LIMIT, new)?;
+    Some(delta.half(old, new))
+}
+
+#[inline(always)]
+fn take_hop_v6(frame: &XdpFrame, packet: &Packet) -> Option<()> {
+    // The next header comes first.
+    frame.update16(packet.l3 + IPV6_HOP_LIMIT - 1, |half| {
+        let [next, _] = half.to_ne_bytes();
+        u16::from_ne_bytes([next, packet.hop_limit - 1])
+    })
 }
 
 /// Rewrites one side's address and port, takes one hop, and mends the checksums.
@@ -157,11 +183,7 @@ fn rewrite(
         let back = if side == Side::Source { 4 } else { 0 };
         let old = frame.replace32(packet.l3 + IPV4_DESTINATION - back, address.0[3])?;
         let moved = Delta::default().word(old, address.0[3]);
-        // The hop limit and the protocol share a half word.
-        let hops = |limit| u16::from_ne_bytes([limit, packet.key.protocol]);
-        let (old, new) = (hops(packet.hop_limit), hops(packet.hop_limit - 1));
-        frame.replace16(packet.l3 + IPV4_HOP_LIMIT, new)?;
-        let header = moved.half(old, new);
+        let header = take_hop_v4(frame, packet, moved)?;
         frame.update16(packet.l3 + IPV4_CHECKSUM, |sum| header.apply(sum))?;
         moved
     } else {
@@ -172,9 +194,7 @@ fn rewrite(
             let new = address.0[word as usize];
             delta = delta.word(frame.replace32(place + word * 4, new)?, new);
         }
-        let limit = frame.at::<u8>(packet.l3 + IPV6_HOP_LIMIT)?;
-        // SAFETY: `at` has checked the bounds; a byte has no alignment.
-        unsafe { *limit -= 1 };
+        take_hop_v6(frame, packet)?;
         delta
     };
     let offset = if side == Side::Source { 0 } else { 2 };
@@ -186,18 +206,4 @@ fn rewrite(
             if tcp { delta.apply(sum) } else { apply_udp(delta, sum) }
         },
     )
-}
-
-/// Sets the MAC addresses and sends the frame out.
-#[inline(always)]
-fn transmit(frame: &XdpFrame, ifindex: u32, source: [u8; 6], destination: [u8; 6]) -> Option<u32> {
-    let ends = frame.at::<[[u8; 6]; 2]>(0)?;
-    // SAFETY: `at` has checked the bounds; bytes have no alignment.
-    unsafe { *ends = [destination, source] };
-    if ifindex == frame.0.ingress_ifindex() as u32 {
-        return Some(XDP_TX);
-    }
-    // SAFETY: the helper has no preconditions.
-    let verdict = unsafe { bpf_redirect(ifindex, 0) } as u32;
-    if verdict == XDP_REDIRECT { Some(verdict) } else { None }
 }

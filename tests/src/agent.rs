@@ -54,6 +54,20 @@ impl AgentOptions {
         self
     }
 
+    /// Attaches to one of the interfaces in `mode`.
+    #[must_use]
+    pub fn mode_of(mut self, interface: &str, mode: &str) -> Self {
+        self = self.without(interface);
+        self.with(&format!("{interface}:{mode}"))
+    }
+
+    /// Attaches to this interface too: `NAME` or `NAME:MODE`.
+    #[must_use]
+    pub fn with(mut self, interface: &str) -> Self {
+        self.interfaces.push(interface.to_owned());
+        self
+    }
+
     /// Attaches to this interface no longer.
     #[must_use]
     pub fn without(mut self, interface: &str) -> Self {

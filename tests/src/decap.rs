@@ -43,7 +43,7 @@ impl Decap {
 
     fn wait(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_LIMIT;
-        while !self.log().contains("attached") {
+        while !self.log().contains("strips IPIP") {
             if self.child.try_wait()?.is_some() || Instant::now() > deadline {
                 bail!("weir decap is not attached; its log:\n{}", self.log());
             }

@@ -9,7 +9,10 @@
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
 //! - [`pace`]: how fast this machine is.
-//! - [`frames`]: frames as they stand on the wire.
+//! - [`frames`]: TCP and UDP frames as they stand on the wire.
+//! - [`packet`]: packets of any layers, as they stand on the wire.
+//! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
+//! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
@@ -17,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod cases;
 pub mod decap;
 pub mod demo;
 pub mod frames;
@@ -27,6 +31,8 @@ pub mod lab;
 pub mod load;
 pub mod node;
 pub mod pace;
+pub mod packet;
 pub mod program;
 pub mod random;
 pub mod servers;
+pub mod tunnels;

@@ -85,10 +85,21 @@ impl Node {
         &self.lab
     }
 
+    /// The lab, to change it.
+    #[must_use]
+    pub fn lab_mut(&mut self) -> &mut Lab {
+        &mut self.lab
+    }
+
     /// How the agent was started.
     #[must_use]
     pub fn options(&self) -> &AgentOptions {
         &self.options
+    }
+
+    /// The agent that runs.
+    pub fn agent(&self) -> Result<&Agent> {
+        self.agent.as_ref().context("the agent was taken")
     }
 
     /// Takes the agent, to stop or to kill it. [`Node::restart`] starts another.
@@ -111,7 +122,12 @@ impl Node {
 
     /// Applies a spec file with these services.
     pub fn apply(&mut self, services: &[ServiceSpec]) -> Result<Changed> {
-        let file = SpecFile::parse(&yaml(services))?;
+        self.apply_text(&yaml(services))
+    }
+
+    /// Applies the text of a spec file.
+    pub fn apply_text(&mut self, text: &str) -> Result<Changed> {
+        let file = SpecFile::parse(text)?;
         let options = ChangeOptions::default();
         Ok(self.runtime.block_on(self.client.apply(&file.services, &options))?)
     }

@@ -7,12 +7,16 @@
     reason = "only tests use it"
 )]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 
+use nix::net::if_::{Interface, if_nameindex};
 use nix::sched::{CloneFlags, unshare};
-use weir::dataplane::kernel::{Kernel, LoadError, Options, OuterSource, Run};
-use weir::dataplane::{Commit, DataPlane as _, Image, ReasonCounts};
+use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
+use weir::dataplane::{Commit, DataPlane as _, Devices, Image, OuterSource, ReasonCounts};
+use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
 use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};
 
@@ -80,11 +84,17 @@ impl Program {
     /// Runs it once.
     #[must_use]
     pub fn run(self, kernel: &Kernel, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.said(self.run_once(kernel, frame))
+    }
+
+    /// Runs it once, and gives what the kernel says of the run.
+    #[must_use]
+    pub fn run_once(self, kernel: &Kernel, frame: &[u8]) -> Run {
         let run = match self {
             Self::Xdp => kernel.run_xdp(frame, 1),
             Self::Tc => kernel.run_tc(frame, 1),
         };
-        self.said(run.expect("the kernel runs the program"))
+        run.expect("the kernel runs the program")
     }
 
     /// What a run of it means.
@@ -107,17 +117,37 @@ pub const SMALL: Options = Options {
     icmp_per_second: 1 << 20,
 };
 
+/// Index of the interface that [`load`] makes beside the loopback interface, whose is 1.
+pub const AWAY: u32 = 7;
+
 /// Loads the program, in a network namespace of the calling thread's own: there is nothing but a
-/// loopback interface without a route, whatever the machine's network is.
+/// loopback interface and one other, [`AWAY`], both without a route, whatever the machine's network
+/// is.
 #[must_use]
 pub fn load(options: Options) -> Kernel {
     let rights = "these tests load a BPF program: run them as root";
     unshare(CloneFlags::CLONE_NEWNET).unwrap_or_else(|error| panic!("{rights} ({error})"));
+    let index = AWAY.to_string();
+    let pair = ["link", "add", "away", "index", &index, "type", "veth", "peer", "name", "there"];
+    let made = Command::new("ip").args(pair).status().expect("ip, of the package iproute2");
+    assert!(made.success(), "cannot make an interface: {rights}");
     match Kernel::load(options) {
-        Ok(kernel) => kernel,
+        Ok(mut kernel) => {
+            redirect_to_all(&mut kernel);
+            kernel
+        }
         Err(error @ LoadError::Rights) => panic!("{rights} ({error})"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Lets the XDP program send out of every interface of the calling thread's namespace. Nothing is
+/// ever sent.
+pub fn redirect_to_all(kernel: &mut Kernel) {
+    let interfaces = if_nameindex().expect("the interfaces");
+    let indices: BTreeSet<u32> = interfaces.iter().map(Interface::index).collect();
+    let devices = Devices { redirect: indices.clone(), back: indices };
+    kernel.set_devices(&devices).expect("all are there");
 }
 
 /// Lets the namespace of the calling thread forward packets, or not.
@@ -138,7 +168,14 @@ pub fn backend(at: SocketAddr) -> Backend {
 /// What the program shall see of a service, by the parts that `slots` reads.
 #[must_use]
 pub fn image(service: &Service, tables: &ServiceTables) -> Image {
-    Image { record: *service, tables: Arc::new(tables.clone()) }
+    steered_image(service, tables, &Steering::default())
+}
+
+/// The same with steering entries.
+#[must_use]
+pub fn steered_image(service: &Service, tables: &ServiceTables, steering: &Steering) -> Image {
+    let (tables, steering) = (Arc::new(tables.clone()), Arc::new(steering.clone()));
+    Image { record: *service, tables, steering }
 }
 
 /// Makes a commit that must succeed.

@@ -16,8 +16,8 @@ use weir::plan::identity::Identity;
 use weir::plan::tables::ServiceTables;
 use weir::plan::transition::transition;
 use weir_ebpf::abi::{
-    Address, Backend, Endpoint, HOOK_TC, MAX_LISTENERS, MAX_SERVICES, Reason, Return, Service, TCP,
-    VERSION_LINES, VERSIONS,
+    Address, Backend, Endpoint, HOOK_TC, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, Reason, Return,
+    Service, TCP, VERSION_LINES, VERSIONS,
 };
 
 /// Lines of a service whose three backend tables are of the smallest size.
@@ -62,7 +62,8 @@ fn identity(index: u16) -> Identity {
 }
 
 fn image(tables: &Arc<ServiceTables>) -> Image {
-    Image { record: Service { seed: [1, 2], ..Service::default() }, tables: Arc::clone(tables) }
+    let record = Service { seed: [1, 2], ..Service::default() };
+    Image { record, tables: Arc::clone(tables), steering: Arc::default() }
 }
 
 fn endpoint(address: [u8; 4]) -> Endpoint {
@@ -134,6 +135,28 @@ fn comes_back(kernel: &Kernel, backend: u16) -> bool {
     let before = not_ours(kernel);
     kernel.run_tc(&frame::ack((address(backend), 80), ([10, 9, 0, 1], 4_000)), 1).unwrap();
     not_ours(kernel) == before
+}
+
+#[test]
+fn links_that_no_backend_uses_make_room_for_others() {
+    let mut kernel = kernel(10_000);
+    let hop = |mtu| NextHop { mtu, ..NextHop::plain(1, [2; 6], [4; 6]) };
+    // The interface's MTU changes more often than there are places.
+    for mtu in 1..3 * MAX_LINKS {
+        for backend in 0..3 {
+            kernel.set_next_hop(backend, Some(hop(mtu))).unwrap();
+        }
+    }
+    kernel.set_next_hop(0, None).unwrap();
+    // Each place is in use: index zero is none.
+    for index in 1..MAX_LINKS {
+        let backend = u16::try_from(index).unwrap();
+        kernel.set_next_hop(backend, Some(hop(10_000 + index))).unwrap();
+    }
+    let error = kernel.set_next_hop(0, Some(hop(1))).unwrap_err().to_string();
+    assert!(error.contains("LINKS") && error.contains("255"), "{error}");
+    kernel.set_next_hop(7, None).unwrap();
+    kernel.set_next_hop(0, Some(hop(1))).unwrap();
 }
 
 #[test]

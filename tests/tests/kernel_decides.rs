@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,19 @@ use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::memory::{FlowTable, MemoryTables};
 use weir::dataplane::next_hop::NextHop;
 use weir::dataplane::{Commit, DataPlane as _};
+use weir::plan::steering::{self, Prefix, Steering};
 use weir::plan::tables::ServiceTables;
 use weir_ebpf::abi::{
-    Backend, BackendSlot, Counters, FlowEntry, FlowKey, GIVEN_UP, Line, NO_BACKEND,
-    NextHop as HopWord, Reason, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, TCP, UDP,
-    UDP_IDLE_SECONDS, VERSION_LINES, VersionSlot,
+    Address, Backend, BackendSlot, Counters, FlowEntry, FlowKey, GIVEN_UP, Line, NO_BACKEND,
+    NextHop as HopWord, Reason, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, SteerSlot, TCP,
+    UDP, UDP_IDLE_SECONDS, VERSION_LINES, VersionSlot,
 };
 use weir_ebpf::decide::{Decision, Undecided, Why, decide, decide_udp, slots};
 use weir_tests::frames::{ACK, FIN, Frame, PSH, RST, SYN, address, endpoint, ip, read};
 use weir_tests::history::{self, Mirror, Setting, Tally};
-use weir_tests::program::{PROGRAMS, Program, SMALL, Verdict, backend, commit, image, load};
+use weir_tests::program::{
+    PROGRAMS, Program, SMALL, Verdict, backend, commit, image, load, steered_image,
+};
 use weir_tests::random::Random;
 
 /// Listeners of the services 0 (IPv4) and 1 (IPv6).
@@ -172,6 +175,29 @@ fn any_tables(random: &mut Random, backends: u16, tracked: usize) -> ServiceTabl
     ServiceTables::from_lines(&versions, tables.each_ref().map(Vec::as_slice)).unwrap()
 }
 
+/// Entries that say anything at all, about half of the clients of a round; in some rounds none.
+fn any_steering(random: &mut Random, ipv6: bool, tracked: usize) -> Steering {
+    let count = *random.one(&[0, 1, 30, 300]);
+    let mut entries = BTreeMap::new();
+    for _ in 0..count {
+        let length = u8::try_from(112 + random.below(17)).unwrap();
+        let prefix = Prefix::new(client(random, ipv6), length);
+        let three_or_table = |random: &mut Random| u8::try_from(random.below(4)).unwrap();
+        let (cur, base) = (three_or_table(random), three_or_table(random));
+        entries.insert(prefix, SteerSlot::new(cur, base, random.percent(tracked)));
+    }
+    Steering::new(
+        entries.into_iter().map(|(prefix, slot)| steering::Entry { prefix, slot }).collect(),
+    )
+}
+
+/// A client of a round, of 65 536.
+fn client(random: &mut Random, ipv6: bool) -> Address {
+    let mut source = address(at(if ipv6 { "[2001:db8:7::]:0" } else { "192.0.2.0:0" }).ip());
+    source.0[3] = u32::from_be_bytes([192, 0, random.byte(), random.byte()]).to_be();
+    source
+}
+
 /// What a random packet finds remembered of its flow: in the kernel, and as the host sees it.
 fn any_entry(random: &mut Random, key: &FlowKey, backends: u16) -> Option<(FlowEntry, bool)> {
     if random.percent(50) {
@@ -203,15 +229,20 @@ fn kernel_and_host_agree_on_any_flow() {
         let given_up: HashSet<u16> = (0..OF_ROUND).filter(|_| random.percent(15)).collect();
         let ipv6 = round % 2 == 1;
         let tables = any_tables(&mut random, OF_ROUND, tracked);
+        let steering = any_steering(&mut random, ipv6, tracked);
         let service = Service {
             seed: [random.word(), random.word()],
             affinity: u8::try_from(random.below(3)).unwrap(),
+            udp_idle: UDP_IDLE_SECONDS,
             ..Service::default()
         };
         commit(
             &mut kernel,
             Commit {
-                services: vec![(u32::from(ipv6), Some(image(&service, &tables)))],
+                services: vec![(
+                    u32::from(ipv6),
+                    Some(steered_image(&service, &tables, &steering)),
+                )],
                 backends: (0..OF_ROUND)
                     .map(|index| (index, record(index, ipv6, given_up.contains(&index))))
                     .collect(),
@@ -220,11 +251,8 @@ fn kernel_and_host_agree_on_any_flow() {
         );
         let listener = at(LISTENERS[usize::from(ipv6)]);
         for flow in 0..FLOWS {
-            let mut source =
-                address(at(if ipv6 { "[2001:db8:7::]:0" } else { "192.0.2.0:0" }).ip());
-            source.0[3] = u32::from_be_bytes([192, 0, random.byte(), random.byte()]).to_be();
             let key = FlowKey {
-                source,
+                source: client(&mut random, ipv6),
                 destination: address(listener.ip()),
                 source_port: random.half(),
                 destination_port: listener.port().to_be(),
@@ -247,7 +275,13 @@ fn kernel_and_host_agree_on_any_flow() {
                     _ => random.byte() & (SYN | ACK | FIN | RST | PSH),
                 };
                 let lost = |backend| given_up.contains(&backend);
-                let view = MemoryTables { tables: &tables, flows: &flows, given_up: &lost, key };
+                let view = MemoryTables {
+                    tables: &tables,
+                    steering: &steering,
+                    flows: &flows,
+                    given_up: &lost,
+                    key,
+                };
                 let at = slots(&service, &key);
                 let decided = if key.protocol == TCP {
                     decide(&view, at, opens(flags))
@@ -312,8 +346,9 @@ impl<'a> Beside<'a> {
 }
 
 impl Mirror for Beside<'_> {
-    fn tables(&mut self, tables: &ServiceTables, given_up: &HashSet<u16>) {
-        let service = (u32::from(self.ipv6), Some(image(&self.service, tables)));
+    fn tables(&mut self, tables: &ServiceTables, steering: &Steering, given_up: &HashSet<u16>) {
+        let image = steered_image(&self.service, tables, steering);
+        let service = (u32::from(self.ipv6), Some(image));
         let changed = self.given_up.symmetric_difference(given_up);
         let backends = changed
             .map(|index| (*index, record(*index, self.ipv6, given_up.contains(index))))
@@ -353,7 +388,8 @@ fn histories(seeds: std::ops::Range<u64>, room: u32) {
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let room = usize::try_from(room).unwrap();
-        let setting = Setting { seed, room, floods: false, ipv6: seed % 2 == 1 };
+        let (ipv6, steered) = (seed % 2 == 1, seed % 4 > 1);
+        let setting = Setting { seed, room, floods: false, ipv6, steered };
         total += history::run(setting, Beside::new(&mut kernel, &setting, &mut packets));
     }
     println!("room for {room}: {count} histories, {packets} packets, {total:?}");
@@ -382,7 +418,8 @@ fn flows_stay_with_room_for_five() {
 fn udp_flows_stay_while_there_is_room() {
     let mut kernel = node(SMALL);
     for seed in 0..4 {
-        let setting = Setting { seed, room: usize::MAX, floods: false, ipv6: seed % 2 == 1 };
+        let (ipv6, steered) = (seed % 2 == 1, seed % 4 > 1);
+        let setting = Setting { seed, room: usize::MAX, floods: false, ipv6, steered };
         let mut packets = 0;
         let left = history::run_udp(setting, Beside::new(&mut kernel, &setting, &mut packets));
         println!("{left} flows left, {packets} packets");

@@ -12,6 +12,7 @@ use weir::plan::goal::{Goal, Target};
 use weir::plan::identity::Identity;
 use weir::plan::settle::{SlotRef, settle, untrack};
 use weir::plan::shares;
+use weir::plan::steering::Steering;
 use weir::plan::tables::{BackendTable, ServiceTables};
 use weir::plan::transition::{Moves, transition};
 use weir::plan::version_table;
@@ -68,7 +69,8 @@ impl Node {
     }
 
     fn digest(&self, tables: &ServiceTables) -> Digest {
-        Digest::of_tables(tables, &|index| self.identities.get(usize::from(index)).copied())
+        let none = Steering::default();
+        Digest::of_tables(tables, &none, &|index| self.identities.get(usize::from(index)).copied())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The build of the BPF program: which compiler and linker, and how they are called.
+//! The build of the BPF objects: which compiler and linker, and how they are called.
 //!
 //! Shared by `cargo xtask` and, through `#[path]`, by `agent/build.rs`: so it uses nothing but the
 //! standard library. It looks and builds; only `cargo xtask setup` installs.
@@ -59,6 +59,19 @@ pub(crate) struct Version {
     pub(crate) llvm: u32,
 }
 
+/// The names of the BPF objects, each a binary of the crate `ebpf`.
+const BALANCER: &str = "weir-bpf";
+const DECAP: &str = "weir-decap-bpf";
+
+/// The BPF objects, built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Objects {
+    /// What `weir agent` loads.
+    pub(crate) balancer: PathBuf,
+    /// What `weir decap` loads.
+    pub(crate) decap: PathBuf,
+}
+
 /// A compiler and a bpf-linker of the same LLVM major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Toolchain {
@@ -83,8 +96,8 @@ impl Toolchain {
         Err(format!("no bpf-linker for {versions}: run `cargo xtask setup`"))
     }
 
-    /// Builds the BPF program and gives the object's path. The compiler's messages go to stderr.
-    pub(crate) fn build(&self, root: &Path) -> Result<PathBuf, String> {
+    /// Builds the BPF objects and says where they are. The compiler's messages go to stderr.
+    pub(crate) fn build(&self, root: &Path) -> Result<Objects, String> {
         let mut cargo = self.command(&self.compiler.cargo, root);
         cargo.arg("build").args(self.arguments(root));
         let status = cargo
@@ -93,7 +106,8 @@ impl Toolchain {
         if !status.success() {
             return Err("the BPF program does not build: see `cargo xtask build-ebpf`".to_owned());
         }
-        Ok(bpf_target_dir(root).join(TARGET).join("bpf/weir-bpf"))
+        let built = bpf_target_dir(root).join(TARGET).join("bpf");
+        Ok(Objects { balancer: built.join(BALANCER), decap: built.join(DECAP) })
     }
 
     /// `program` (cargo, or what stands in for it) in a clean environment, set for this compiler.
@@ -122,7 +136,10 @@ impl Toolchain {
         let dir = bpf_target_dir(root).display().to_string();
         let mut arguments = [
             "--package=weir-ebpf",
-            "--bin=weir-bpf",
+            "--bin",
+            BALANCER,
+            "--bin",
+            DECAP,
             "--features=program",
             "--profile=bpf",
             "--target",

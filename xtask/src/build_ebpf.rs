@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: builds the BPF program and says what is in it.
+//! `cargo xtask build-ebpf`: builds the BPF objects and says what is in them.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +11,17 @@ use crate::{bpf, setup};
 /// Bytes of a BPF instruction.
 const INSTRUCTION: u64 = 8;
 
-/// Prints the object's path and size, and each program with its section.
+/// Prints each object's path and size, and each program with its section.
 pub(crate) fn build_ebpf(root: &Path) -> Result<()> {
     setup::ensure(root)?;
     let toolchain = bpf::Toolchain::find(root).map_err(|e| anyhow!(e))?;
-    let path = toolchain.build(root).map_err(|e| anyhow!(e))?;
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    println!("{}  {} bytes", path.display(), bytes.len());
-    for (name, section, instructions) in programs(&bytes)? {
-        println!("  {name:<24} {section:<16} {instructions:>6} instructions");
+    let objects = toolchain.build(root).map_err(|e| anyhow!(e))?;
+    for path in [objects.balancer, objects.decap] {
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        println!("{}  {} bytes", path.display(), bytes.len());
+        for (name, section, instructions) in programs(&bytes)? {
+            println!("  {name:<24} {section:<16} {instructions:>6} instructions");
+        }
     }
     Ok(())
 }

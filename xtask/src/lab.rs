@@ -1,5 +1,6 @@
-//! `cargo xtask demo` and `cargo xtask lab`: build, then become the program.
+//! `cargo xtask demo`, `lab` and `cases`: build, then become the program.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +12,7 @@ use crate::{bpf, run};
 
 /// Builds `weir` and `binary` of package `weir-tests`, and runs the latter as root with the path
 /// of `weir` in `WEIR_BIN`. It takes this process's place, so signals and its exit code are its own.
-pub(crate) fn run(root: &Path, binary: &str, arguments: &[String]) -> Result<()> {
+pub(crate) fn run(root: &Path, binary: &str, arguments: &[impl AsRef<OsStr>]) -> Result<()> {
     let machine = setup::ensure(root)?;
     if let Some(lack) = machine.lacks().first() {
         bail!("{lack}");

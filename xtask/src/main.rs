@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -34,6 +35,20 @@ enum Task {
     },
     /// Build the BPF program and say what is in the object
     BuildEbpf,
+    /// Run the packet cases and say what came of each
+    Cases {
+        /// Write what went in and what came out, for Wireshark: a pcapng file for each topic
+        #[arg(long, value_name = "DIR")]
+        pcap: Option<PathBuf>,
+        /// Say how many nanoseconds a packet takes at each hook
+        #[arg(long)]
+        measure: bool,
+        /// Let tshark look for malformed packets and wrong checksums; installs it if it is missing
+        #[arg(long)]
+        tshark: bool,
+        /// Only cases whose names contain this
+        filter: Option<String>,
+    },
     /// See traffic shift between blue, green and canary in a lab on this machine
     Demo {
         /// Arguments of the demo
@@ -62,12 +77,36 @@ fn main() -> ExitCode {
     let result = match task {
         Task::Setup { check } => setup::setup(&root, check),
         Task::BuildEbpf => build_ebpf::build_ebpf(&root),
+        Task::Cases { pcap, measure, tshark, filter } => {
+            cases(&root, pcap, measure, tshark, filter)
+        }
         Task::Demo { arguments } => lab::run(&root, "weir-demo", &arguments),
         Task::Lab { arguments } => lab::run(&root, "weir-lab", &arguments),
         Task::Test { arguments } => test::test(&root, &arguments),
         Task::Vm(options) => vm::vm(&root, &options),
     };
     report(result)
+}
+
+/// Runs the packet cases, with their own arguments.
+fn cases(
+    root: &Path,
+    pcap: Option<PathBuf>,
+    measure: bool,
+    tshark: bool,
+    filter: Option<String>,
+) -> Result<()> {
+    if tshark {
+        setup::ensure_tshark(root)?;
+    }
+    let mut arguments: Vec<OsString> = Vec::new();
+    if let Some(directory) = pcap {
+        arguments.extend(["--pcap".into(), directory.into()]);
+    }
+    arguments.extend(measure.then(|| "--measure".into()));
+    arguments.extend(tshark.then(|| "--tshark".into()));
+    arguments.extend(filter.map(OsString::from));
+    lab::run(root, "weir-cases", &arguments)
 }
 
 fn report(result: Result<()>) -> ExitCode {

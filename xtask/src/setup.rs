@@ -50,6 +50,11 @@ pub(crate) fn ensure_with(root: &Path, tools: &[Package]) -> Result<Machine> {
     install(root, tools, machine)
 }
 
+/// For what only some tasks need: tshark, which reads packets as Wireshark does (21 MB).
+pub(crate) fn ensure_tshark(root: &Path) -> Result<()> {
+    ensure_with(root, &[("tshark", "tshark")]).map(drop)
+}
+
 /// Does the first step that the machine needs, looks again, and so on: a step's outcome, such as
 /// the LLVM of a compiler just installed, decides the next.
 fn install(root: &Path, tools: &[Package], mut machine: Machine) -> Result<Machine> {

@@ -17,6 +17,11 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
     if let Some(lack) = machine.lacks().first() {
         bail!("{lack}");
     }
+    if let Err(error) = setup::ensure_tshark(root) {
+        run::say(&format!(
+            "note: without tshark, its look at the packet cases is skipped: {error:#}"
+        ));
+    }
     let cargo = |line: &str| {
         let mut words = line.split_whitespace();
         let mut command = lab::cargo(root, words.next().unwrap_or_default());

@@ -86,6 +86,17 @@ impl weir_server::Weir for Weir {
         }))
     }
 
+    async fn steer(
+        &self,
+        request: Request<v1::SteerRequest>,
+    ) -> Result<Response<v1::SteerResponse>, Status> {
+        let changed = self.node.steer(request::steer(request.get_ref())?).await?;
+        Ok(Response::new(v1::SteerResponse {
+            commit: Some(answer::commit(changed.commit)),
+            change: changed.changes.into_iter().next().map(answer::change),
+        }))
+    }
+
     async fn read_counters(
         &self,
         request: Request<v1::ReadCountersRequest>,

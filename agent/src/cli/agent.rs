@@ -1,6 +1,6 @@
 //! `weir agent`
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf};
 
 use clap::Args;
 
@@ -9,13 +9,15 @@ use crate::{
     agent::{self, DEFAULT_BPFFS, OnExit, Options},
     model::InterfaceSpec,
     node::DEFAULT_IDLE,
+    outer_source,
 };
 
 /// Run the agent of this host, until SIGTERM or Ctrl-C.
 #[derive(Debug, Args)]
 pub(super) struct Agent {
     /// Attach to this interface; repeat for more. MODE is xdp (native), xdp-generic or tc; without it, native XDP
-    /// where the driver has it, and tc on veth and other virtual devices.
+    /// where the driver has it, and tc on veth and other virtual devices. Of a bond or a bridge, name the master
+    /// rather than its ports.
     #[arg(short, long = "interface", required = true, value_name = "NAME[:MODE]")]
     interfaces: Vec<InterfaceSpec>,
     /// Keep the desired state here.
@@ -36,6 +38,10 @@ pub(super) struct Agent {
     /// since the slots moved last.
     #[arg(long, default_value_t = DEFAULT_IDLE, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     drain_idle: u32,
+    /// Send packets in tunnels (dsr-ipip, dsr-gue) from this address; give one of each family at most. Without it, the
+    /// first global address of the attached interfaces, else of the host, that is not a /32 or /128.
+    #[arg(long = "outer-source", value_name = "ADDRESS", value_parser = outer_source::parse)]
+    outer_sources: Vec<IpAddr>,
 }
 
 impl Agent {
@@ -45,6 +51,7 @@ impl Agent {
         {
             return Err(Failure::Usage(format!("--interface names {} twice", twice.name)));
         }
+        let outer_source = outer_source::given(&self.outer_sources).map_err(Failure::Usage)?;
         let options = Options {
             interfaces: self.interfaces,
             socket,
@@ -53,6 +60,7 @@ impl Agent {
             bpffs: self.bpffs,
             on_exit: self.on_exit,
             drain_idle: self.drain_idle,
+            outer_source,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(runtime.block_on(agent::run(options))?)

@@ -83,6 +83,11 @@ fn moved(change: &Change) -> String {
     for (version, row) in change.versions.iter().filter(|(_, row)| row.backend_slots_moved > 0) {
         parts.push(format!("{} backend slots within {version}", row.backend_slots_moved));
     }
+    match change.steering.moved {
+        0 => {}
+        1 => parts.push("1 prefix of clients".to_owned()),
+        moved => parts.push(format!("{moved} prefixes of clients")),
+    }
     let what = match (change.created, parts.is_empty()) {
         (true, _) => "created".to_owned(),
         (false, true) => "nothing moved".to_owned(),

@@ -9,6 +9,7 @@ mod apply;
 mod change;
 mod completions;
 mod counters;
+mod decap;
 mod delete;
 mod detach;
 mod fail;
@@ -17,6 +18,7 @@ mod get;
 mod output;
 mod shift;
 mod status;
+mod steer;
 mod table;
 
 use std::{
@@ -38,7 +40,7 @@ Exit codes:
   0  done
   1  failed: the agent, the network or the disk
   2  wrong usage of the command line
-  3  no agent could be reached at the socket
+  3  no agent could be reached at the socket, or no decapsulator found
   4  refused: bad input, no such service, or a condition that does not hold; nothing was changed";
 
 /// Sends connections to blue, green and canary backends by weight, in the kernel.
@@ -95,7 +97,9 @@ enum Verb {
     Delete(delete::Delete),
     Detach(detach::Detach),
     Shift(shift::Shift),
+    Steer(steer::Steer),
     Counters(counters::Counters),
+    Decap(decap::Decap),
     Status(status::Status),
     Completions(completions::Completions),
 }
@@ -116,6 +120,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match verb {
         Verb::Agent(verb) => verb.run(global.socket),
         Verb::Detach(verb) => verb.run(),
+        Verb::Decap(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(),
         Verb::Apply(verb) => {
             let request = verb.read()?;
@@ -124,6 +129,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
     }

@@ -14,12 +14,16 @@ pub mod pool;
 pub mod shared;
 mod sys;
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
-    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, Service, TCP, UDP,
+    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, ServerKey, Service,
+    TCP, UDP,
 };
 
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use next_hop::NextHop;
 
@@ -40,15 +44,22 @@ pub struct Commit {
     pub returns: Vec<(Endpoint, Return)>,
     /// Return paths that disappear.
     pub severed: Vec<Endpoint>,
+    /// Server ids that appear, or that now belong to another backend.
+    pub server_ids: Vec<(ServerKey, u16)>,
+    /// Server ids that disappear.
+    pub retired_ids: Vec<ServerKey>,
 }
 
 /// A service as the program shall see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// What its spec says. Where its tables lie, and the generation, the data plane fills in.
+    /// What its spec says. Where its tables lie, its set of steering entries, and the generation,
+    /// the data plane fills in.
     pub record: Service,
     /// Its tables.
     pub tables: Arc<ServiceTables>,
+    /// Its steering entries.
+    pub steering: Arc<Steering>,
 }
 
 /// What a data plane held when it was taken up: left by an earlier agent.
@@ -60,10 +71,44 @@ pub struct Carried {
     pub listeners: Vec<Endpoint>,
     /// Endpoints that backends' answers are taken from.
     pub returns: Vec<Endpoint>,
+    /// Server ids that datagrams are routed by.
+    pub server_ids: Vec<ServerKey>,
 }
 
 /// Packets by hook and by reason, since the program was loaded.
 pub type ReasonCounts = [[u64; REASONS]; HOOKS as usize];
+
+/// The node's own addresses that packets in tunnels come from, by the outer header's family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OuterSource {
+    /// Of IPv4 headers. Without it no backend with an IPv4 address can be tunnelled to.
+    pub v4: Option<Ipv4Addr>,
+    /// Of IPv6 headers.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl OuterSource {
+    /// The sources there are, that of IPv4 first.
+    #[must_use]
+    pub fn addresses(self) -> Vec<IpAddr> {
+        [self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6)].into_iter().flatten().collect()
+    }
+
+    /// Whether packets can be tunnelled to this address.
+    #[must_use]
+    pub fn reaches(self, backend: IpAddr) -> bool {
+        if backend.is_ipv4() { self.v4.is_some() } else { self.v6.is_some() }
+    }
+}
+
+/// The interfaces that XDP may send through, by index. What is for others goes through TC.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Devices {
+    /// They take frames that are redirected to them.
+    pub redirect: BTreeSet<u32>,
+    /// What came in by them may go back as `XDP_TX`, which needs no redirecting.
+    pub back: BTreeSet<u32>,
+}
 
 /// How full a bounded part of the data plane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +132,16 @@ pub enum Error {
         /// Lines free.
         free: u32,
         /// Lines there are.
+        size: u32,
+    },
+    /// There is no room for so many steering entries.
+    #[error("the map of steering entries has {free} of {size} free, and not {asked}")]
+    SteeringFull {
+        /// Entries asked for.
+        asked: u32,
+        /// Entries free.
+        free: u32,
+        /// Entries there are.
         size: u32,
     },
     /// A map could not be written or read.
@@ -123,6 +178,9 @@ pub trait DataPlane: Send {
     /// They cannot be read, or cannot be a service's tables.
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error>;
 
+    /// The steering entries of a service; none when there is no such service.
+    fn steering(&self, service: u32) -> Arc<Steering>;
+
     /// What is there, from an earlier agent at the start.
     fn carried(&self) -> Carried;
 
@@ -135,6 +193,13 @@ pub trait DataPlane: Send {
     ///
     /// It could not be written; the old way stays.
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error>;
+
+    /// Says which interfaces XDP may send through: all of them.
+    ///
+    /// # Errors
+    ///
+    /// Some are missing.
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error>;
 
     /// Counters of a backend, summed over all processors.
     fn counters(&self, backend: u16) -> Counters;
@@ -153,8 +218,8 @@ pub trait DataPlane: Send {
         Ok(self.sweep(TCP, keep)? + self.sweep(UDP, keep)?)
     }
 
-    /// Shows every remembered flow of a protocol to `keep`, and forgets those it does not keep.
-    /// Gives the number of them.
+    /// Shows every flow of a table to `keep`, and forgets those it does not keep: [`TCP`] means the
+    /// table of TCP and QUIC flows, [`UDP`] that of other UDP flows. Gives the number of them.
     ///
     /// # Errors
     ///
@@ -167,6 +232,9 @@ pub trait DataPlane: Send {
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;
+
+    /// Where packets in tunnels come from, chosen when the program was loaded.
+    fn outer_source(&self) -> OuterSource;
 
     /// How full the data plane is.
     fn uses(&self) -> Vec<Use>;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// One data plane in several hands.
@@ -40,8 +41,16 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().tables(service)
     }
 
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.lock().steering(service)
+    }
+
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
         self.lock().set_next_hop(backend, hop)
+    }
+
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        self.lock().set_devices(devices)
     }
 
     fn counters(&self, backend: u16) -> Counters {
@@ -70,6 +79,10 @@ impl<P: DataPlane> DataPlane for Shared<P> {
 
     fn reasons(&self) -> ReasonCounts {
         self.lock().reasons()
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.lock().outer_source()
     }
 
     fn uses(&self) -> Vec<Use> {

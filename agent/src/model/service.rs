@@ -1,13 +1,15 @@
 //! A service: listeners, three versions and their weights. Built by [`super::parse_services`] alone.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
+use super::udp::idle_text;
 use super::{
-    PerVersion, Version, Weights,
-    spec::{BackendSpec, ListenerSpec, ServiceSpec, VersionSpec, VersionsSpec},
+    PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
 };
 
 /// The most services of a node.
@@ -202,6 +204,8 @@ pub struct Backend {
     pub port: u16,
     /// Weight among the backends of the version, 0 to 1000. 0 quiesces: no new connections.
     pub weight: u16,
+    /// With [`Service::quic`], its id in the service's connection ids, which no other backend has.
+    pub server_id: Option<ServerId>,
 }
 
 /// The key of a service's hashes.
@@ -256,7 +260,7 @@ impl VersionGroup {
 ///
 /// What holds: listeners are not empty, differ, and are of one family; with nat there is one of each
 /// protocol. Backends are of a family that the forwarding mode carries, differ over all versions and are
-/// no listener.
+/// no listener. Steering rules are ordered, of the listeners' family, and one for a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Service {
     pub(super) name: ServiceName,
@@ -264,8 +268,12 @@ pub struct Service {
     pub(super) forwarding: Forwarding,
     pub(super) gue_port: u16,
     pub(super) affinity: Affinity,
+    pub(super) udp: Udp,
+    pub(super) udp_idle: u16,
+    pub(super) quic: Option<Quic>,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
+    pub(super) steering: Arc<[Rule]>,
     pub(super) versions: PerVersion<VersionGroup>,
 }
 
@@ -300,6 +308,24 @@ impl Service {
         self.affinity
     }
 
+    /// What is remembered of UDP flows.
+    #[must_use]
+    pub fn udp(&self) -> Udp {
+        self.udp
+    }
+
+    /// Seconds of silence that end a tracked UDP flow.
+    #[must_use]
+    pub fn udp_idle(&self) -> u16 {
+        self.udp_idle
+    }
+
+    /// How QUIC connection ids name its backends. Then each of these has a server id.
+    #[must_use]
+    pub fn quic(&self) -> Option<Quic> {
+        self.quic
+    }
+
     /// The key of the hashes: as given, else derived from the name.
     #[must_use]
     pub fn seed(&self) -> Seed {
@@ -310,6 +336,12 @@ impl Service {
     #[must_use]
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// The steering rules.
+    #[must_use]
+    pub fn steering(&self) -> &Arc<[Rule]> {
+        &self.steering
     }
 
     /// What serves each version.
@@ -331,6 +363,19 @@ impl Service {
             (weights.get(version).bp() > 0 && !group.is_served()).then_some(version)
         };
         self.versions.iter().filter_map(missing)
+    }
+
+    /// The first rule that leads to a version without a backend that takes new connections.
+    #[must_use]
+    pub fn misled(&self) -> Option<&Rule> {
+        self.steering.iter().find(|rule| !self.versions[rule.version].is_served())
+    }
+
+    /// The same service with other steering rules, as [`super::steering::revise`] makes them.
+    #[must_use]
+    pub fn with_steering(mut self, rules: Arc<[Rule]>) -> Self {
+        self.steering = rules;
+        self
     }
 
     /// The same service with other weights.
@@ -359,13 +404,23 @@ impl From<&Service> for ServiceSpec {
             forwarding: service.forwarding,
             gue_port: (service.gue_port != DEFAULT_GUE_PORT).then_some(service.gue_port.into()),
             affinity: service.affinity,
+            udp: service.udp,
+            udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
+            quic: service.quic.map(QuicSpec::from),
             seed: service.seed.map(|seed| seed.to_string()),
+            steering: service.steering.iter().map(RuleSpec::from).collect(),
             versions: VersionsSpec {
                 blue: version(Version::Blue),
                 green: version(Version::Green),
                 canary: version(Version::Canary),
             },
         }
+    }
+}
+
+impl From<&Rule> for RuleSpec {
+    fn from(rule: &Rule) -> Self {
+        Self { source: rule.source.to_string(), version: rule.version }
     }
 }
 
@@ -385,6 +440,7 @@ impl From<&Backend> for BackendSpec {
             address: backend.address.to_string(),
             port: backend.port.into(),
             weight: backend.weight.into(),
+            server_id: backend.server_id.map(|id| id.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Backend, Forwarding, Protocol, Service, ServiceName, Version, Violation, Violations,
-    service::MAX_SERVICES,
+    service::MAX_SERVICES, steering::MAX_RULES,
 };
 
 /// Checks a request's services against each other and against those the node has.
@@ -43,6 +43,17 @@ pub(super) fn compare<'a>(
             "services",
             format!("would make {total} on this node; it takes at most {MAX_SERVICES}"),
         );
+    }
+
+    let mut rules: usize = existing.iter().map(|service| service.steering.len()).sum();
+    for (index, service) in request.clone() {
+        rules += service.steering.len();
+        if rules > MAX_RULES && !service.steering.is_empty() {
+            violations.push(
+                format!("services[{index}].steering"),
+                format!("would make {rules} rules on this node; it takes at most {MAX_RULES}"),
+            );
+        }
     }
 
     let mut claims = Claims::default();

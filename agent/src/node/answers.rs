@@ -10,11 +10,12 @@ use super::directory::Key;
 use super::error::Error;
 use super::messages::{
     BackendCounters, BackendState, BackendStatus, Capacity, Change, Changed, Commit, Counters,
-    Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic, Verdict, VersionChange,
-    VersionCounters, VersionStatus,
+    Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict,
+    VersionChange, VersionCounters, VersionStatus,
 };
 use super::owner::Owner;
 use super::state::{Entry, Next, State};
+use super::tunnels;
 use crate::dataplane::DataPlane;
 use crate::model::{Observed, PerVersion, ServiceName, ServiceSpec, TableShare, Version, Weight};
 use crate::plan::shares;
@@ -67,6 +68,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     created: was.is_none(),
                     versions,
                     moves: move_list(&moves.versions),
+                    steering: Steered {
+                        rules: u32::try_from(entry.service.steering().len()).unwrap_or(u32::MAX),
+                        moved: moves.steered,
+                    },
                     digest: entry.digest.to_string(),
                 })
             })
@@ -230,9 +235,23 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             uptime: self.started.elapsed(),
             interfaces: self.identity.interfaces.clone(),
             capacity: own.into_iter().chain(planes).collect(),
+            outer_sources: self.plane.outer_source().addresses(),
             state_dir: self.identity.state_dir.display().to_string(),
-            warnings: self.identity.warnings.clone(),
+            warnings: self.warnings(),
         }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.identity.warnings.clone();
+        warnings.extend(self.tunnel_warnings());
+        warnings.extend(self.slow_devices().into_values());
+        warnings
+    }
+
+    /// Of services whose tunnels come from nowhere.
+    pub(super) fn tunnel_warnings(&self) -> Vec<String> {
+        let services = self.state.services.values().map(|entry| &entry.service);
+        tunnels::warnings(services, self.plane.outer_source())
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Error,
-    messages::{Apply, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift},
+    messages::{Apply, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift, Steer},
 };
 use crate::model::ServiceName;
 
@@ -36,6 +36,8 @@ pub enum Request {
     List(Reply<Vec<ServiceStatus>>),
     /// Change weights.
     Shift(Shift, Reply<Changed>),
+    /// Change steering rules.
+    Steer(Steer, Reply<Changed>),
     /// The counters of the named services, or of all if none is named.
     Counters(Vec<ServiceName>, Reply<Counters>),
     /// The agent itself.
@@ -79,6 +81,11 @@ impl Handle {
     /// Changes weights.
     pub async fn shift(&self, shift: Shift) -> Result<Changed, Error> {
         self.ask(|reply| Request::Shift(shift, reply)).await
+    }
+
+    /// Changes steering rules.
+    pub async fn steer(&self, steer: Steer) -> Result<Changed, Error> {
+        self.ask(|reply| Request::Steer(steer, reply)).await
     }
 
     /// The counters of the named services, or of all if none is named.

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::model::{
-    AttachMode, Hook, Observed, PerVersion, Service, ServiceName, ServiceSpec, TableShare, Version,
-    Weight,
+    AttachMode, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare,
+    Version, Weight,
 };
 
 /// The most characters of a request id.
@@ -93,7 +94,23 @@ pub struct ServiceShift {
     pub expected_generation: Option<u64>,
 }
 
-/// The answer to [`Apply`] and [`Shift`].
+/// Add and remove steering rules of one service. [`crate::model::steering::revise`] says what it
+/// means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Steer {
+    /// The service.
+    pub service: ServiceName,
+    /// Rules to add, or to lead elsewhere.
+    pub add: Vec<Rule>,
+    /// Prefixes whose rules go.
+    pub remove: Vec<IpNet>,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// The answer to [`Apply`], [`Shift`] and [`Steer`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Changed {
     /// The commit that made the change.
@@ -127,6 +144,8 @@ pub struct Change {
     pub versions: PerVersion<VersionChange>,
     /// Slots of the version table that changed hands.
     pub moves: Vec<Move>,
+    /// The steering rules.
+    pub steering: Steered,
     /// Digest of the new tables, hexadecimal.
     pub digest: String,
 }
@@ -146,6 +165,15 @@ pub struct VersionChange {
     pub observed: Observed,
     /// Slots of the version's backend table that changed hands.
     pub backend_slots_moved: u32,
+}
+
+/// What a change did to steering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Steered {
+    /// Rules the service has now.
+    pub rules: u32,
+    /// Prefixes whose new connections go elsewhere than before.
+    pub moved: u32,
 }
 
 /// Slots of a version table that changed hands.
@@ -332,6 +360,8 @@ pub struct NodeStatus {
     pub interfaces: Vec<InterfaceStatus>,
     /// How full the node is.
     pub capacity: Vec<Capacity>,
+    /// The node's addresses that packets in tunnels come from: at most one of each family.
+    pub outer_sources: Vec<IpAddr>,
     /// Directory of the state store.
     pub state_dir: String,
     /// What an operator should know.

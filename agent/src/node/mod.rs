@@ -3,18 +3,21 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
-//! - `state`, `directory`, `return_paths`, `difference`: what the node holds, and what a request
-//!   makes of it; pure
+//! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
+//!   request makes of it; pure
+//! - `devices`: what XDP may send through; pure
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
-//! - `owner`, `answers`, `task`: the owner, what it says, and its loop
+//! - `owner`, `follow`, `answers`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
 mod clock;
+mod devices;
 mod difference;
 mod directory;
 pub mod error;
+mod follow;
 pub mod handle;
 pub mod messages;
 mod owner;
@@ -27,6 +30,7 @@ mod sweep;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};

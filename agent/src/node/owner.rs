@@ -13,10 +13,11 @@ use super::clock;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
+use super::tunnels;
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
 use crate::store::{self, Store, Stored, StoredBackend, StoredService};
@@ -46,15 +47,21 @@ pub struct Owner<P, S> {
     /// Connections of each version when its service's weights changed last.
     pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
     /// Addresses of all backends.
-    addresses: Arc<BTreeSet<IpAddr>>,
+    pub(super) addresses: Arc<BTreeSet<IpAddr>>,
     /// Next hops of some of these.
     pub(super) hops: HashMap<IpAddr, next_hop::NextHop>,
+    /// The node's interfaces, by index.
+    pub(super) devices: BTreeMap<u32, next_hop::Device>,
+    /// Interfaces of which the log has said why XDP cannot send through them.
+    pub(super) explained: BTreeSet<u32>,
     pub(super) epoch: u64,
     pub(super) started: Instant,
     /// A flow that is silent for longer has ended, in seconds.
     pub(super) idle: u32,
     /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
     pub(super) failures: (u64, u32),
+    /// Draining backends with a server id: their packets, and since when they are as many.
+    pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
     pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
@@ -77,10 +84,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             marks: BTreeMap::new(),
             addresses: Arc::default(),
             hops: HashMap::new(),
+            devices: BTreeMap::new(),
+            explained: BTreeSet::new(),
             epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             started: Instant::now(),
             idle: DEFAULT_IDLE,
             failures: (0, clock::seconds()),
+            reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
         };
@@ -91,11 +101,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Creates or replaces services.
-    pub(super) fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn apply(&mut self, apply: &Apply) -> Result<Changed, Error> {
         let asked = Asked::Apply(apply);
         if let Some(answer) = self.repeated(&apply.options, asked)? {
             return Ok(answer);
         }
+        tunnels::check(&apply.services, self.plane.outer_source())?;
         let next = self.state.apply(&apply.services, clock::seconds())?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
@@ -103,7 +118,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Changes weights.
-    pub(super) fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn shift(&mut self, shift: &Shift) -> Result<Changed, Error> {
         let asked = Asked::Shift(shift);
         // Before the generation is compared, which the first time has raised.
         if let Some(answer) = self.repeated(&shift.options, asked)? {
@@ -113,6 +132,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
         self.change(&next, &names, &shift.options, asked)
+    }
+
+    /// Adds and removes steering rules.
+    pub(super) fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
+        let asked = Asked::Steer(steer);
+        if let Some(answer) = self.repeated(&steer.options, asked)? {
+            return Ok(answer);
+        }
+        let next = self.state.steer(steer, clock::seconds())?;
+        self.change(&next, std::slice::from_ref(&steer.service), &steer.options, asked)
     }
 
     /// The answer that this request got the first time.
@@ -205,6 +234,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     version: key.version,
                     address: key.address,
                     port: key.port,
+                    server_id: place.server_id.map(|id| id.to_string()),
                 })
                 .collect(),
         });
@@ -277,53 +307,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         &self.addresses
     }
 
-    /// Takes note of next hops.
-    pub fn follow(&mut self, changes: Vec<next_hop::Change>) {
-        let mut told = HashMap::new();
-        for change in changes {
-            // What was asked for before a backend went may still be answered after.
-            if let next_hop::Change::Hop(address, hop) = change
-                && self.addresses.contains(&address)
-            {
-                match hop {
-                    Some(hop) => self.hops.insert(address, hop),
-                    None => self.hops.remove(&address),
-                };
-                told.insert(address, hop);
-            }
-        }
-        let directory = Arc::clone(&self.state.directory);
-        for (_, key, place) in directory.all() {
-            if let Some(hop) = told.get(&key.address) {
-                self.place_hop(place.index, *hop);
-            }
-        }
-    }
-
-    /// Gives backends that are new since `before` the next hops that are known already, and drops
-    /// those that nobody needs.
-    fn place_hops(&mut self, before: &State) {
-        let directory = Arc::clone(&self.state.directory);
-        for (name, key, place) in directory.all() {
-            if before.directory.get(name, key).is_none()
-                && let Some(hop) = self.hops.get(&key.address)
-            {
-                self.place_hop(place.index, Some(*hop));
-            }
-        }
-        let addresses: BTreeSet<IpAddr> = directory.all().map(|(_, key, _)| key.address).collect();
-        if *self.addresses != addresses {
-            self.hops.retain(|address, _| addresses.contains(address));
-            self.addresses = Arc::new(addresses);
-        }
-    }
-
-    fn place_hop(&mut self, index: u16, hop: Option<next_hop::NextHop>) {
-        if let Err(error) = self.plane.set_next_hop(index, hop) {
-            tracing::warn!(index, %error, "next hop not written; the kernel finds the way");
-        }
-    }
-
     /// Notes the counts from which shares are observed, for services whose weights have changed.
     fn mark(&mut self, before: &State, names: &[ServiceName]) {
         for name in names {
@@ -365,6 +348,11 @@ pub(super) fn plane_error(error: dataplane::Error) -> Error {
     match error {
         dataplane::Error::PoolFull { asked, free, size } => Error::Exhausted {
             what: "lines of the pool of tables".to_owned(),
+            limit: u64::from(size),
+            asked: u64::from(size - free) + u64::from(asked),
+        },
+        dataplane::Error::SteeringFull { asked, free, size } => Error::Exhausted {
+            what: "steering entries".to_owned(),
             limit: u64::from(size),
             asked: u64::from(size - free) + u64::from(asked),
         },

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::error::Error;
-use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift};
+use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift, Steer};
 
 /// Ids that are kept. The oldest is forgotten.
 const KEPT: usize = 1024;
@@ -14,6 +14,7 @@ const KEPT: usize = 1024;
 pub(super) enum Asked<'a> {
     Apply(&'a Apply),
     Shift(&'a Shift),
+    Steer(&'a Steer),
     Delete(&'a Delete),
 }
 

@@ -6,11 +6,11 @@
 //! silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow names
 //! any more, is released.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{FlowEntry, TCP, UDP, UDP_IDLE_SECONDS};
+use weir_ebpf::abi::{FlowEntry, TCP, UDP};
 
 use super::answers::traffic;
 use super::difference::{endpoint, image};
@@ -23,6 +23,7 @@ use super::sweep::{Sweep, Swept};
 use crate::dataplane::DataPlane;
 use crate::model::ServiceName;
 use crate::plan::settle::{settle, untrack};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
 
@@ -35,7 +36,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
         self.note_failures(now);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
-        let tracked = self.state.services.values().any(|entry| is_tracked(&entry.tables));
+        let tracked = self.state.services.values().any(|entry| is_tracked(entry));
         if !drains && !tracked {
             return Ok(());
         }
@@ -75,21 +76,24 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// The service one step further, if there is one to take.
     fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<Entry> {
-        if !is_tracked(&entry.tables) {
+        if !is_tracked(entry) {
             return None;
         }
         let mut tables = ServiceTables::clone(&entry.tables);
-        let untracked = untrack(&mut tables, &|slot| swept.pinned(slot));
+        let mut steering = Steering::clone(&entry.steering);
+        let untracked = untrack(&mut tables, &|slot| swept.pinned(slot))
+            | steering.untrack(&|index| swept.steers(index));
         let quiet = |since: u32| now.saturating_sub(since) > self.idle;
         let ready = quiet(entry.moved_at) && quiet(self.failures.1);
-        let settled = ready && settle(&mut tables, &|_| true);
+        let settled = ready && settle(&mut tables, &|_| true) | steering.settle();
         let what = match (settled, untracked) {
             (true, _) => "settled: what began before the last shift has ended or is remembered",
             (false, true) => "slots without remembered flows are tracked no longer",
             (false, false) => return None,
         };
         tracing::debug!(service = entry.service.name().as_str(), "{what}");
-        Some(Entry { tables: Arc::new(tables), ..entry.clone() })
+        let (tables, steering) = (Arc::new(tables), Arc::new(steering));
+        Some(Entry { tables, steering, ..entry.clone() })
     }
 
     /// Draining backends that nothing names any more.
@@ -98,14 +102,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         named_by_flows: &mut BTreeSet<u16>,
         now: u32,
     ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
+        let idle = self.state.services.values().map(|entry| entry.service.udp_idle()).max();
         // Only a look: the table of UDP flows evicts by itself.
         let keep_udp = &mut |_: &_, entry: &FlowEntry| {
-            if now.saturating_sub(entry.seen) <= u32::from(UDP_IDLE_SECONDS) {
+            if now.saturating_sub(entry.seen) <= u32::from(idle.unwrap_or_default()) {
                 named_by_flows.insert(entry.backend);
             }
             true
         };
         self.plane.sweep(UDP, keep_udp).map_err(plane_error)?;
+        named_by_flows.extend(self.reached_by_id(now));
         // Settling only makes fewer: what the tables name after this round, they name now.
         let tables = self.state.services.values().map(|entry| &entry.tables);
         let by_tables: BTreeSet<u16> =
@@ -114,6 +120,23 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let drained =
             self.state.directory.all().filter(|(.., place)| place.drains && free(place.index));
         Ok(drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect())
+    }
+
+    /// Draining backends that datagrams may still name by their server id: no flow is remembered of
+    /// these, so the backend's count of packets tells whether there are any.
+    fn reached_by_id(&mut self, now: u32) -> Vec<u16> {
+        let mut reached = BTreeMap::new();
+        for (_, _, place) in self.state.directory.all() {
+            if place.drains && place.server_id.is_some() {
+                let packets = self.plane.counters(place.index).packets_in;
+                let before = self.reached.get(&place.index).filter(|(count, _)| *count == packets);
+                reached.insert(place.index, (packets, before.map_or(now, |(_, since)| *since)));
+            }
+        }
+        self.reached = reached;
+        let lately =
+            |(_, (_, since)): &(&u16, &(u64, u32))| now.saturating_sub(*since) <= self.idle;
+        self.reached.iter().filter(lately).map(|(index, _)| *index).collect()
     }
 
     /// Commits what the round has found.
@@ -152,8 +175,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 }
 
 /// Whether any slot must still be looked up.
-fn is_tracked(tables: &ServiceTables) -> bool {
-    tables.versions().iter().any(|slot| slot.tracked())
+fn is_tracked(entry: &Entry) -> bool {
+    let tables = &entry.tables;
+    entry.steering.is_tracked()
+        || tables.versions().iter().any(|slot| slot.tracked())
         || tables.backends().iter().any(|table| table.slots().iter().any(|slot| slot.tracked()))
 }
 
@@ -164,7 +189,7 @@ fn look(state: &State, now: u32, idle: u32) -> Sweep<'_> {
         let record = image(entry).record;
         let listeners = entry.service.listeners().iter();
         sweep.add(
-            Swept::new(&entry.tables, record),
+            Swept::new(&entry.tables, &entry.steering, record),
             listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
         );
     }

@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_ebpf::abi::{MAX_BACKENDS, MAX_SERVICES, VERSIONS};
+use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
-use super::directory::{Directory, Key, identity};
+use super::directory::{Directory, Key, address, identity};
 use super::error::Error;
-use super::messages::ServiceShift;
+use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
-    Backend, PerVersion, Service, ServiceName, Version, Violation, Weights, resolve, validate_set,
+    Backend, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights, resolve,
+    steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
+use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
 
@@ -39,8 +41,9 @@ pub(super) struct Entry {
     pub(super) goal: Goal,
     pub(super) target: Target,
     pub(super) tables: Arc<ServiceTables>,
+    pub(super) steering: Arc<Steering>,
     pub(super) digest: Digest,
-    /// When a slot last moved, in seconds since boot. A restart counts as a move.
+    /// When a slot or a steering entry last moved, in seconds since boot. A restart counts as a move.
     pub(super) moved_at: u32,
 }
 
@@ -75,16 +78,7 @@ impl State {
     ) -> Result<Next, Error> {
         let mut next = Next::new(self.clone(), now);
         for (i, shift) in shifts.iter().enumerate() {
-            let entry = self.get(&shift.service)?;
-            if let Some(expected) = shift.expected_generation
-                && expected != entry.generation
-            {
-                return Err(Error::GenerationMismatch {
-                    service: shift.service.clone(),
-                    expected,
-                    actual: entry.generation,
-                });
-            }
+            let entry = self.at(&shift.service, shift.expected_generation)?;
             let weights =
                 resolve(entry.service.weights(), &shift.set, shift.remainder).map_err(|error| {
                     Error::Invalid(vec![Violation {
@@ -103,6 +97,40 @@ impl State {
             next.reweigh(entry, service);
         }
         Ok(next)
+    }
+
+    /// Adds and removes steering rules of one service.
+    pub(super) fn steer(&self, steer: &Steer, now: u32) -> Result<Next, Error> {
+        let entry = self.at(&steer.service, steer.expected_generation)?;
+        let rules = revise(&entry.service, &steer.add, &steer.remove).map_err(Error::Invalid)?;
+        let service = entry.service.clone().with_steering(rules);
+        let given = |rule: &&Rule| !service.versions()[rule.version].is_served();
+        if let Some(rule) = steer.add.iter().find(given).filter(|_| !steer.options.force) {
+            let (service, version) = (steer.service.clone(), rule.version);
+            return Err(Error::NoReadyBackend { service, version });
+        }
+        let others: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
+        validate_set(std::slice::from_ref(&service), &others).map_err(|violations| {
+            let field = "add".to_owned();
+            let violations = violations.into_iter();
+            Error::Invalid(violations.map(|v| Violation { field: field.clone(), ..v }).collect())
+        })?;
+        let mut next = Next::new(self.clone(), now);
+        next.resteer(entry, service);
+        Ok(next)
+    }
+
+    /// A service by name, if it has the generation that is expected.
+    fn at(&self, name: &ServiceName, expected: Option<u64>) -> Result<&Arc<Entry>, Error> {
+        let entry = self.get(name)?;
+        match expected.filter(|expected| *expected != entry.generation) {
+            None => Ok(entry),
+            Some(expected) => Err(Error::GenerationMismatch {
+                service: name.clone(),
+                expected,
+                actual: entry.generation,
+            }),
+        }
     }
 
     /// Removes services.
@@ -130,8 +158,10 @@ impl State {
             Arc::make_mut(&mut state.directory).drain_those_of(name, &failed.directory);
             if let Some(failed) = failed.services.get(name).filter(|f| !Arc::ptr_eq(f, entry)) {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
-                let tables = Arc::new(back.tables);
-                *entry = Arc::new(Entry { tables, ..Entry::clone(entry) });
+                let (steering, _) = failed.steering.lead(entry.goal.rules());
+                let (tables, steering) = (Arc::new(back.tables), Arc::new(steering));
+                let moved_at = failed.moved_at;
+                *entry = Arc::new(Entry { tables, steering, moved_at, ..Entry::clone(entry) });
             }
         }
         state
@@ -172,16 +202,23 @@ impl Next {
         index: u32,
         generation: u64,
         tables: Option<&ServiceTables>,
+        steering: &Steering,
     ) -> Result<(), Error> {
         let directory = self.number_backends(service)?;
         let goal = goal(service);
         let target = target(&goal, &directory, service);
-        let tables = Arc::new(transition(tables, &target, &|_| false).tables);
+        let steering = match tables {
+            Some(_) => steering.lead(goal.rules()).0,
+            None => Steering::first(goal.rules()),
+        };
+        let led = transition(tables, &target, &|_| false).tables;
+        let (tables, steering) = (Arc::new(led), Arc::new(steering));
         let digest = Digest::of_goal(&goal);
         let service = service.clone();
         let name = service.name().clone();
         let moved_at = self.now;
-        let entry = Entry { service, index, generation, goal, target, tables, digest, moved_at };
+        let entry =
+            Entry { service, index, generation, goal, target, tables, steering, digest, moved_at };
         self.state.services.insert(name, Arc::new(entry));
         Ok(())
     }
@@ -191,7 +228,8 @@ impl Next {
         let directory = Arc::make_mut(&mut self.state.directory);
         let asked = directory.len() as u64 + 1;
         let backends = service.versions().iter().flat_map(|(version, group)| {
-            let key = move |b: &Backend| Key { version, address: b.address, port: b.port };
+            let key =
+                move |b: &Backend| (Key { version, address: b.address, port: b.port }, b.server_id);
             group.backends.iter().map(key)
         });
         directory.set(service.name(), backends).map_err(|_| Error::Exhausted {
@@ -209,6 +247,12 @@ impl Next {
         self.insert(Some(old), service, old.index, goal, target);
     }
 
+    /// Gives a service other steering rules.
+    fn resteer(&mut self, old: &Entry, service: Service) {
+        let goal = old.goal.clone().with_rules(rules(&service));
+        self.insert(Some(old), service, old.index, goal, old.target.clone());
+    }
+
     fn insert(
         &mut self,
         old: Option<&Entry>,
@@ -217,7 +261,17 @@ impl Next {
         goal: Goal,
         target: Target,
     ) {
-        let led = transition(old.map(|old| &*old.tables), &target, &|_| false);
+        let mut led = transition(old.map(|old| &*old.tables), &target, &|_| false);
+        let mut steering = match old {
+            Some(old) if old.goal.rules() == goal.rules() => Steering::clone(&old.steering),
+            Some(old) => {
+                let (steering, moved) = old.steering.lead(goal.rules());
+                led.moves.steered = moved;
+                steering
+            }
+            None => Steering::first(goal.rules()),
+        };
+        steering.leave_empty_bases(led.tables.empty_bases());
         let name = service.name().clone();
         let moved_at = match old {
             Some(old) if led.moves.is_none() => old.moved_at,
@@ -228,6 +282,7 @@ impl Next {
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),
+            steering: Arc::new(steering),
             service,
             index,
             goal,
@@ -262,6 +317,18 @@ fn goal(service: &Service) -> Goal {
     });
     let candidates = Version::ALL.map(|version| candidates[version].as_slice());
     Goal::new(service.seed().0, basis_points(*service.weights()), candidates)
+        .with_rules(rules(service))
+}
+
+/// The steering rules of a service, as the plan has them.
+fn rules(service: &Service) -> Rules {
+    let rule = |rule: &Rule| {
+        let source = address(rule.source.addr());
+        let mapped = if source.is_v4() { 96 } else { 0 };
+        let prefix = Prefix::new(source, mapped + rule.source.prefix_len());
+        (prefix, u8::try_from(rule.version.index()).unwrap_or(BY_TABLE))
+    };
+    Rules::new(service.steering().iter().map(rule))
 }
 
 /// The same in terms of this node's indices. Every backend of the service has one.

@@ -7,11 +7,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use weir_ebpf::abi::{
-    Endpoint, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service, VERSION_SLOTS, VERSIONS,
+    Endpoint, FORWARD_NAT, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
+    VERSION_SLOTS, VERSIONS,
 };
 use weir_ebpf::decide;
 
 use crate::plan::settle::SlotRef;
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// An entry of which only a SYN was seen goes after this many seconds.
@@ -19,23 +21,32 @@ const HALF_OPEN: u32 = 30;
 /// An entry that both sides have closed, or one has reset, goes after this many seconds: time for
 /// late packets.
 const CLOSED: u32 = 10;
+/// Where answers go directly, only the client's FIN is seen. Its flow is over after this many
+/// seconds of silence: twice as long as Linux keeps half a connection that nobody holds any more.
+const CLOSED_DIRECT: u32 = 120;
 
 /// A service as a sweep sees it.
 pub(super) struct Swept<'a> {
     /// Its tables, as committed.
     pub(super) tables: &'a ServiceTables,
+    /// Its steering entries, likewise.
+    steering: &'a Steering,
     /// Seed and affinity; the rest is not looked at.
     pub(super) record: Service,
     /// Version slots that have an entry.
     versions: Vec<bool>,
     /// Slots of each version's backend table that have an entry.
     backends: [Vec<bool>; VERSIONS],
+    /// Steering entries that a flow in the table belongs to.
+    steered: Vec<bool>,
 }
 
 impl<'a> Swept<'a> {
-    pub(super) fn new(tables: &'a ServiceTables, record: Service) -> Self {
+    pub(super) fn new(tables: &'a ServiceTables, steering: &'a Steering, record: Service) -> Self {
         Self {
             tables,
+            steering,
+            steered: vec![false; steering.entries().len()],
             record,
             versions: vec![false; VERSION_SLOTS as usize],
             backends: tables.backends().each_ref().map(|table| vec![false; table.slots().len()]),
@@ -48,6 +59,13 @@ impl<'a> Swept<'a> {
             SlotRef::Version(slot) => self.versions[slot],
             SlotRef::Backend { version, slot } => self.backends[version][slot],
         }
+    }
+}
+
+impl Swept<'_> {
+    /// Whether a flow was left that belongs to this steering entry.
+    pub(super) fn steers(&self, entry: usize) -> bool {
+        self.steered[entry]
     }
 }
 
@@ -84,20 +102,31 @@ impl<'a> Sweep<'a> {
             protocol: key.protocol,
             pad: 0,
         };
-        let service = self.listeners.get(&at).and_then(|index| self.services.get_mut(*index));
+        let any = Endpoint { port: 0, ..at };
+        let index = self.listeners.get(&at).or_else(|| self.listeners.get(&any));
+        let service = index.and_then(|index| self.services.get_mut(*index));
         // No service, no packet that would ask for the entry.
         let Some(service) = service else { return false };
-        if ended(entry, self.now, self.idle) {
+        let direct = service.record.forwarding != FORWARD_NAT;
+        if ended(entry, direct, self.now, self.idle) {
             return false;
         }
         let slots = decide::slots(&service.record, key);
         let v = service.tables.versions()[slots.version as usize];
+        let steered = service.steering.find(key.source);
+        let v = match steered {
+            Some(entry) => service.steering.entries()[entry].slot.over(v),
+            None => v,
+        };
         let t = service.tables.backends()[usize::from(v.cur())].slot(slots.backend);
         let settled = v.base() == v.cur() && t.base() == t.cur();
         if settled && t.cur() == entry.backend {
             return false; // the tables say the same
         }
         service.versions[slots.version as usize] = true;
+        if let Some(entry) = steered {
+            service.steered[entry] = true;
+        }
         for table in &mut service.backends {
             let mask = table.len() - 1;
             table[slots.backend as usize & mask] = true;
@@ -108,11 +137,12 @@ impl<'a> Sweep<'a> {
 }
 
 /// Whether a flow has ended, as far as its entry tells.
-fn ended(entry: FlowEntry, now: u32, idle: u32) -> bool {
+fn ended(entry: FlowEntry, direct: bool, now: u32, idle: u32) -> bool {
     let silent = now.saturating_sub(entry.seen);
     let reset = (entry.client | entry.server) & SEEN_RST != 0;
     let closed = entry.client & entry.server & SEEN_FIN != 0;
     (reset || closed) && silent >= CLOSED
+        || direct && entry.client & SEEN_FIN != 0 && silent >= CLOSED_DIRECT
         || entry.client == SEEN_SYN && silent >= HALF_OPEN
         || silent >= idle
 }
@@ -131,8 +161,12 @@ mod tests {
     fn a_flow_ends_when_it_cannot_speak_again() {
         let idle = 900;
         let open = SEEN_SYN | SEEN_DATA;
-        let ended_after =
-            |client, server, silent: u32| ended(entry(client, server, 1000), 1000 + silent, idle);
+        let after = |direct| {
+            move |client, server, silent: u32| {
+                ended(entry(client, server, 1000), direct, 1000 + silent, idle)
+            }
+        };
+        let (ended_after, ended_direct) = (after(false), after(true));
         assert!(!ended_after(open, 0, 899));
         assert!(ended_after(open, 0, 900));
         assert!(!ended_after(SEEN_SYN, 0, 29));
@@ -146,6 +180,10 @@ mod tests {
         assert!(!ended_after(open | SEEN_FIN, SEEN_FIN, 9));
         assert!(ended_after(open | SEEN_FIN, SEEN_FIN, 10));
         // An entry stamped after the look began is not old.
-        assert!(!ended(entry(open, 0, 1001), 1000, idle));
+        assert!(!ended(entry(open, 0, 1001), false, 1000, idle));
+        // Where only one side is seen.
+        assert!(!ended_direct(open | SEEN_FIN, 0, 119));
+        assert!(ended_direct(open | SEEN_FIN, 0, 120));
+        assert!(!ended_direct(open, 0, 120));
     }
 }

@@ -59,6 +59,7 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Get(name, reply) => drop(reply.send(owner.get(&name))),
         Request::List(reply) => drop(reply.send(owner.list())),
         Request::Shift(shift, reply) => drop(reply.send(owner.shift(&shift))),
+        Request::Steer(steer, reply) => drop(reply.send(owner.steer(&steer))),
         Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
     }

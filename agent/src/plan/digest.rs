@@ -4,6 +4,7 @@
 //! slots of its backend table (four bytes, little endian) and each slot's backend by
 //! [`Identity::bytes`], or 18 zero bytes where there is none. A table with equal halves counts as
 //! one half, because the size in the kernel depends on history and what the table does does not.
+//! Where there are steering rules, their [`Rules::digest`] follows.
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use weir_ebpf::abi::NO_BACKEND;
 
 use super::goal::Goal;
 use super::identity::Identity;
+use super::steering::{Rules, Steering};
 use super::tables::{ServiceTables, folded};
 
 /// Digest of a service's tables. Shown as its first 16 hexadecimal digits.
@@ -27,13 +29,18 @@ impl Digest {
             let backend = |o: u16| layout.backends.get(usize::from(o)).copied();
             add_backends(&mut sum, &layout.slots, &backend);
         }
+        add_rules(&mut sum, goal.rules());
         Self(sum.finalize().into())
     }
 
     /// Of tables read back from the kernel. `identity` names the backend with an index of this
     /// node; an index it does not know counts as no backend, so the digest differs from any goal's.
     #[must_use]
-    pub fn of_tables(tables: &ServiceTables, identity: &dyn Fn(u16) -> Option<Identity>) -> Self {
+    pub fn of_tables(
+        tables: &ServiceTables,
+        steering: &Steering,
+        identity: &dyn Fn(u16) -> Option<Identity>,
+    ) -> Self {
         let versions: Vec<u8> = tables.versions().iter().map(|slot| slot.cur()).collect();
         let mut sum = Sha256::new_with_prefix(versions);
         for table in tables.backends() {
@@ -41,6 +48,7 @@ impl Digest {
             let known = |index: u16| if index == NO_BACKEND { None } else { identity(index) };
             add_backends(&mut sum, &cur, &known);
         }
+        add_rules(&mut sum, &steering.rules());
         Self(sum.finalize().into())
     }
 
@@ -56,6 +64,12 @@ fn add_backends(sum: &mut Sha256, slots: &[u16], identity: &dyn Fn(u16) -> Optio
     sum.update(u32::try_from(slots.len()).unwrap_or(u32::MAX).to_le_bytes());
     for &slot in slots {
         sum.update(identity(slot).map_or([0; 18], |identity| identity.bytes()));
+    }
+}
+
+fn add_rules(sum: &mut Sha256, rules: &Rules) {
+    if !rules.is_empty() {
+        sum.update(rules.digest());
     }
 }
 

@@ -5,6 +5,7 @@ use weir_ebpf::abi::{NO_BACKEND, VERSIONS};
 
 use super::backend_table::{self, Candidate, Layout};
 use super::identity::Identity;
+use super::steering::Rules;
 use super::version_table;
 
 /// The layouts of a service's tables.
@@ -12,10 +13,11 @@ use super::version_table;
 pub struct Goal {
     versions: Box<[u8]>,
     backends: [Layout; VERSIONS],
+    rules: Rules,
 }
 
 impl Goal {
-    /// Lays out the tables. `weights` are basis points by version and add up to 10 000;
+    /// Lays out the tables, without steering. `weights` are basis points by version and add up to 10 000;
     /// `candidates` are each version's backends in any order.
     #[must_use]
     pub fn new(
@@ -26,6 +28,7 @@ impl Goal {
         Self {
             versions: version_table::lay_out(weights),
             backends: candidates.map(|c| backend_table::lay_out(seed, c)),
+            rules: Rules::default(),
         }
     }
 
@@ -33,6 +36,18 @@ impl Goal {
     #[must_use]
     pub fn with_weights(self, weights: [u16; VERSIONS]) -> Self {
         Self { versions: version_table::lay_out(weights), ..self }
+    }
+
+    /// The same with these steering rules.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The steering rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// For each version slot its version.

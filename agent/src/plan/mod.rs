@@ -7,6 +7,7 @@
 //! - [`version_table`], [`backend_table`]: the two layouts
 //! - [`goal`]: both together: what a spec asks for
 //! - [`tables`]: what is in the kernel: `cur`, `base`, `tracked`
+//! - [`steering`]: rules by clients' prefixes, and how they change
 //! - [`transition`]: old tables + goal → new tables + moves
 //! - [`settle`]: the two halves by which a transition ends
 //! - [`digest`], [`shares`]: what people and nodes compare
@@ -17,6 +18,7 @@ pub mod goal;
 pub mod identity;
 pub mod settle;
 pub mod shares;
+pub mod steering;
 pub mod tables;
 pub mod transition;
 pub mod version_table;

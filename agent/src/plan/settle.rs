@@ -24,7 +24,8 @@ pub enum SlotRef {
 
 /// First half: each tracked slot that is `ready` has its `base` become `cur`. A slot is ready when
 /// it has not moved for as long as a flow may be silent, and no flow has failed to find room in the
-/// flow table for as long. Says whether anything changed.
+/// flow table for as long; where a service has steering entries, see [`super::steering`]. Says
+/// whether anything changed.
 pub fn settle(tables: &mut ServiceTables, ready: &dyn Fn(SlotRef) -> bool) -> bool {
     let mut changed = false;
     for (i, slot) in tables.versions.iter_mut().enumerate() {

@@ -90,11 +90,17 @@ impl ServiceTables {
         self.versions.chunks(VERSIONS_PER_LINE).map(line).collect()
     }
 
+    /// Versions without any `base` left.
+    #[must_use]
+    pub fn empty_bases(&self) -> [bool; VERSIONS] {
+        self.backends.each_ref().map(|t| t.0.iter().all(|slot| slot.base() == NO_BACKEND))
+    }
+
     /// A version slot whose `base` is a version without any `base` left belongs to `cur`: no flow
     /// of that version is alive and unremembered, and a flow that finds no room in the flow table
     /// must have somewhere to go.
     pub(super) fn leave_empty_bases(&mut self) {
-        let empty = self.backends.each_ref().map(|t| t.0.iter().all(|s| s.base() == NO_BACKEND));
+        let empty = self.empty_bases();
         for slot in &mut self.versions {
             if slot.base() != slot.cur() && empty[usize::from(slot.base())] {
                 *slot = VersionSlot::new(slot.cur(), slot.cur(), slot.tracked());

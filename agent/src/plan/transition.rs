@@ -27,21 +27,24 @@ pub struct Transition {
     pub moves: Moves,
 }
 
-/// Slots whose `cur` a transition changes. A new service moves nothing.
+/// What gets another `cur` in a transition. A new service moves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Moves {
     /// Version slots, by version before and version after.
     pub versions: [[u32; VERSIONS]; VERSIONS],
     /// Backend slots of each version.
     pub backends: [BackendMoves; VERSIONS],
+    /// Prefixes of clients that go to another version.
+    pub steered: u32,
 }
 
 impl Moves {
-    /// Whether no slot moves.
+    /// Whether no slot and no prefix moves.
     #[must_use]
     pub fn is_none(&self) -> bool {
         let versions = self.versions.iter().flatten().all(|moved| *moved == 0);
-        versions && self.backends.iter().all(|table| table.moved == 0)
+        let backends = self.backends.iter().all(|table| table.moved == 0);
+        versions && backends && self.steered == 0
     }
 }
 

@@ -27,16 +27,16 @@ use weir::{
     api::{serve, socket},
     client::Client,
     model::{
-        AttachMode, Hook, Observed, PerVersion, Service, ServiceName, ServiceSpec, TableShare,
-        Version, Violation, Weight, resolve, validate_set,
+        AttachMode, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec,
+        TableShare, Version, Violation, Weight, resolve, steering::revise, validate_set,
     },
     node::{
         Error, Handle, Request, channel,
         messages::{
             Apply, BackendCounters, BackendState, BackendStatus, Capacity, Change, ChangeOptions,
             Changed, Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus,
-            RequestId, ServiceCounters, ServiceStatus, Shift, Traffic, Verdict, VersionChange,
-            VersionCounters, VersionStatus,
+            RequestId, ServiceCounters, ServiceStatus, Shift, Steer, Steered, Traffic, Verdict,
+            VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -63,6 +63,7 @@ impl Node {
                 drop(reply.send(self.services.keys().map(|name| self.get(name)).collect()));
             }
             Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
+            Request::Steer(steer, reply) => drop(reply.send(self.steer(&steer))),
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
         }
@@ -101,6 +102,24 @@ impl Node {
             services.push(service);
         }
         Ok(self.change(services, &shift.options))
+    }
+
+    fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
+        let found = self.services.get(&steer.service);
+        let (generation, service) = found.ok_or_else(|| Error::NotFound(steer.service.clone()))?;
+        if let Some(expected) = steer.expected_generation.filter(|expected| expected != generation)
+        {
+            let (service, actual) = (steer.service.clone(), *generation);
+            return Err(Error::GenerationMismatch { service, expected, actual });
+        }
+        let rules = revise(service, &steer.add, &steer.remove).map_err(Error::Invalid)?;
+        let service = service.clone().with_steering(rules);
+        let unserved = |rule: &&Rule| !service.versions()[rule.version].is_served();
+        if let Some(rule) = steer.add.iter().find(unserved).filter(|_| !steer.options.force) {
+            let (service, version) = (steer.service.clone(), rule.version);
+            return Err(Error::NoReadyBackend { service, version });
+        }
+        Ok(self.change(vec![service], &steer.options))
     }
 
     fn change(&mut self, services: Vec<Service>, options: &ChangeOptions) -> Changed {
@@ -160,6 +179,10 @@ impl Node {
                 backend_slots_moved: 0,
             }),
             moves,
+            steering: Steered {
+                rules: u32::try_from(service.steering().len()).unwrap(),
+                moved: before.map_or(0, |(_, old)| moved_rules(old, service)),
+            },
             digest: "0123456789abcdef".into(),
         }
     }
@@ -271,10 +294,19 @@ impl Node {
                 state: "attached".into(),
             }],
             capacity: vec![Capacity { resource: "flows".into(), used: 3, limit: 1_048_576 }],
+            outer_sources: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             state_dir: "/var/lib/weir".into(),
             warnings: vec!["eth1 went away".into()],
         }
     }
+}
+
+/// Rules that one of the two has and the other has not.
+fn moved_rules(old: &Service, new: &Service) -> u32 {
+    let missing = |a: &Service, b: &Service| {
+        a.steering().iter().filter(|rule| !b.steering().contains(rule)).count()
+    };
+    u32::try_from(missing(old, new) + missing(new, old)).unwrap()
 }
 
 /// An agent with a fake node, on a socket of its own.

@@ -64,6 +64,7 @@ pub enum Request {
     Get(v1::GetRequest),
     Read(v1::ReadCountersRequest),
     Shift(v1::ShiftWeightsRequest),
+    Steer(v1::SteerRequest),
     Watch(v1::WatchCountersRequest),
 }
 
@@ -77,6 +78,7 @@ impl Request {
             Self::Get(request) => weir.get(request).await.map(drop),
             Self::Read(request) => weir.read_counters(request).await.map(drop),
             Self::Shift(request) => weir.shift_weights(request).await.map(drop),
+            Self::Steer(request) => weir.steer(request).await.map(drop),
             Self::Watch(request) => weir.watch_counters(request).await.map(drop),
         };
         refused.err().unwrap_or_else(|| panic!("not refused: {about}"))
@@ -156,7 +158,7 @@ services:
 
 /// All requests that are refused by a node that has [`FILE`], where `shop` has this generation.
 pub fn requests(generation: u64) -> Vec<Case> {
-    [shifts(generation), applies(), others()].into_iter().flatten().collect()
+    [shifts(generation), steers(generation), applies(), others()].into_iter().flatten().collect()
 }
 
 /// A shift of `shop`, with the one thing wrong that the case names.
@@ -247,6 +249,52 @@ fn shifts(generation: u64) -> Vec<Case> {
     ]
 }
 
+/// Rules for `shop`, with the one thing wrong that the case names.
+fn steers(generation: u64) -> Vec<Case> {
+    let steer = |change: &dyn Fn(&mut v1::SteerRequest)| {
+        let mut steer = v1::SteerRequest { service: "shop".into(), ..Default::default() };
+        steer.add = vec![v1::SteeringRule { source: "10.9.0.0/16".into(), version: 3 }];
+        change(&mut steer);
+        Request::Steer(steer)
+    };
+    let bad = |change: &dyn Fn(&mut v1::SteerRequest), says: &[&str]| invalid(steer(change), says);
+    vec![
+        bad(&|s| s.service.clear(), &["service: is empty; a service needs a name"]),
+        bad(&|s| s.add.clear(), &["add: is empty, and so is remove; name at least one prefix"]),
+        bad(&|s| s.add[0].version = 0, &["add[0].version: must be blue, green or canary"]),
+        bad(
+            &|s| s.add[0].source = "10.9.1.0/16".into(),
+            &["add[0].source: 10.9.1.0/16 has bits beyond its length; write 10.9.0.0/16"],
+        ),
+        bad(
+            &|s| s.add[0].source = "2001:db8::/32".into(),
+            &["add[0].source: 2001:db8::/32 is IPv6, but the service's listeners are IPv4"],
+        ),
+        bad(&|s| s.add = vec![s.add[0].clone(); 2], &["add[1].source: 10.9.0.0/16 is named twice"]),
+        bad(
+            &|s| s.remove = vec!["10.8.0.0/16".into()],
+            &["remove[0]: there is no rule for 10.8.0.0/16"],
+        ),
+        bad(
+            &|s| s.remove = vec!["ten".into()],
+            &["remove[0]: \"ten\" is not a prefix; write it as 10.9.0.0/16 or 2001:db8::/32"],
+        ),
+        not_found(steer(&|s| s.service = "none".into())),
+        failed(
+            steer(&|s| s.expected_generation = Some(7)),
+            "GENERATION_MISMATCH",
+            &format!(
+                "service \"shop\" has generation {generation}, not 7: it changed meanwhile; look again"
+            ),
+        ),
+        failed(
+            steer(&|s| s.add[0].version = 2),
+            "NO_READY_BACKEND",
+            "green of service \"shop\" has no backend that takes connections; give it one, or force",
+        ),
+    ]
+}
+
 fn applies() -> Vec<Case> {
     let apply = |services| v1::ApplyRequest { services, ..Default::default() };
     let odd = v1::ServiceSpec {
@@ -254,6 +302,7 @@ fn applies() -> Vec<Case> {
         listeners: vec![v1::Listener { address: "10.1.0.1".into(), port: 80, protocol: 9 }],
         forwarding: 9,
         affinity: 9,
+        udp: 9,
         versions: Some(v1::Versions {
             blue: Some(v1::VersionSpec { weight_bp: u32::MAX, ..Default::default() }),
             ..Default::default()
@@ -288,6 +337,7 @@ fn applies() -> Vec<Case> {
             &[
                 "services[0].forwarding: 9 is no forwarding mode",
                 "services[0].affinity: 9 is no affinity",
+                "services[0].udp: 9 is no way to treat UDP",
                 "services[0].listeners[0].protocol: must be TCP or UDP",
                 "services[0].versions.blue.weight: 42949672.95% is more than 100%",
             ],

@@ -32,7 +32,8 @@ pub enum Reason {
     NotIp = 0,
     /// Passed: neither TCP nor UDP, or an IPv6 header that is not understood comes first.
     NotTransport = 1,
-    /// Passed: the frame or a header is cut short, or a length is impossible.
+    /// Passed: the frame or a header is cut short, or a length is impossible. Dropped: a fragment for
+    /// a listener's address that cuts the transport header (RFC 1858).
     Malformed = 2,
     /// Passed: a fragment that is not for a listener, or of a flow that is not known.
     Fragment = 3,

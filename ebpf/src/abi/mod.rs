@@ -5,10 +5,16 @@
 //! the processor. A change that a running program would misread needs a new [`VERSION`].
 
 mod counter;
+mod fragment;
+mod rare;
 mod slot;
+mod steering;
 
 pub use counter::*;
+pub use fragment::*;
+pub use rare::*;
 pub use slot::*;
+pub use steering::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
 pub const VERSION: u32 = 2;
@@ -27,6 +33,12 @@ pub const MAX_LISTENERS: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
 pub const MAX_LINKS: u32 = 256;
+/// Entries of `DEVICES`, of which an interface that XDP sends frames out of has one or two.
+pub const MAX_DEVICES: u32 = 512;
+/// Bit of a key of `DEVICES`, whose others are an interface's index: a frame that came in by this
+/// interface may go back as `XDP_TX`. Without this entry it is redirected like any other: on a veth
+/// `XDP_TX` waits until the peer happens to look, unless the peer has an XDP program.
+pub const GOES_BACK: u32 = 1 << 31;
 /// Cache lines in the pool of tables: room for 512 services with the smallest tables, twice.
 pub const POOL_LINES: u32 = 524_288;
 /// Entries of the flow table unless the agent is told otherwise.
@@ -286,10 +298,22 @@ pub const FORWARD_GUE: u8 = 3;
 
 /// UDP flows are remembered from their first datagram.
 pub const UDP_TRACKED: u8 = 0;
-/// Nothing is remembered: a shift moves the flows of its slots.
+/// Nothing is remembered: the tables alone decide, and a shift moves the flows of its slots.
 pub const UDP_STATELESS: u8 = 1;
 /// A QUIC Initial opens a flow as a SYN does; flows are remembered where a shift has moved slots.
 pub const UDP_QUIC: u8 = 2;
+
+/// Key of `SERVER_IDS`: a server id in the connection ids of a QUIC service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[repr(C)]
+pub struct ServerKey {
+    /// Index of the service.
+    pub service: u32,
+    /// Bytes of the id, 1 to 8.
+    pub length: u32,
+    /// The id as a big-endian number.
+    pub id: u64,
+}
 
 /// The record of one backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -361,13 +385,13 @@ pub struct Link {
     pub tags: [u32; 2],
 }
 
-/// The limit on inserts into the flow table on one processor: a token bucket.
+/// A limit on what one processor does in a second: a token bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Bucket {
     /// When it was filled last, nanoseconds since boot.
     pub filled: u64,
-    /// Inserts left, in billionths.
+    /// What is left, in billionths.
     pub tokens: u64,
 }
 
@@ -416,6 +440,8 @@ const _: () = {
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(offset_of!(Service, steering) == 56);
+    assert!(size_of::<ServerKey>() == 16);
+    assert!(size_of::<SteerKey>() == 20 && size_of::<SteerSlot>() == 4);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);
     assert!(size_of::<Link>() == 28);
     assert!(size_of::<Counters>() == 64);
@@ -428,7 +454,10 @@ const _: () = {
 /// Lets the agent write and read these types through `aya`.
 #[cfg(feature = "user")]
 mod user {
-    use super::{Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service};
+    use super::{
+        Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, ServerKey, Service,
+        SteerKey, SteerSlot,
+    };
 
     macro_rules! pod {
         ($($type:ty),*) => {$(
@@ -436,7 +465,8 @@ mod user {
             unsafe impl aya::Pod for $type {}
         )*};
     }
-    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service);
+    pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey);
+    pod!(ServerKey, SteerSlot);
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ impl<M: Mirror> World<M> {
         let slots = self.slots(&key);
         self.flows.borrow_mut().now = self.now;
         let given_up = |b| self.given_up.contains(&b);
-        let view =
-            MemoryTables { tables: &self.tables, flows: &self.flows, given_up: &given_up, key };
+        let (tables, steering) = (&self.tables, &self.steering);
+        let view = MemoryTables { tables, steering, flows: &self.flows, given_up: &given_up, key };
         let decision = decide(&view, slots, opens);
         match decision.map(|d| d.why) {
             Ok(Why::Pinned) => self.tally.pinned += 1,
@@ -75,7 +75,7 @@ impl<M: Mirror> World<M> {
                 self.tally.fallback += 1;
                 self.failed = Some(self.now);
             }
-            Ok(Why::Table) => {}
+            Ok(Why::Table | Why::Named) => {}
             Err(_) => self.tally.refused += 1,
         }
         if let Ok(Decision { why: Why::Pinned | Why::Remembered, .. }) = decision
@@ -92,8 +92,8 @@ impl<M: Mirror> World<M> {
     pub(super) fn datagram(&mut self, key: FlowKey) -> Result<Decision, Undecided> {
         self.flows.borrow_mut().now = self.now;
         let given_up = |b| self.given_up.contains(&b);
-        let view =
-            MemoryTables { tables: &self.tables, flows: &self.flows, given_up: &given_up, key };
+        let (tables, steering) = (&self.tables, &self.steering);
+        let view = MemoryTables { tables, steering, flows: &self.flows, given_up: &given_up, key };
         let decision = decide_udp(&view, self.slots(&key));
         if let Some(entry) = self.flows.borrow_mut().entries.get_mut(&key) {
             entry.client |= SEEN_DATA;
@@ -112,7 +112,8 @@ impl<M: Mirror> World<M> {
     fn open(&mut self, key: FlowKey) -> Option<u16> {
         let entry = self.flows.borrow().entries.get(&key).copied();
         let slots = self.slots(&key);
-        let version = self.tables.versions()[slots.version as usize].cur();
+        let slot = self.tables.versions()[slots.version as usize];
+        let version = self.steering.slot(key.source).map_or(slot, |entry| entry.over(slot)).cur();
         let fresh = self.tables.backends()[usize::from(version)].slot(slots.backend).cur();
         let decision = self.packet(key, true, SEEN_SYN).ok()?;
         match decision.why {
@@ -123,6 +124,7 @@ impl<M: Mirror> World<M> {
             }
             Why::Table | Why::Remembered => assert_eq!(decision.backend, fresh, "a new flow"),
             Why::Full | Why::Flooded => {}
+            Why::Named => panic!("a TCP packet names no server"),
         }
         assert!(!self.given_up.contains(&decision.backend), "a new flow at a given-up backend");
         Some(decision.backend)

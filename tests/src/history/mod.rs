@@ -14,16 +14,17 @@
 mod clients;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use weir::dataplane::memory::FlowTable;
 use weir::plan::backend_table::Candidate;
 use weir::plan::goal::Goal;
 use weir::plan::identity::Identity;
 use weir::plan::settle::{SlotRef, settle, untrack};
+use weir::plan::steering::{Prefix, Rules, Steering};
 use weir::plan::tables::ServiceTables;
 use weir::plan::transition::transition;
-use weir_ebpf::abi::{Address, FlowEntry, FlowKey, Service, UDP, VERSIONS};
+use weir_ebpf::abi::{Address, FlowEntry, FlowKey, Service, TCP, UDP, UDP_IDLE_SECONDS, VERSIONS};
 use weir_ebpf::decide::{Decision, Undecided, Why, slots};
 
 use crate::random::Random;
@@ -37,7 +38,7 @@ const STEPS: u32 = 400;
 /// Sees all that happens in a history, and may do the same elsewhere.
 pub trait Mirror {
     /// These tables are in use from now on, and these backends are given up.
-    fn tables(&mut self, tables: &ServiceTables, given_up: &HashSet<u16>);
+    fn tables(&mut self, tables: &ServiceTables, steering: &Steering, given_up: &HashSet<u16>);
     /// A packet came that shows this of its sender, and was decided. `entry` is what is remembered
     /// of its flow now; its time means nothing.
     fn packet(
@@ -53,7 +54,7 @@ pub trait Mirror {
 
 /// Does nothing.
 impl Mirror for () {
-    fn tables(&mut self, _: &ServiceTables, _: &HashSet<u16>) {}
+    fn tables(&mut self, _: &ServiceTables, _: &Steering, _: &HashSet<u16>) {}
     fn packet(&mut self, _: &FlowKey, _: u8, _: Result<Decision, Undecided>, _: Option<FlowEntry>) {
     }
     fn forget(&mut self, _: &FlowKey) {}
@@ -70,6 +71,8 @@ pub struct Setting {
     pub floods: bool,
     /// Whether clients and listener are IPv6.
     pub ipv6: bool,
+    /// Whether steering rules come and go.
+    pub steered: bool,
 }
 
 impl Setting {
@@ -80,6 +83,7 @@ impl Setting {
         Service {
             seed: [random.word(), random.word()],
             affinity: u8::try_from(random.below(3)).unwrap(),
+            udp_idle: UDP_IDLE_SECONDS,
             ..Service::default()
         }
     }
@@ -102,13 +106,17 @@ struct World<M> {
     next_index: u16,
     given_up: HashSet<u16>,
     tables: ServiceTables,
+    rules: BTreeMap<Prefix, u8>,
+    steering: Steering,
     flows: RefCell<FlowTable>,
     /// When each version slot moved last, and anything in each backend table.
     version_moved: Vec<u32>,
     table_moved: [u32; VERSIONS],
+    /// When a steering entry moved last.
+    steering_moved: u32,
     failed: Option<u32>,
-    /// Slots in which the sweep of the last step found entries.
-    swept: Option<HashSet<SlotRef>>,
+    /// Slots, and steering entries, in which the sweep of the last step found entries.
+    swept: Option<(HashSet<SlotRef>, HashSet<usize>)>,
     live: Vec<Flow>,
     ended: Vec<FlowKey>,
     next_client: u32,
@@ -138,6 +146,8 @@ pub struct Tally {
     pub untracked: u64,
     /// Packets without a backend.
     pub refused: u64,
+    /// Commits that moved prefixes.
+    pub steered: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -152,6 +162,7 @@ impl std::ops::AddAssign for Tally {
         self.settled += other.settled;
         self.untracked += other.untracked;
         self.refused += other.refused;
+        self.steered += other.steered;
     }
 }
 
@@ -175,6 +186,9 @@ impl<M: Mirror> World<M> {
             version_moved: vec![0; tables.versions().len()],
             table_moved: [0; VERSIONS],
             tables,
+            rules: BTreeMap::new(),
+            steering: Steering::default(),
+            steering_moved: 0,
             flows: RefCell::new(FlowTable { capacity: setting.room, ..FlowTable::default() }),
             failed: None,
             swept: None,
@@ -230,16 +244,25 @@ impl<M: Mirror> World<M> {
             }
         }
         self.tables = step.tables;
+        let rules = Rules::new(self.rules.iter().map(|(prefix, version)| (*prefix, *version)));
+        let (mut steering, moved) = self.steering.lead(&rules);
+        steering.leave_empty_bases(self.tables.empty_bases());
+        assert_eq!(steering.rules(), rules, "new flows go by the rules");
+        self.steering = steering;
+        if moved > 0 {
+            self.steering_moved = self.now;
+            self.tally.steered += 1;
+        }
         // A sweep belongs to the tables it began with.
         self.swept = None;
-        self.mirror.tables(&self.tables, &self.given_up);
+        self.mirror.tables(&self.tables, &self.steering, &self.given_up);
     }
 
     /// What operators and backends do.
     fn change(&mut self) {
         let version = self.random.below(VERSIONS);
         let count = self.backends[version].len();
-        match self.random.below(6) {
+        match self.random.below(if self.setting.steered { 9 } else { 6 }) {
             0 | 1 => {
                 let ends = [0, 10_000, 500, 5_000, self.random.below(10_001)];
                 let [a, b] = [ends[self.random.below(5)], ends[self.random.below(5)]];
@@ -269,6 +292,7 @@ impl<M: Mirror> World<M> {
                     }
                 }
             }
+            6.. => self.revise_rules(),
             _ => {
                 let backends = self.backends.iter().flatten();
                 if let Some(b) = backends.into_iter().find(|b| self.given_up.contains(&b.index)) {
@@ -279,36 +303,65 @@ impl<M: Mirror> World<M> {
         self.commit();
     }
 
+    /// Adds, changes and removes rules, some within others.
+    fn revise_rules(&mut self) {
+        for _ in 0..=self.random.below(6) {
+            if self.random.percent(40) && !self.rules.is_empty() {
+                let n = self.random.below(self.rules.len());
+                let prefix = *self.rules.keys().nth(n).unwrap();
+                self.rules.remove(&prefix);
+            } else {
+                let client = self.random.byte();
+                let client = self.key(client, 0, TCP).source;
+                let length = *self.random.one(&[0, 120, 121, 122, 123, 124, 125, 126, 127, 128]);
+                let version = u8::try_from(self.random.below(VERSIONS)).unwrap();
+                self.rules.insert(Prefix::new(client, length), version);
+            }
+        }
+        if self.random.percent(20) {
+            self.rules.clear();
+        }
+    }
+
     fn settle(&mut self) {
         let past = |at: u32| self.now - at > IDLE;
         if !self.failed.is_none_or(past) {
             return;
         }
+        // Version slots and steering entries have one clock.
+        let quiet = past(self.steering_moved);
+        let whole = quiet && self.version_moved.iter().all(|at| past(*at));
+        let together = !quiet || !self.steering.entries().is_empty();
         let ready = |slot: SlotRef| match slot {
+            SlotRef::Version(slot) if together => whole && past(self.version_moved[slot]),
             SlotRef::Version(slot) => past(self.version_moved[slot]),
             SlotRef::Backend { version, .. } => past(self.table_moved[version]),
         };
-        if settle(&mut self.tables, &ready) {
+        if settle(&mut self.tables, &ready) | (whole && self.steering.settle()) {
             self.tally.settled += 1;
             self.swept = None;
-            self.mirror.tables(&self.tables, &self.given_up);
+            self.mirror.tables(&self.tables, &self.steering, &self.given_up);
         }
     }
 
     /// Forgets what is over or needs no memory, and looks which slots entries are left in.
     fn sweep(&mut self) {
         let tables = &self.tables;
-        let (mut pinned, mut gone) = (HashSet::new(), Vec::new());
+        let steering = &self.steering;
+        let (mut pinned, mut steered, mut gone) = (HashSet::new(), HashSet::new(), Vec::new());
         self.flows.borrow_mut().entries.retain(|key, entry| {
             let silent = self.now - entry.seen;
             let at = slots(&self.service, key);
-            let v = tables.versions()[at.version as usize];
+            let rule = steering.find(key.source);
+            let slot = tables.versions()[at.version as usize];
+            let v = rule.map_or(slot, |rule| steering.entries()[rule].slot.over(slot));
             let t = tables.backends()[usize::from(v.cur())].slot(at.backend);
             let settled = v.base() == v.cur() && t.base() == t.cur() && t.cur() == entry.backend;
             if settled || silent > IDLE || (entry.closed() && silent > IDLE / 2) {
                 gone.push(*key);
                 return false;
             }
+            steered.extend(rule);
             pinned.insert(SlotRef::Version(at.version as usize));
             for (version, table) in tables.backends().iter().enumerate() {
                 let slot = at.backend as usize % table.slots().len();
@@ -319,7 +372,7 @@ impl<M: Mirror> World<M> {
         for key in &gone {
             self.mirror.forget(key);
         }
-        self.swept = Some(pinned);
+        self.swept = Some((pinned, steered));
     }
 
     /// One step: flows open and speak, slots settle, now and then something changes.
@@ -332,11 +385,12 @@ impl<M: Mirror> World<M> {
             self.flows.borrow_mut().flooded = flooded;
         }
         // The look of one step, the commit of the next: flows speak in between.
-        if let Some(pinned) = self.swept.take()
+        if let Some((pinned, steered)) = self.swept.take()
             && untrack(&mut self.tables, &|slot| pinned.contains(&slot))
+                | self.steering.untrack(&|entry| steered.contains(&entry))
         {
             self.tally.untracked += 1;
-            self.mirror.tables(&self.tables, &self.given_up);
+            self.mirror.tables(&self.tables, &self.steering, &self.given_up);
         }
         if self.random.percent(4) {
             self.change();

@@ -56,7 +56,7 @@ fn in_words(command: &Command) -> String {
 }
 
 /// Runs `ip` with a list of commands, one a line, in `namespace` or in the machine's own.
-pub(super) fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
+pub(crate) fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
     let mut command = bounded("ip");
     if let Some(name) = namespace {
         command.args(["-netns", name]);

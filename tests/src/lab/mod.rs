@@ -11,7 +11,7 @@
 //! leaves is removed by the next lab that starts.
 
 pub mod addresses;
-mod host;
+pub(crate) mod host;
 mod names;
 mod namespace;
 pub mod spec;
@@ -135,7 +135,8 @@ impl LabBuilder {
             versions: [create("blue")?, create("green")?, create("canary")?],
         };
         wiring::wire(&namespaces, &self)?;
-        let mut lab = Lab { servers: BTreeMap::new(), namespaces, directory, plan: self };
+        let (servers, more_servers) = (BTreeMap::new(), Vec::new());
+        let mut lab = Lab { servers, more_servers, namespaces, directory, plan: self };
         for version in Version::ALL {
             lab.start_servers(version)?;
         }
@@ -147,6 +148,8 @@ impl LabBuilder {
 #[derive(Debug)]
 pub struct Lab {
     servers: BTreeMap<Version, Servers>,
+    /// Those that a test has added.
+    more_servers: Vec<Servers>,
     namespaces: wiring::Namespaces,
     directory: Directory,
     plan: LabBuilder,
@@ -222,7 +225,8 @@ impl Lab {
     #[must_use]
     pub fn served(&self) -> BTreeMap<Identity, Served> {
         let mut all: BTreeMap<Identity, Served> = BTreeMap::new();
-        for (identity, served) in self.servers.values().flat_map(Servers::served) {
+        let servers = self.servers.values().chain(&self.more_servers);
+        for (identity, served) in servers.flat_map(Servers::served) {
             all.entry(identity).or_default().add(&served);
         }
         all
@@ -239,6 +243,17 @@ impl Lab {
         });
         let servers = Servers::start(self.version(version), own.chain(direct).collect())?;
         self.servers.insert(version, servers);
+        Ok(())
+    }
+
+    /// Starts servers on further addresses that a version's namespace has by now. They call
+    /// themselves its first backend.
+    pub fn serve_on(&mut self, version: Version, addresses: &[IpAddr]) -> Result<()> {
+        let named = addresses.iter().map(|&at| {
+            let address = addresses::backend(Family::of(at), version, 0);
+            (Identity { version, address }, at)
+        });
+        self.more_servers.push(Servers::start(self.version(version), named.collect())?);
         Ok(())
     }
 

@@ -39,6 +39,7 @@ pub fn change(change: Change) -> v1::Change {
         created: change.created,
         versions: by_version(change.versions, version_change),
         moves: change.moves.into_iter().map(slots_moved).collect(),
+        steering: Some(v1::Steered { rules: change.steering.rules, moved: change.steering.moved }),
         digest: change.digest,
     }
 }
@@ -192,5 +193,6 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         capacity: status.capacity.into_iter().map(capacity).collect(),
         state_dir: status.state_dir,
         warnings: status.warnings,
+        outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     model::{Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight},
     node::messages::{
         BackendCounters, BackendState, BackendStatus, Capacity, Change, Commit, Counters,
-        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic,
-        Verdict, VersionChange, VersionCounters, VersionStatus,
+        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered,
+        Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
     },
 };
 
@@ -72,6 +72,7 @@ pub fn changes(changes: Vec<v1::Change>) -> Read<Vec<Change>> {
             created: change.created,
             versions: by_version(change.versions, |change| change.version, version_change)?,
             moves: all(change.moves, slots_moved)?,
+            steering: change.steering.map(steered).unwrap_or_default(),
             digest: change.digest,
         })
     })
@@ -94,6 +95,11 @@ fn slots_moved(moved: v1::Move) -> Read<Move> {
         to: version(moved.to).ok_or(Malformed("moves.to"))?,
         slots: moved.slots,
     })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "all readers of a field are alike")]
+fn steered(steered: v1::Steered) -> Steered {
+    Steered { rules: steered.rules, moved: steered.moved }
 }
 
 /// Share and interval follow from the counts.
@@ -229,6 +235,9 @@ pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
         uptime: Duration::from_secs(status.uptime_s),
         interfaces: all(status.interfaces, interface)?,
         capacity: all(status.capacity, capacity)?,
+        outer_sources: all(status.outer_sources, |address| {
+            address.parse().map_err(|_| Malformed("outer_sources"))
+        })?,
         state_dir: status.state_dir,
         warnings: status.warnings,
     })

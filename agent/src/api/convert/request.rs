@@ -7,12 +7,14 @@ use weir_proto::v1;
 use super::{spec, version, version_number};
 use crate::{
     model::{
-        ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
-        service::MAX_SERVICES, weight::above_full,
+        Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
+        service::MAX_SERVICES,
+        steering::{MAX_RULES, prefix},
+        weight::above_full,
     },
     node::{
         Error,
-        messages::{Apply, ChangeOptions, Delete, RequestId, ServiceShift, Shift},
+        messages::{Apply, ChangeOptions, Delete, RequestId, ServiceShift, Shift, Steer},
     },
 };
 
@@ -141,6 +143,41 @@ fn service_shift(
     })
 }
 
+/// From the wire: a change of steering rules.
+pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
+    let mut violations = Violations::default();
+    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    let service = ServiceName::new(&request.service)
+        .map_err(|message| violations.push("service", message))
+        .ok();
+    for (field, named) in [("add", request.add.len()), ("remove", request.remove.len())] {
+        if named > MAX_RULES {
+            let message = format!("holds {named}; a service has at most {MAX_RULES} rules");
+            violations.push(field, message);
+        }
+    }
+    let mut add = Vec::new();
+    for (index, rule) in request.add.iter().take(MAX_RULES).enumerate() {
+        let source = prefix(&rule.source)
+            .map_err(|message| violations.push(format!("add[{index}].source"), message));
+        let version = version(rule.version);
+        if version.is_none() {
+            violations.push(format!("add[{index}].version"), "must be blue, green or canary");
+        }
+        add.extend(source.ok().zip(version).map(|(source, version)| Rule { source, version }));
+    }
+    let mut remove = Vec::new();
+    for (index, source) in request.remove.iter().take(MAX_RULES).enumerate() {
+        let source =
+            prefix(source).map_err(|message| violations.push(format!("remove[{index}]"), message));
+        remove.extend(source);
+    }
+    violations.into_result().map_err(Error::Invalid)?;
+    let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
+    let expected_generation = request.expected_generation;
+    Ok(Steer { service, add, remove, expected_generation, options })
+}
+
 fn options(id: &str, dry_run: bool, force: bool, violations: &mut Violations) -> ChangeOptions {
     ChangeOptions { request_id: request_id(id, violations), dry_run, force }
 }
@@ -215,6 +252,24 @@ pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
         request_id: id_text(shift.options.request_id.as_ref()),
         dry_run: shift.options.dry_run,
         force: shift.options.force,
+    }
+}
+
+/// For the wire: a change of steering rules.
+#[must_use]
+pub fn steer_to_proto(steer: &Steer) -> v1::SteerRequest {
+    let rule = |rule: &Rule| v1::SteeringRule {
+        source: rule.source.to_string(),
+        version: version_number(rule.version),
+    };
+    v1::SteerRequest {
+        service: steer.service.to_string(),
+        add: steer.add.iter().map(rule).collect(),
+        remove: steer.remove.iter().map(ToString::to_string).collect(),
+        expected_generation: steer.expected_generation,
+        request_id: id_text(steer.options.request_id.as_ref()),
+        dry_run: steer.options.dry_run,
+        force: steer.options.force,
     }
 }
 

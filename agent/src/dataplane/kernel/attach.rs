@@ -13,6 +13,7 @@ use aya::{Ebpf, maps::Map};
 
 use super::load::{LoadError, chain, kernel_has, refused};
 use super::pins::{PinError, Pins};
+use super::rare::RARE;
 use super::{Kernel, clsact, links};
 use crate::model::{AttachMode, Hook};
 
@@ -54,6 +55,11 @@ impl Programs {
             .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
         program::<Xdp>(&mut object, FORGET).and_then(Xdp::load).map_err(refused(FORGET))?;
+        for (_, name) in RARE {
+            program::<SchedClassifier>(&mut object, name)
+                .and_then(SchedClassifier::load)
+                .map_err(refused(name))?;
+        }
         Ok(Self { object, pins, pinned: Vec::new() })
     }
 
@@ -72,30 +78,30 @@ impl Programs {
         self.object.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
+    /// A program that the TC program calls.
+    pub(super) fn rare(&self, name: &'static str) -> Result<&SchedClassifier, ProgramError> {
+        self.object.program(name).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
     /// Takes a map out, for good.
     pub(super) fn take_map(&mut self, name: &str) -> Option<Map> {
         self.object.take_map(name)
     }
+}
 
-    fn attach_tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
-        let hook = if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact };
-        let name = if hook == Hook::Tcx { "tc" } else { hook.name() };
+impl Attach for Programs {
+    fn tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
+        let name = if tc_hook() == Hook::Tcx { "tc" } else { tc_hook().name() };
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, name));
         let before = pin.as_deref().is_some_and(Path::exists);
-        program::<SchedClassifier>(&mut self.object, TC)
-            .map_err(Into::into)
-            .and_then(|tc| match hook {
-                Hook::Tcx => link_tc(tc, interface, pin.as_deref()),
-                _ => clsact::attach(tc, interface, pin.as_deref()),
-            })
-            .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
+        let hook = attach_tc(&mut self.object, TC, interface, pin.as_deref())?;
         self.pinned.extend(pin.map(|pin| (pin, before)));
         Ok(hook)
     }
 
-    fn attach_xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
+    fn xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
         // First TC, which finishes what XDP leaves.
-        self.attach_tc(interface)?;
+        self.tc(interface)?;
         // By mode: a link cannot change it, and an interface has only one.
         let other = if hook == Hook::XdpNative { Hook::XdpGeneric } else { Hook::XdpNative };
         if let Some(pins) = &self.pins {
@@ -104,13 +110,77 @@ impl Programs {
         }
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, hook.name()));
         let before = pin.as_deref().is_some_and(Path::exists);
-        program::<Xdp>(&mut self.object, XDP)
-            .map_err(Into::into)
-            .and_then(|xdp| link_xdp(xdp, interface, hook, pin.as_deref()))
-            .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
+        attach_xdp(&mut self.object, XDP, interface, hook, pin.as_deref())?;
         self.pinned.extend(pin.map(|pin| (pin, before)));
         Ok(hook)
     }
+}
+
+/// The programs of one object, as they are attached to an interface.
+pub(crate) trait Attach {
+    /// At TC.
+    fn tc(&mut self, interface: &str) -> Result<Hook, AttachError>;
+    /// At XDP; `hook` is native or generic.
+    fn xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError>;
+}
+
+/// Attaches to an interface by `mode`, and says how.
+pub(crate) fn attach(
+    programs: &mut impl Attach,
+    interface: &str,
+    mode: AttachMode,
+) -> Result<Hook, AttachError> {
+    if !Path::new("/sys/class/net").join(interface).exists() {
+        return Err(AttachError::NoInterface(interface.to_owned()));
+    }
+    match mode {
+        AttachMode::Xdp => programs.xdp(interface, Hook::XdpNative),
+        AttachMode::XdpGeneric => programs.xdp(interface, Hook::XdpGeneric),
+        // On a virtual device XDP costs a copy for each packet from a local socket, so there
+        // `auto` is TC. Only real hardware has a device behind it.
+        AttachMode::Auto if is_hardware(interface) => {
+            programs.xdp(interface, Hook::XdpNative).or_else(|_| programs.tc(interface))
+        }
+        AttachMode::Auto | AttachMode::Tc => programs.tc(interface),
+    }
+}
+
+fn tc_hook() -> Hook {
+    if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact }
+}
+
+/// Attaches the TC program `name`. With `pin` it stays until the pin goes, or takes the place of
+/// what is pinned there.
+pub(crate) fn attach_tc(
+    object: &mut Ebpf,
+    name: &str,
+    interface: &str,
+    pin: Option<&Path>,
+) -> Result<Hook, AttachError> {
+    let hook = tc_hook();
+    program::<SchedClassifier>(object, name)
+        .map_err(Into::into)
+        .and_then(|tc| match hook {
+            Hook::Tcx => link_tc(tc, interface, pin),
+            _ => clsact::attach(tc, interface, pin),
+        })
+        .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
+    Ok(hook)
+}
+
+/// The same for the XDP program `name`.
+pub(crate) fn attach_xdp(
+    object: &mut Ebpf,
+    name: &str,
+    interface: &str,
+    hook: Hook,
+    pin: Option<&Path>,
+) -> Result<Hook, AttachError> {
+    program::<Xdp>(object, name)
+        .map_err(Into::into)
+        .and_then(|xdp| link_xdp(xdp, interface, hook, pin))
+        .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
+    Ok(hook)
 }
 
 /// Puts the program into the link pinned at `pin`, or makes a link and pins it there.
@@ -152,7 +222,8 @@ fn link_xdp(
     }
 }
 
-fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
+/// A program of the object.
+pub(crate) fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -166,20 +237,7 @@ impl Kernel {
     ///
     /// [`AttachError`]; the interface is as it was, but that TC may be attached where XDP failed.
     pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
-        if !Path::new("/sys/class/net").join(interface).exists() {
-            return Err(AttachError::NoInterface(interface.to_owned()));
-        }
-        let programs = &mut self.programs;
-        match mode {
-            AttachMode::Xdp => programs.attach_xdp(interface, Hook::XdpNative),
-            AttachMode::XdpGeneric => programs.attach_xdp(interface, Hook::XdpGeneric),
-            // On a virtual device XDP costs a copy for each packet from a local socket, so there
-            // `auto` is TC. Only real hardware has a device behind it.
-            AttachMode::Auto if is_hardware(interface) => programs
-                .attach_xdp(interface, Hook::XdpNative)
-                .or_else(|_| programs.attach_tc(interface)),
-            AttachMode::Auto | AttachMode::Tc => programs.attach_tc(interface),
-        }
+        attach(&mut self.programs, interface, mode)
     }
 
     /// Detaches from interfaces that an earlier agent was attached to and this one is not.

@@ -9,18 +9,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{Array, MapData};
-use weir_ebpf::abi::{Endpoint, Line, Listener, MAX_SERVICES, Return, Service, VERSIONS};
+use weir_ebpf::abi::{
+    Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
+};
 
 use super::{Kernel, Live, map_error};
 use crate::dataplane::{Commit, Error, Image};
+use crate::plan::steering::Steering;
 use crate::plan::tables::BackendTable;
 
 /// How to take a commit back before it has taken effect.
 #[derive(Default)]
 struct Undo {
     taken: Vec<Range<u32>>,
+    /// Sets of steering entries that were written, or begun.
+    sets: Vec<(u32, Arc<Steering>)>,
     returns: Vec<(Endpoint, Option<Return>)>,
     listeners: Vec<(Endpoint, Option<u32>)>,
+    server_ids: Vec<(ServerKey, Option<u16>)>,
     next: Vec<(u32, Option<Live>)>,
 }
 
@@ -72,14 +78,14 @@ impl Kernel {
         index: u32,
         image: &Image,
         generation: u32,
-        taken: &mut Vec<Range<u32>>,
+        undo: &mut Undo,
     ) -> Result<Live, Error> {
         let old = self.live.get(&index).cloned();
         let version_run = match &old {
             Some(old) if old.tables.versions() == image.tables.versions() => {
                 old.version_run.clone()
             }
-            _ => self.place(&image.tables.version_lines(), taken)?,
+            _ => self.place(&image.tables.version_lines(), &mut undo.taken)?,
         };
         let mut backend_runs: [Range<u32>; VERSIONS] = Default::default();
         for (version, table) in image.tables.backends().iter().enumerate() {
@@ -87,18 +93,35 @@ impl Kernel {
                 Some(old) if old.tables.backends()[version] == *table => {
                     old.backend_runs[version].clone()
                 }
-                _ => self.place(&table.lines(), taken)?,
+                _ => self.place(&table.lines(), &mut undo.taken)?,
             };
         }
+        let set = match &old {
+            Some(old) if old.steering == image.steering => old.record.steering,
+            _ => self.write_set(&image.steering, undo)?,
+        };
         let mask = |table: &BackendTable| u32::try_from(table.slots().len() - 1).unwrap_or(0);
         let record = Service {
             version_table: version_run.start,
             backend_table: backend_runs.each_ref().map(|run| run.start),
             backend_mask: image.tables.backends().each_ref().map(mask),
+            steering: set,
             generation,
             ..image.record
         };
-        Ok(Live { record, tables: Arc::clone(&image.tables), version_run, backend_runs })
+        let (tables, steering) = (Arc::clone(&image.tables), Arc::clone(&image.steering));
+        Ok(Live { record, tables, steering, version_run, backend_runs })
+    }
+
+    /// Writes steering entries as a new set, and gives its id. Zero for none.
+    fn write_set(&mut self, entries: &Arc<Steering>, undo: &mut Undo) -> Result<u32, Error> {
+        if entries.entries().is_empty() {
+            return Ok(0);
+        }
+        let set = self.steering.fresh();
+        undo.sets.push((set, Arc::clone(entries)));
+        self.steering.write(set, entries)?;
+        Ok(set)
     }
 
     /// All that can fail before the commit itself. Notes what must be undone.
@@ -109,9 +132,7 @@ impl Kernel {
     ) -> Result<Array<MapData, Service>, Error> {
         for (index, image) in &commit.services {
             let live = match image {
-                Some(image) => {
-                    Some(self.prepare(*index, image, commit.generation, &mut undo.taken)?)
-                }
+                Some(image) => Some(self.prepare(*index, image, commit.generation, undo)?),
                 None => None,
             };
             undo.next.push((*index, live));
@@ -122,6 +143,11 @@ impl Kernel {
         for (endpoint, back) in &commit.returns {
             undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));
             self.returns.insert(*endpoint, *back, 0).map_err(map_error("RETURNS"))?;
+        }
+        for (id, backend) in &commit.server_ids {
+            undo.server_ids.push((*id, self.servers.get(id).copied()));
+            let backend = u32::from(*backend);
+            self.server_ids.insert(*id, backend, 0).map_err(map_error("SERVER_IDS"))?;
         }
         for (endpoint, service) in &commit.listeners {
             undo.listeners.push((*endpoint, self.endpoints.get(endpoint).copied()));
@@ -158,8 +184,17 @@ impl Kernel {
                 None => self.listeners.remove(&endpoint),
             };
         }
+        for (id, before) in undo.server_ids.into_iter().rev() {
+            let _ = match before {
+                Some(backend) => self.server_ids.insert(id, u32::from(backend), 0),
+                None => self.server_ids.remove(&id),
+            };
+        }
         for run in undo.taken {
             self.pool.give_back(run);
+        }
+        for (set, entries) in undo.sets {
+            self.steering.remove(set, &entries);
         }
     }
 
@@ -173,9 +208,15 @@ impl Kernel {
             let _ = self.returns.remove(endpoint);
             self.ways_back.remove(endpoint);
         }
+        for id in &commit.retired_ids {
+            let _ = self.server_ids.remove(id);
+            self.servers.remove(id);
+        }
+        self.servers.extend(commit.server_ids.iter().copied());
         self.endpoints.extend(commit.listeners.iter().copied());
         self.ways_back.extend(commit.returns.iter().copied());
         for (index, live) in next {
+            let set = live.as_ref().map_or(0, |live| live.record.steering);
             let kept: Vec<Range<u32>> = live.iter().flat_map(Live::runs).cloned().collect();
             let old = match live {
                 Some(live) => self.live.insert(index, live),
@@ -183,6 +224,9 @@ impl Kernel {
             };
             for run in old.iter().flat_map(Live::runs).filter(|run| !kept.contains(run)) {
                 self.pool.give_back(run.clone());
+            }
+            if let Some(old) = old.filter(|old| old.record.steering != set) {
+                self.steering.remove(old.record.steering, &old.steering);
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use aya::maps::{Map, MapData, MapError};
@@ -18,6 +17,8 @@ use weir_ebpf::abi::{
 use super::Kernel;
 use super::attach::Programs;
 use super::pins::{self, PinError, Pins};
+use super::steering::Sets;
+use crate::dataplane::OuterSource;
 use crate::dataplane::pool::Pool;
 use crate::dataplane::sys::Mapped;
 
@@ -42,15 +43,6 @@ pub struct Options {
     pub outer: OuterSource,
     /// ICMP messages sent a second, on each processor.
     pub icmp_per_second: u32,
-}
-
-/// The node's own addresses that packets in tunnels come from, by the outer header's family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OuterSource {
-    /// Of IPv4 headers. Without it no backend with an IPv4 address can be tunnelled to.
-    pub v4: Option<Ipv4Addr>,
-    /// Of IPv6 headers.
-    pub v6: Option<Ipv6Addr>,
 }
 
 impl Default for Options {
@@ -104,7 +96,7 @@ pub(super) fn kernel_has(major: u8, minor: u8) -> bool {
 }
 
 /// An error and its causes, in one line.
-pub(super) fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -187,9 +179,13 @@ impl Kernel {
             )?,
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
+            server_ids: taken.typed("SERVER_IDS")?,
             services: taken.typed("SERVICES")?,
+            rare: taken.typed("PROGRAMS")?,
+            steering: Sets::new(taken.typed("STEERING")?),
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
+            devices: taken.typed("DEVICES")?,
             flows: flows.try_into().map_err(wrong("FLOWS"))?,
             udp_flows: udp_flows.try_into().map_err(wrong("UDP_FLOWS"))?,
             processors,
@@ -198,10 +194,13 @@ impl Kernel {
             live: HashMap::new(),
             endpoints: HashMap::new(),
             ways_back: HashMap::new(),
+            servers: HashMap::new(),
             known_links: vec![Link::default()],
+            last_link: 0,
             programs: taken.0,
         };
         kernel.recover()?;
+        kernel.fill_programs()?;
         Ok(kernel)
     }
 }
@@ -233,13 +232,16 @@ fn load_object(
         .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))
         .map_max_entries("REASONS", processors.saturating_mul(HOOKS))
         .load(OBJECT)
-        .map_err(|error: EbpfError| {
-            if is_permission(&error) { LoadError::Rights } else { LoadError::Object(chain(&error)) }
-        })
+        .map_err(|error| load_error(&error))
+}
+
+/// What the kernel said of an object.
+pub(crate) fn load_error(error: &EbpfError) -> LoadError {
+    if is_permission(error) { LoadError::Rights } else { LoadError::Object(chain(error)) }
 }
 
 /// What the verifier or the kernel said of a program.
-pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadError {
+pub(crate) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadError {
     move |error| match &error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = tail(&verifier_log.to_string());
@@ -252,7 +254,7 @@ pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadErr
     }
 }
 
-fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
+pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
     move |error| LoadError::Map { map, reason: chain(&error) }
 }
 

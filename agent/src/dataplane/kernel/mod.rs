@@ -2,7 +2,9 @@
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
 //! - `attach`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
-//! - `commit`: how tables change
+//! - `rare`: the programs that the TC program calls
+//! - `commit`: how tables change; `steering`: the sets of steering entries
+//! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: single flows, and runs of the program without an interface
 
 mod attach;
@@ -12,30 +14,40 @@ mod flows;
 mod links;
 mod load;
 mod pins;
+mod rare;
 mod recover;
 mod run;
+mod steering;
+mod ways;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{
+    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, ProgramArray,
+};
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LINKS, MAX_LISTENERS, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
-    VERSIONS,
+    MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, TCP,
+    VERSION_LINES, VERSIONS,
 };
 
 pub use attach::AttachError;
-pub use load::{LoadError, Options, OuterSource};
+pub(crate) use attach::{Attach, attach, attach_tc, attach_xdp, program};
+pub use load::{LoadError, Options};
+pub(crate) use load::{chain, load_error, refused};
 pub use pins::{PinError, Pins};
+pub(crate) use pins::{require_bpffs, try_lock};
+pub(crate) use run::run;
 pub use run::{Run, Runner};
 
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
-use super::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
@@ -50,9 +62,14 @@ pub struct Kernel {
     programs: attach::Programs,
     listeners: HashMapMap<MapData, Endpoint, Listener>,
     returns: HashMapMap<MapData, Endpoint, Return>,
+    server_ids: HashMapMap<MapData, ServerKey, u32>,
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    /// Held, or it would empty.
+    rare: ProgramArray<MapData>,
+    steering: steering::Sets,
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
+    devices: DevMapHash<MapData>,
     flows: HashMapMap<MapData, FlowKey, FlowEntry>,
     udp_flows: HashMapMap<MapData, FlowKey, FlowEntry>,
     pool_memory: Mapped,
@@ -64,11 +81,14 @@ pub struct Kernel {
     pool: Pool,
     /// The records in the kernel, and where their tables lie.
     live: HashMap<u32, Live>,
-    /// What `LISTENERS` and `RETURNS` hold, so that a failed commit can be undone.
+    /// What `LISTENERS`, `RETURNS` and `SERVER_IDS` hold, so that a failed commit can be undone.
     endpoints: HashMap<Endpoint, u32>,
     ways_back: HashMap<Endpoint, Return>,
+    servers: HashMap<ServerKey, u16>,
     /// What `LINKS` holds, by index; index zero is never used.
     known_links: Vec<Link>,
+    /// Where a link was written last.
+    last_link: u32,
 }
 
 /// A service as it stands in the kernel.
@@ -76,6 +96,8 @@ pub struct Kernel {
 struct Live {
     record: Service,
     tables: Arc<ServiceTables>,
+    /// Those of the set that the record names.
+    steering: Arc<Steering>,
     version_run: Range<u32>,
     backend_runs: [Range<u32>; VERSIONS],
 }
@@ -98,33 +120,6 @@ impl Kernel {
             words: std::array::from_fn(|i| words[i].load(Ordering::Relaxed)),
         };
         Some(words.chunks_exact(16).map(line).collect())
-    }
-
-    /// Index of a link in `LINKS`, written there if it is new.
-    fn link(&mut self, hop: &NextHop) -> Result<u16, Error> {
-        let link = Link {
-            ifindex: hop.interface,
-            lower: hop.lower,
-            mtu: hop.mtu,
-            mac: hop.interface_mac,
-            pad: [0; 2],
-            tags: hop.tags,
-        };
-        let index = match self.known_links.iter().position(|known| *known == link) {
-            Some(index) => index,
-            None if self.known_links.len() < MAX_LINKS as usize => {
-                let index = self.known_links.len();
-                let key = u32::try_from(index).unwrap_or(u32::MAX);
-                self.links.set(key, link, 0).map_err(map_error("LINKS"))?;
-                self.known_links.push(link);
-                index
-            }
-            None => {
-                let reason = format!("all {MAX_LINKS} are in use; restart the agent");
-                return Err(Error::Map { map: "LINKS", reason });
-            }
-        };
-        Ok(u16::try_from(index).unwrap_or(0))
     }
 
     /// Counts the entries of a flow table by walking its keys.
@@ -166,11 +161,16 @@ impl DataPlane for Kernel {
             .map_err(|error| damaged(error.to_string()))
     }
 
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.live.get(&service).map(|live| Arc::clone(&live.steering)).unwrap_or_default()
+    }
+
     fn carried(&self) -> Carried {
         Carried {
             services: self.live.keys().copied().collect(),
             listeners: self.endpoints.keys().copied().collect(),
             returns: self.ways_back.keys().copied().collect(),
+            server_ids: self.servers.keys().copied().collect(),
         }
     }
 
@@ -188,6 +188,10 @@ impl DataPlane for Kernel {
             place.store(word.0, Ordering::Release);
         }
         Ok(())
+    }
+
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        self.write_devices(devices)
     }
 
     fn counters(&self, backend: u16) -> Counters {
@@ -251,6 +255,10 @@ impl DataPlane for Kernel {
         sum
     }
 
+    fn outer_source(&self) -> OuterSource {
+        self.options.outer
+    }
+
     fn uses(&self) -> Vec<Use> {
         let pool = Use {
             resource: "pool_lines",
@@ -272,6 +280,11 @@ impl DataPlane for Kernel {
             used: Self::count(&self.udp_flows, self.options.udp_flows),
             limit: u64::from(self.options.udp_flows),
         };
-        vec![listeners, pool, flows, udp_flows]
+        let steering = Use {
+            resource: "steering_entries",
+            used: u64::from(self.steering.used()),
+            limit: u64::from(MAX_STEERING),
+        };
+        vec![listeners, pool, steering, flows, udp_flows]
     }
 }

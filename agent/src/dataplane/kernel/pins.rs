@@ -67,22 +67,14 @@ impl Pins {
             let path = path.to_owned();
             move |error| PinError::Io { path, error }
         };
-        // The directory itself may not be there yet; what it would be made in must be.
-        let there = if bpffs.exists() { bpffs } else { bpffs.parent().unwrap_or(bpffs) };
-        if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
-            return Err(PinError::NotBpf(bpffs.to_owned()));
-        }
+        require_bpffs(bpffs)?;
         let root = bpffs.join(format!("abi-{}", abi::VERSION));
         for part in ["maps", "links"] {
             let directory = root.join(part);
             fs::create_dir_all(&directory).map_err(io(&directory))?;
         }
-        let lock = File::open(&root).map_err(io(&root))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(PinError::InUse(root)),
-            Err(TryLockError::Error(error)) => Err(PinError::Io { path: root, error }),
-        }
+        let lock = try_lock(&root)?;
+        Ok(Self { root, _lock: lock })
     }
 
     /// Where a map is pinned.
@@ -125,6 +117,28 @@ impl Pins {
     }
 }
 
+/// Fails unless `directory` is, or can be made, in a BPF file system.
+pub(crate) fn require_bpffs(directory: &Path) -> Result<(), PinError> {
+    // It may not be there yet; what it would be made in must be.
+    let there =
+        if directory.exists() { directory } else { directory.parent().unwrap_or(directory) };
+    if statfs(there).map_or(true, |found| found.filesystem_type() != BPF_FS_MAGIC) {
+        return Err(PinError::NotBpf(directory.to_owned()));
+    }
+    Ok(())
+}
+
+/// Locks a directory of pins, until the file is dropped or the process ends.
+pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
+    let io = |error| PinError::Io { path: directory.to_owned(), error };
+    let lock = File::open(directory).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(PinError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
 /// The interface and the hook in the name of a link's pin.
 pub(super) fn owner(link: &Path) -> Option<(String, &str)> {
     let (interface, hook) = link.file_name()?.to_str()?.rsplit_once(':')?;
@@ -140,6 +154,9 @@ struct Shape {
 }
 
 const MMAPABLE: u32 = 1024;
+const NO_PREALLOC: u32 = 1;
+/// The kernel sets it on maps of devices: only user space writes them.
+const RDONLY_PROG: u32 = 128;
 
 /// The maps that are pinned, and what each must be. [`abi`] says what lies in them.
 fn shape(name: &str) -> Option<Shape> {
@@ -149,14 +166,26 @@ fn shape(name: &str) -> Option<Shape> {
     match name {
         "LISTENERS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0),
         "RETURNS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Return>(), 0),
+        "SERVER_IDS" => shape(MapType::Hash, size::<abi::ServerKey>(), word, 0),
         "SERVICES" => shape(MapType::ArrayOfMaps, word, word, 0),
+        "STEERING" => shape(
+            MapType::LpmTrie,
+            word + size::<abi::SteerKey>(),
+            size::<abi::SteerSlot>(),
+            NO_PREALLOC,
+        ),
         "POOL" => shape(MapType::Array, word, size::<abi::Line>(), MMAPABLE),
         "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
         "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
+        "DEVICES" => shape(MapType::DevMapHash, word, 2 * word, RDONLY_PROG),
         "FLOWS" => shape(MapType::Hash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
         "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),
+        "FRAGMENTS" => {
+            shape(MapType::LruHash, size::<abi::FragmentKey>(), size::<abi::FragmentPorts>(), 0)
+        }
+        "PROGRAMS" => shape(MapType::ProgramArray, word, word, 0),
         "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
         "REASONS" => shape(MapType::Array, word, size::<abi::Reasons>(), MMAPABLE),
         _ => None,
@@ -164,17 +193,22 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 12] = [
+pub(super) const MAPS: [&str; 17] = [
     "LISTENERS",
     "RETURNS",
+    "SERVER_IDS",
     "SERVICES",
+    "STEERING",
     "POOL",
     "BACKENDS",
     "LINKS",
+    "DEVICES",
     "FLOWS",
     "UDP_FLOWS",
     "DIRECT",
     "DIRECT_SEEN",
+    "FRAGMENTS",
+    "PROGRAMS",
     "COUNTERS",
     "REASONS",
 ];
@@ -222,9 +256,11 @@ fn check(name: &str, pinned: Result<MapData, MapError>) -> Result<(), PinError> 
 /// The map behind its kind.
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
-            Some(data)
-        }
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::DevMapHash(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data) => Some(data),
         _ => None,
     }
 }

@@ -1,16 +1,18 @@
-//! Taking up what pinned maps hold: the services, where their tables lie, and who listens.
+//! Taking up what pinned maps hold: the services, where their tables lie, and who listens. Sets of
+//! steering entries that no service names are removed.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use aya::maps::{Array, MapData, MapError};
 use weir_ebpf::abi::{
-    Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, Return, Service, VERSION_LINES,
+    Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, NO_BACKEND, Return, Service, VERSION_LINES,
 };
 
 use super::load::{LoadError, chain};
 use super::{Kernel, Live};
 use crate::dataplane::DataPlane as _;
+use crate::plan::steering::Steering;
 
 fn unreadable(map: &'static str) -> impl Fn(MapError) -> LoadError {
     move |error| LoadError::Map { map, reason: chain(&error) }
@@ -24,11 +26,18 @@ impl Kernel {
             Err(MapError::KeyNotFound) => return Ok(()), // nothing was ever committed
             Err(error) => return Err(unreadable("SERVICES")(error)),
         };
+        let mut sets = self.steering.read().map_err(unreadable("STEERING"))?;
         for index in 0..MAX_SERVICES {
             let record = records.get(&index, 0).map_err(unreadable("SERVICES"))?;
             if record.generation != 0 {
-                self.recover_service(index, record)?;
+                let entries = sets.remove(&record.steering).unwrap_or_default();
+                self.recover_service(index, record, Steering::new(entries))?;
             }
+        }
+        for (set, entries) in sets {
+            let count = entries.len();
+            tracing::info!(count, "removed steering entries that no service has");
+            self.steering.remove(set, &Steering::new(entries));
         }
         for entry in &self.listeners {
             let (endpoint, listener): (Endpoint, Listener) =
@@ -38,6 +47,10 @@ impl Kernel {
         for entry in &self.returns {
             let (endpoint, back): (Endpoint, Return) = entry.map_err(unreadable("RETURNS"))?;
             self.ways_back.insert(endpoint, back);
+        }
+        for entry in &self.server_ids {
+            let (id, backend) = entry.map_err(unreadable("SERVER_IDS"))?;
+            self.servers.insert(id, u16::try_from(backend).unwrap_or(NO_BACKEND));
         }
         for index in 1..MAX_LINKS {
             let link: Link = self.links.get(&index, 0).map_err(unreadable("LINKS"))?;
@@ -49,7 +62,12 @@ impl Kernel {
         Ok(())
     }
 
-    fn recover_service(&mut self, index: u32, record: Service) -> Result<(), LoadError> {
+    fn recover_service(
+        &mut self,
+        index: u32,
+        record: Service,
+        steering: Steering,
+    ) -> Result<(), LoadError> {
         let damaged = |reason: String| LoadError::Map { map: "POOL", reason };
         let tables = self
             .tables(index)
@@ -61,7 +79,8 @@ impl Kernel {
             *place = run(record.backend_table[version], record.backend_mask[version] / 16 + 1);
         }
         let version_run = run(record.version_table, VERSION_LINES);
-        let live = Live { record, tables: Arc::new(tables), version_run, backend_runs };
+        let (tables, steering) = (Arc::new(tables), Arc::new(steering));
+        let live = Live { record, tables, steering, version_run, backend_runs };
         for run in live.runs() {
             if !self.pool.claim(run) {
                 return Err(damaged(format!(

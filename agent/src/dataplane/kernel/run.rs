@@ -67,7 +67,8 @@ impl Runner {
     }
 }
 
-pub(super) fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<Run, ProgramError>
+/// Runs a program over a frame `repeat` times.
+pub(crate) fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<Run, ProgramError>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
 {

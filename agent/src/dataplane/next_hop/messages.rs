@@ -4,30 +4,82 @@ use std::net::IpAddr;
 
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
 
-use super::Mac;
-use super::table::{Hints, Neighbour, Target};
+use super::link::{Link, Vlan};
+use super::table::{Hints, Neighbour, Route, Target};
+use super::{Device, DeviceKind, Mac, OwnAddress};
 
-/// The interface's index and MAC, if it can carry Ethernet frames to a neighbour: Ethernet, no
-/// loopback, up, with a carrier.
-pub(super) fn link(message: &LinkMessage) -> Option<(u32, Mac)> {
+/// The interface's index, and what it is. It carries Ethernet frames to neighbours if it is
+/// Ethernet, no loopback, up, with a carrier. Whether it takes redirected frames is not said here.
+pub(super) fn link(message: &LinkMessage) -> (u32, Link) {
     let header = &message.header;
     let usable = header.link_layer_type == LinkLayerType::Ether
         && header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
         && !header.flags.contains(LinkFlags::Loopback);
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Address(bytes) => mac(bytes),
+    // The kernel names a kind for devices of its own making only.
+    let mut device = Device { name: String::new(), kind: DeviceKind::Hardware, redirect: None };
+    let (mut address, mut mtu, mut lower, mut tag, mut elsewhere) = (None, 0, None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name.clone_from(name),
+            LinkAttribute::Address(bytes) => address = mac(bytes),
+            LinkAttribute::Mtu(bytes) => mtu = *bytes,
+            LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(parts) => {
+                for part in parts {
+                    match part {
+                        LinkInfo::Kind(InfoKind::Veth) => device.kind = DeviceKind::Veth,
+                        LinkInfo::Kind(_) => device.kind = DeviceKind::Other,
+                        LinkInfo::Data(InfoData::Vlan(parts)) => tag = vlan_tag(parts),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let lower = lower.filter(|_| !elsewhere);
+    let vlan = lower.zip(tag).map(|(lower, tag)| Vlan { lower, tag });
+    (header.index, Link { device, mac: address.filter(|_| usable), mtu, vlan })
+}
+
+/// The tag of a VLAN, as on the wire.
+fn vlan_tag(parts: &[InfoVlan]) -> Option<u32> {
+    let id = parts.iter().find_map(|part| match part {
+        InfoVlan::Id(id) => Some(*id),
         _ => None,
     })?;
-    usable.then_some((header.index, address))
+    let protocol = parts.iter().find_map(|part| match part {
+        InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
+        _ => None,
+    })?;
+    let ([a, b], [c, d]) = (protocol.to_be_bytes(), id.to_be_bytes());
+    Some(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// An address of the node in this message that other hosts can send to, with its prefix: of global
+/// scope, and neither deprecated nor still or ever in doubt.
+pub(super) fn own(message: &AddressMessage) -> Option<OwnAddress> {
+    let header = &message.header;
+    let doubtful = AddressHeaderFlags::Deprecated
+        | AddressHeaderFlags::Tentative
+        | AddressHeaderFlags::Dadfailed;
+    let usable = header.scope == AddressScope::Universe && !header.flags.intersects(doubtful);
+    let address = local(message).filter(|_| usable)?;
+    Some(OwnAddress { interface: header.index, address, prefix: header.prefix_len })
 }
 
 /// The node's own address in this message.
@@ -50,12 +102,13 @@ pub(super) fn local(message: &AddressMessage) -> Option<IpAddr> {
 
 /// The way to `destination` that this route says. None for what does not leave through a
 /// neighbour (the node's own addresses, unreachable ones) and for what must be encapsulated.
-pub(super) fn route(destination: IpAddr, message: &RouteMessage) -> Option<Target> {
+pub(super) fn route(destination: IpAddr, message: &RouteMessage) -> Option<Route> {
     if message.header.kind != RouteType::Unicast {
         return None;
     }
     let mut interface = None;
     let mut address = destination;
+    let mut mtu = 0;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(*index),
@@ -67,10 +120,20 @@ pub(super) fn route(destination: IpAddr, message: &RouteMessage) -> Option<Targe
             | RouteAttribute::Via(_)
             | RouteAttribute::EncapType(_)
             | RouteAttribute::Encap(_) => return None,
+            RouteAttribute::Metrics(metrics) => mtu = route_mtu(metrics),
             _ => {}
         }
     }
-    interface.map(|interface| Target { interface, address })
+    interface.map(|interface| Route { via: Target { interface, address }, mtu })
+}
+
+/// The MTU that a route sets, or that the kernel has learned of the path; else zero.
+fn route_mtu(metrics: &[RouteMetric]) -> u32 {
+    let mtu = |metric: &RouteMetric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    };
+    metrics.iter().find_map(mtu).unwrap_or(0)
 }
 
 /// What this entry of the neighbour table says.

@@ -6,12 +6,14 @@
 //! kernel's neighbour table, so the entries in use are also kept alive here.
 //!
 //! - `table`: what is known, what to ask, what to tell. Pure.
-//! - `messages`: reads the kernel's messages. Pure.
-//! - `netlink`: the sockets.
+//! - `messages`, `link`: reads the kernel's messages; interfaces and their VLANs. Pure.
+//! - `netlink`, `xdp_features`: the sockets.
 
+mod link;
 mod messages;
 mod netlink;
 mod table;
+mod xdp_features;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -73,6 +75,51 @@ pub enum Change {
     /// The node's own addresses on all interfaces, whole. Told at the start, then at each
     /// difference.
     Locals(BTreeSet<IpAddr>),
+    /// The node's interfaces by index, whole. Told at the start, then at each difference.
+    Devices(BTreeMap<u32, Device>),
+}
+
+/// A network interface, and whether an XDP program can send through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Whether it takes frames that an XDP program redirects to it. None: the kernel does not say.
+    pub redirect: Option<bool>,
+}
+
+/// What an interface is, as far as it matters to XDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A network card's, or a virtual machine's.
+    Hardware,
+    /// One end of a pair.
+    Veth,
+    /// Of the kernel's making: a bridge, a bond, a VLAN and so on.
+    Other,
+}
+
+/// An address of the node that other hosts can send to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnAddress {
+    /// Index of the interface it is on.
+    pub interface: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its prefix.
+    pub prefix: u8,
+}
+
+/// The node's addresses of global scope, in the kernel's order: once, without following them.
+///
+/// # Errors
+///
+/// The kernel gave no socket, or did not answer.
+pub async fn own_addresses() -> Result<Vec<OwnAddress>, Error> {
+    let kernel = Kernel::open()?;
+    kernel.own().await.map_err(|failure| Error::Unanswered(failure.to_string()))
 }
 
 /// Why next hops cannot be followed.
@@ -81,6 +128,9 @@ pub enum Error {
     /// The kernel gave no netlink socket.
     #[error("cannot open a netlink socket to follow routes and neighbours: {0}")]
     Socket(#[from] io::Error),
+    /// The kernel did not answer.
+    #[error("cannot read the node's addresses: {0}")]
+    Unanswered(String),
 }
 
 /// Follows the next hops of a set of addresses until it is dropped.
@@ -141,7 +191,7 @@ impl Follower {
     async fn run(mut self, mut kernel: Kernel) {
         // Each turn of this loop has its own pair of sockets.
         loop {
-            let Err(failure) = self.follow(&kernel).await else { return };
+            let Err(failure) = self.follow(&mut kernel).await else { return };
             self.warn(&failure);
             kernel = loop {
                 tokio::time::sleep(RETRY).await;
@@ -154,7 +204,8 @@ impl Follower {
     }
 
     /// Follows by these sockets until they fail, or until nobody wants to know any more.
-    async fn follow(&mut self, kernel: &Kernel) -> Result<Stop, Failure> {
+    async fn follow(&mut self, kernel: &mut Kernel) -> Result<Stop, Failure> {
+        kernel.hear_of_features().await?;
         let mut hints = Hints { everything: true, ..Hints::default() };
         let mut recheck = Instant::now();
         loop {

@@ -1,6 +1,7 @@
-//! The thin shell: two rtnetlink sockets, one to ask by and one to hear events on.
+//! The thin shell: two rtnetlink sockets, one to ask by and one to hear events on, and a generic
+//! one for what interfaces can do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +22,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_stream::{Stream, StreamExt};
 
-use super::table::{Hints, Neighbour, Target};
-use super::{Mac, messages};
+use super::link::Links;
+use super::table::{Hints, Neighbour, Route, Target};
+use super::xdp_features::XdpFeatures;
+use super::{OwnAddress, messages};
 
 /// How long the kernel may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -57,8 +60,10 @@ pub(super) enum Failure {
 pub(super) struct Kernel {
     handle: Handle,
     events: Arc<Events>,
+    /// None before [`Kernel::hear_of_features`], and where the kernel does not tell.
+    features: Option<XdpFeatures>,
     /// Aborted with us.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// What has been heard and not yet looked at.
@@ -89,7 +94,27 @@ impl Kernel {
             let _open = listening_handle;
             fold(heard, &fold_into).await;
         });
-        Ok(Self { handle, events, _tasks: tasks })
+        Ok(Self { handle, events, features: None, tasks })
+    }
+
+    /// From here on interfaces say whether they take redirected frames, if the kernel tells, and
+    /// no change of that is missed.
+    pub(super) async fn hear_of_features(&mut self) -> Result<(), Failure> {
+        let Some((features, heard)) = XdpFeatures::open(&mut self.tasks).await? else {
+            return Ok(());
+        };
+        self.features = Some(features);
+        let events = Arc::clone(&self.events);
+        self.tasks.spawn(async move {
+            let mut heard = std::pin::pin!(heard);
+            while let Some(()) = heard.next().await {
+                events.with(|hints| hints.everything = true);
+                events.news.notify_one();
+            }
+            events.with(|hints| hints.closed = true);
+            events.news.notify_one();
+        });
+        Ok(())
     }
 
     /// Waits until something may have changed.
@@ -102,35 +127,47 @@ impl Kernel {
         self.events.with(std::mem::take)
     }
 
-    /// The interfaces that can carry frames, by index, each with its own MAC.
-    pub(super) async fn links(&self) -> Result<BTreeMap<u32, Mac>, Failure> {
+    /// The interfaces, by index.
+    pub(super) async fn links(&self) -> Result<Links, Failure> {
         let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let answers = self.ask("RTM_GETLINK", question, NLM_F_DUMP).await?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(message) => messages::link(message),
-                _ => None,
-            })
-            .collect())
+        let links = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(messages::link(message)),
+            _ => None,
+        });
+        let mut links: Links = links.collect();
+        if let Some(features) = &self.features {
+            let redirectable = features.redirectable().await?;
+            for (index, link) in &mut links {
+                link.device.redirect = Some(redirectable.contains(index));
+            }
+        }
+        Ok(links)
     }
 
     /// The node's own addresses, on all interfaces.
     pub(super) async fn locals(&self) -> Result<BTreeSet<IpAddr>, Failure> {
+        Ok(self.addresses().await?.iter().filter_map(messages::local).collect())
+    }
+
+    /// Those that other hosts can send to, in the kernel's order.
+    pub(super) async fn own(&self) -> Result<Vec<OwnAddress>, Failure> {
+        Ok(self.addresses().await?.iter().filter_map(messages::own).collect())
+    }
+
+    async fn addresses(&self) -> Result<Vec<AddressMessage>, Failure> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let answers = self.ask("RTM_GETADDR", question, NLM_F_DUMP).await?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(message) => messages::local(message),
-                _ => None,
-            })
-            .collect())
+        let addresses = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(message) => Some(message),
+            _ => None,
+        });
+        Ok(addresses.collect())
     }
 
     /// Where the kernel would send a packet of the node's own to `address`. Of several equal ways
     /// it names the one it would take. An address without a way out is no failure.
-    pub(super) async fn route(&self, address: IpAddr) -> Result<Option<Target>, Failure> {
+    pub(super) async fn route(&self, address: IpAddr) -> Result<Option<Route>, Failure> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(address);
         message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
@@ -183,28 +220,30 @@ impl Kernel {
         let mut message = NetlinkMessage::from(question);
         message.header.flags = NLM_F_REQUEST | flags;
         let answers = self.handle.clone().request(message).map_err(|_| Failure::Closed(name))?;
-        tokio::time::timeout(PATIENCE, collect(name, answers))
-            .await
-            .unwrap_or(Err(Failure::Late(name)))
+        collect(name, answers).await
     }
 }
 
-async fn collect(
+/// Waits for all answers to a question, up to [`PATIENCE`].
+pub(super) async fn collect<T>(
     name: &'static str,
-    answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>>,
-) -> Result<Vec<RouteNetlinkMessage>, Failure> {
-    let mut answers = std::pin::pin!(answers);
-    let mut found = Vec::new();
-    while let Some(answer) = answers.next().await {
-        match answer.payload {
-            NetlinkPayload::InnerMessage(message) => found.push(message),
-            NetlinkPayload::Error(error) if error.code.is_some() => {
-                return Err(Failure::Refused(name, error.to_io()));
+    answers: impl Stream<Item = NetlinkMessage<T>>,
+) -> Result<Vec<T>, Failure> {
+    let collecting = async {
+        let mut answers = std::pin::pin!(answers);
+        let mut found = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(message) => found.push(message),
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(Failure::Refused(name, error.to_io()));
+                }
+                _ => {}
             }
-            _ => {}
         }
-    }
-    Ok(found)
+        Ok(found)
+    };
+    tokio::time::timeout(PATIENCE, collecting).await.unwrap_or(Err(Failure::Late(name)))
 }
 
 /// Folds events into hints as they come. It never waits for anything else, so the library's

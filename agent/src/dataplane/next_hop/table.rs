@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Change, Mac, NextHop};
+use super::link::{Links, below};
+use super::{Change, Device, Mac, NextHop};
 
 /// How many neighbours one round has the kernel ask for: an ARP or ND broadcast each.
 const POKES_A_ROUND: usize = 64;
@@ -28,6 +29,15 @@ pub(super) struct Target {
     pub(super) interface: u32,
     /// Address to find by ARP or ND; an IPv4 route may have an IPv6 gateway.
     pub(super) address: IpAddr,
+}
+
+/// What the kernel's route to an address says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Where it leads.
+    pub(super) via: Target,
+    /// Largest IP packet for it, in bytes. Zero: what the interface takes.
+    pub(super) mtu: u32,
 }
 
 /// What the kernel's neighbour table says of a [`Target`].
@@ -88,7 +98,7 @@ struct Address {
     since: u64,
     /// The route has to be asked for.
     ask: bool,
-    via: Option<Target>,
+    route: Option<Route>,
     /// Whether `hop` was ever told.
     told: bool,
     /// The hop last told.
@@ -110,7 +120,8 @@ struct Watched {
 /// All that is known. Its size is bounded by the wanted addresses and the node's interfaces.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    links: BTreeMap<u32, Mac>,
+    links: Links,
+    devices_told: bool,
     locals: BTreeSet<IpAddr>,
     locals_told: bool,
     wanted: BTreeMap<IpAddr, Address>,
@@ -125,7 +136,7 @@ impl Table {
             self.wanted.entry(address).or_insert(Address {
                 since,
                 ask: true,
-                via: None,
+                route: None,
                 told: false,
                 hop: None,
             });
@@ -145,8 +156,9 @@ impl Table {
         }
     }
 
-    /// Takes the interfaces that can carry frames, by index, with their own MAC.
-    pub(super) fn links(&mut self, links: BTreeMap<u32, Mac>) {
+    /// Takes the node's interfaces, whole.
+    pub(super) fn links(&mut self, links: Links) {
+        self.devices_told &= devices(&self.links).eq(devices(&links));
         self.links = links;
     }
 
@@ -162,13 +174,17 @@ impl Table {
     }
 
     /// Takes the routes asked for. A way out of an interface that carries no frames is none.
-    pub(super) fn routes(&mut self, routes: &BTreeMap<IpAddr, Option<Target>>, now: Instant) {
+    pub(super) fn routes(&mut self, routes: &BTreeMap<IpAddr, Option<Route>>, now: Instant) {
         for (address, route) in routes {
             let Some(known) = self.wanted.get_mut(address) else { continue };
             known.ask = false;
-            known.via = route.filter(|target| self.links.contains_key(&target.interface));
+            let carries = |route: &Route| {
+                self.links.get(&route.via.interface).is_some_and(|link| link.mac.is_some())
+            };
+            known.route = route.filter(carries);
         }
-        let used: BTreeSet<Target> = self.wanted.values().filter_map(|known| known.via).collect();
+        let routes = self.wanted.values().filter_map(|known| known.route);
+        let used: BTreeSet<Target> = routes.map(|route| route.via).collect();
         self.targets.retain(|target, _| used.contains(target));
         for target in used {
             self.targets.entry(target).or_insert(Watched {
@@ -215,8 +231,13 @@ impl Table {
             self.locals_told = true;
             changes.push(Change::Locals(self.locals.clone()));
         }
+        if !self.devices_told {
+            self.devices_told = true;
+            let devices = devices(&self.links).map(|(index, device)| (index, device.clone()));
+            changes.push(Change::Devices(devices.collect()));
+        }
         for (address, known) in &mut self.wanted {
-            let hop = known.via.and_then(|via| hop(via, &self.links, &self.targets));
+            let hop = known.route.and_then(|route| hop(route, &self.links, &self.targets));
             if !known.told || known.hop != hop {
                 known.told = true;
                 known.hop = hop;
@@ -227,14 +248,20 @@ impl Table {
     }
 }
 
-fn hop(
-    via: Target,
-    links: &BTreeMap<u32, Mac>,
-    targets: &BTreeMap<Target, Watched>,
-) -> Option<NextHop> {
-    let interface_mac = *links.get(&via.interface)?;
-    let mac = targets.get(&via)?.neighbour.mac()?;
-    Some(NextHop::plain(via.interface, interface_mac, mac))
+fn hop(route: Route, links: &Links, targets: &BTreeMap<Target, Watched>) -> Option<NextHop> {
+    let interface = route.via.interface;
+    let link = links.get(&interface)?;
+    let mac = targets.get(&route.via)?.neighbour.mac()?;
+    let (lower, tags) = below(links, interface);
+    let mtu = match (link.mtu, route.mtu) {
+        (0, mtu) | (mtu, 0) => mtu,
+        (own, set) => own.min(set),
+    };
+    Some(NextHop { interface, lower, mtu, tags, interface_mac: link.mac?, mac })
+}
+
+fn devices(links: &Links) -> impl Iterator<Item = (u32, &Device)> {
+    links.iter().map(|(index, link)| (*index, &link.device))
 }
 
 impl Watched {

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
-use crate::dataplane::{Carried, Commit, DataPlane, Error, ReasonCounts, Use};
+use crate::dataplane::{
+    Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use,
+};
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
 /// A call that can fail.
@@ -72,9 +75,17 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.tables(service)
     }
 
+    fn steering(&self, service: u32) -> Arc<Steering> {
+        self.plane.steering(service)
+    }
+
     fn set_next_hop(&mut self, backend: u16, hop: Option<NextHop>) -> Result<(), Error> {
         self.plan.check(Call::SetNextHop)?;
         self.plane.set_next_hop(backend, hop)
+    }
+
+    fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        self.plane.set_devices(devices)
     }
 
     fn carried(&self) -> Carried {
@@ -108,6 +119,10 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
 
     fn reasons(&self) -> ReasonCounts {
         self.plane.reasons()
+    }
+
+    fn outer_source(&self) -> OuterSource {
+        self.plane.outer_source()
     }
 
     fn uses(&self) -> Vec<Use> {

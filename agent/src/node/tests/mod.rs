@@ -4,10 +4,13 @@
 
 mod chaos;
 mod failures;
+mod host;
 mod indices;
+mod quic;
 mod requests;
 mod restart;
 mod settle;
+mod steering;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -174,7 +177,8 @@ impl Node {
                 port: u16::from_be(record.port),
             })
         };
-        Digest::of_tables(&plane.services[&entry.index].1.tables, &identity)
+        let (_, image) = &plane.services[&entry.index];
+        Digest::of_tables(&image.tables, &image.steering, &identity)
     }
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use rtnetlink::packet_core::Parseable as _;
+use rtnetlink::packet_route::link::VlanProtocol;
 use rtnetlink::packet_route::route::RouteLwEnCapType;
 
 use super::*;
@@ -22,7 +24,12 @@ fn link_with(kind: LinkLayerType, flags: LinkFlags, address: &[u8]) -> LinkMessa
 #[test]
 fn only_live_ethernet_interfaces_carry_frames() {
     let live = LinkFlags::Up | LinkFlags::LowerUp;
-    assert_eq!(link(&link_with(LinkLayerType::Ether, live, &PEER)), Some((3, PEER)));
+    let carries = |message: &LinkMessage| {
+        let (index, link) = link(message);
+        assert_eq!(index, 3);
+        link.mac
+    };
+    assert_eq!(carries(&link_with(LinkLayerType::Ether, live, &PEER)), Some(PEER));
     for (why, message) in [
         ("down", link_with(LinkLayerType::Ether, LinkFlags::empty(), &PEER)),
         ("no carrier", link_with(LinkLayerType::Ether, LinkFlags::Up, &PEER)),
@@ -31,7 +38,97 @@ fn only_live_ethernet_interfaces_carry_frames() {
         ("no address", link_with(LinkLayerType::Ether, live, &[])),
         ("address of zeros", link_with(LinkLayerType::Ether, live, &[0; 6])),
     ] {
-        assert_eq!(link(&message), None, "{why}");
+        assert_eq!(carries(&message), None, "{why}");
+    }
+}
+
+/// A link with a name, an MTU, and these attributes besides.
+fn device(attributes: &[LinkAttribute]) -> Link {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName("eth0".into()), LinkAttribute::Mtu(9000)];
+    message.attributes.extend_from_slice(attributes);
+    link(&message).1
+}
+
+#[test]
+fn an_interface_has_a_name_a_kind_and_an_mtu() {
+    let kind = |kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+    for (attributes, kind) in [
+        (vec![], DeviceKind::Hardware),
+        // Its peer, in another namespace.
+        (vec![kind(InfoKind::Veth), LinkAttribute::Link(7)], DeviceKind::Veth),
+        (vec![kind(InfoKind::Bond)], DeviceKind::Other),
+        (vec![kind(InfoKind::Other("quite-new".into()))], DeviceKind::Other),
+    ] {
+        let device_is = Device { name: "eth0".into(), kind, redirect: None };
+        let wanted = Link { device: device_is, mac: None, mtu: 9000, vlan: None };
+        assert_eq!(device(&attributes), wanted);
+    }
+}
+
+#[test]
+fn a_vlan_names_the_device_below_and_its_tag() {
+    let vlan = |parts: Vec<InfoVlan>| {
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(parts)),
+        ])
+    };
+    let (id, lower) = (InfoVlan::Id(0x123), LinkAttribute::Link(7));
+    let plain = vlan(vec![InfoVlan::Protocol(VlanProtocol::Ieee8021Q), id.clone()]);
+    let outer = vlan(vec![InfoVlan::Protocol(VlanProtocol::Ieee8021Ad), id.clone()]);
+    let tag = |bytes| Some(Vlan { lower: 7, tag: u32::from_ne_bytes(bytes) });
+    assert_eq!(device(&[lower.clone(), plain.clone()]).vlan, tag([0x81, 0x00, 0x01, 0x23]));
+    assert_eq!(device(&[outer, lower.clone()]).vlan, tag([0x88, 0xa8, 0x01, 0x23]));
+    assert_eq!(device(&[lower.clone(), vlan(vec![id])]).vlan, None, "no protocol");
+    assert_eq!(device(std::slice::from_ref(&plain)).vlan, None, "nothing below");
+    let elsewhere = LinkAttribute::LinkNetNsId(0);
+    assert_eq!(device(&[lower, elsewhere, plain]).vlan, None, "below in another namespace");
+}
+
+#[test]
+fn a_vlan_is_read_from_the_bytes_of_a_message() {
+    // As the kernel lays out RTM_NEWLINK for `ip link add link eth0 name eth0.100 type vlan id 100`, without statistics.
+    let header = [0, 0, 1, 0, 5, 0, 0, 0, 0x43, 0x10, 1, 0, 0, 0, 0, 0];
+    let name = [13, 0, 3, 0, b'e', b't', b'h', b'0', b'.', b'1', b'0', b'0', 0, 0, 0, 0];
+    let mtu_and_below = [8, 0, 4, 0, 0xdc, 5, 0, 0, 8, 0, 5, 0, 2, 0, 0, 0];
+    let mac = [10, 0, 1, 0, 2, 0, 0, 0, 0, 2, 0, 0];
+    let info_and_kind = [48, 0, 18, 0, 9, 0, 1, 0, b'v', b'l', b'a', b'n', 0, 0, 0, 0];
+    // Nested: protocol 0x8100, id 100, flags REORDER_HDR of all.
+    let data = [32, 0, 2, 0, 6, 0, 5, 0, 0x81, 0, 0, 0, 6, 0, 1, 0, 100, 0, 0, 0];
+    let flags = [12, 0, 2, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    let parts: [&[u8]; 7] = [&header, &name, &mtu_and_below, &mac, &info_and_kind, &data, &flags];
+    let message = LinkMessage::parse(&parts.concat()[..]).unwrap();
+    let (index, link) = link(&message);
+    assert_eq!((index, link.mac, link.mtu), (5, Some(PEER), 1500));
+    assert_eq!(link.device.name, "eth0.100");
+    let tag = u32::from_ne_bytes([0x81, 0x00, 0, 100]);
+    assert_eq!(link.vlan, Some(Vlan { lower: 2, tag }));
+}
+
+#[test]
+fn only_addresses_that_others_can_send_to_are_offered() {
+    let with = |scope, flags| {
+        let mut message = AddressMessage::default();
+        message.header.index = 3;
+        message.header.prefix_len = 24;
+        message.header.scope = scope;
+        message.header.flags = flags;
+        message.attributes.push(AddressAttribute::Address(ip("10.0.0.1")));
+        own(&message)
+    };
+    let (global, none) = (AddressScope::Universe, AddressHeaderFlags::empty());
+    let wanted = OwnAddress { interface: 3, address: ip("10.0.0.1"), prefix: 24 };
+    assert_eq!(with(global, none), Some(wanted));
+    assert_eq!(with(global, AddressHeaderFlags::Permanent), Some(wanted));
+    assert_eq!(with(AddressScope::Link, none), None);
+    assert_eq!(with(AddressScope::Host, none), None);
+    for flags in [
+        AddressHeaderFlags::Deprecated,
+        AddressHeaderFlags::Tentative,
+        AddressHeaderFlags::Dadfailed,
+    ] {
+        assert_eq!(with(global, flags | AddressHeaderFlags::Permanent), None, "{flags:?}");
     }
 }
 
@@ -45,7 +142,7 @@ fn our_end_of_a_point_to_point_interface_is_the_local_one() {
     assert_eq!(local(&AddressMessage::default()), None);
 }
 
-fn route_with(kind: RouteType, attributes: &[RouteAttribute]) -> Option<Target> {
+fn route_with(kind: RouteType, attributes: &[RouteAttribute]) -> Option<Route> {
     let mut message = RouteMessage::default();
     message.header.kind = kind;
     message.attributes = attributes.to_vec();
@@ -55,7 +152,8 @@ fn route_with(kind: RouteType, attributes: &[RouteAttribute]) -> Option<Target> 
 #[test]
 fn a_route_leads_to_the_gateway_or_to_the_address() {
     let out = RouteAttribute::Oif(3);
-    let by = |address: &str| Some(Target { interface: 3, address: ip(address) });
+    let by =
+        |address: &str| Some(Route { via: Target { interface: 3, address: ip(address) }, mtu: 0 });
     let four = RouteAttribute::Gateway(RouteAddress::Inet("10.0.0.1".parse().unwrap()));
     let six = RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap()));
     let unicast = |attributes: &[_]| route_with(RouteType::Unicast, attributes);
@@ -68,6 +166,16 @@ fn a_route_leads_to_the_gateway_or_to_the_address() {
     for kind in [RouteType::Local, RouteType::Unreachable, RouteType::BlackHole] {
         assert_eq!(route_with(kind, std::slice::from_ref(&out)), None, "{kind:?}");
     }
+}
+
+#[test]
+fn a_route_may_have_an_mtu_of_its_own() {
+    let mtu = |metrics: Vec<RouteMetric>| {
+        let attributes = [RouteAttribute::Oif(3), RouteAttribute::Metrics(metrics)];
+        route_with(RouteType::Unicast, &attributes).unwrap().mtu
+    };
+    assert_eq!(mtu(vec![RouteMetric::Lock(4), RouteMetric::Mtu(1400)]), 1400);
+    assert_eq!(mtu(vec![RouteMetric::Hoplimit(9)]), 0);
 }
 
 fn entry(state: NeighbourState, address: &[u8]) -> NeighbourMessage {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use super::super::DeviceKind;
+use super::super::link::{Link, Vlan};
 use super::*;
 
 const OUT: Mac = [2, 0, 0, 0, 0, 1];
@@ -14,6 +16,15 @@ fn via(interface: u32, address: &str) -> Target {
     Target { interface, address: ip(address) }
 }
 
+fn route(via: Target) -> Route {
+    Route { via, mtu: 0 }
+}
+
+fn plain(mac: Option<Mac>) -> Link {
+    let device = Device { name: "eth0".into(), kind: DeviceKind::Hardware, redirect: Some(true) };
+    Link { device, mac, mtu: 0, vlan: None }
+}
+
 fn hop_by(interface: u32, mac: Mac) -> NextHop {
     NextHop::plain(interface, OUT, mac)
 }
@@ -22,8 +33,8 @@ fn hop_by(interface: u32, mac: Mac) -> NextHop {
 fn table(ways: &[(&str, Option<Target>)], now: Instant) -> Table {
     let mut table = Table::default();
     table.want(&ways.iter().map(|(address, _)| (ip(address), 1)).collect());
-    table.links(BTreeMap::from([(1, OUT), (2, OUT)]));
-    table.routes(&ways.iter().map(|(address, way)| (ip(address), *way)).collect(), now);
+    table.links(BTreeMap::from([(1, plain(Some(OUT))), (2, plain(Some(OUT)))]));
+    table.routes(&ways.iter().map(|(address, way)| (ip(address), way.map(route))).collect(), now);
     table
 }
 
@@ -33,7 +44,7 @@ fn told(changes: Vec<Change>) -> Vec<(IpAddr, Option<NextHop>)> {
         .into_iter()
         .filter_map(|change| match change {
             Change::Hop(address, hop) => Some((address, hop)),
-            Change::Locals(_) => None,
+            Change::Locals(_) | Change::Devices(_) => None,
         })
         .collect()
 }
@@ -63,15 +74,15 @@ fn a_new_mac_a_new_way_and_a_lost_interface_are_told() {
     assert_eq!(told(table.changes()), [(address, Some(hop_by(1, OTHER)))]);
 
     let way = via(2, "10.9.0.1");
-    table.routes(&BTreeMap::from([(address, Some(way))]), now);
+    table.routes(&BTreeMap::from([(address, Some(route(way)))]), now);
     assert_eq!(told(table.changes()), [(address, None)], "the new gateway is not known yet");
     assert_eq!(table.neighbours_to_ask(now), [way], "the old neighbour is forgotten");
     table.neighbour(way, Neighbour::Fixed(PEER), now);
     assert_eq!(told(table.changes()), [(address, Some(hop_by(2, PEER)))]);
 
-    table.links(BTreeMap::from([(1, OUT)]));
+    table.links(BTreeMap::from([(1, plain(Some(OUT))), (2, plain(None))]));
     assert_eq!(told(table.changes()), [(address, None)]);
-    table.routes(&BTreeMap::from([(address, Some(way))]), now);
+    table.routes(&BTreeMap::from([(address, Some(route(way)))]), now);
     assert_eq!(table.next_due(), None, "no neighbour is looked for on a dead interface");
 }
 
@@ -94,11 +105,67 @@ fn an_address_wanted_again_is_told_again() {
 fn locals_are_told_at_the_start_and_at_each_difference() {
     let mut table = Table::default();
     let mine = BTreeSet::from([ip("10.0.0.1")]);
-    assert_eq!(table.changes(), [Change::Locals(BTreeSet::new())]);
+    let devices = Change::Devices(BTreeMap::new());
+    assert_eq!(table.changes(), [Change::Locals(BTreeSet::new()), devices]);
     table.locals(mine.clone());
     assert_eq!(table.changes(), [Change::Locals(mine.clone())]);
     table.locals(mine);
     assert_eq!(table.changes(), []);
+}
+
+#[test]
+fn devices_are_told_at_each_difference_of_theirs() {
+    let mut table = table(&[], Instant::now());
+    let told = |table: &mut Table| {
+        let devices = table.changes().into_iter().find_map(|change| match change {
+            Change::Devices(devices) => Some(devices),
+            _ => None,
+        });
+        devices.map(|devices| devices.into_values().map(|device| device.redirect).collect())
+    };
+    assert_eq!(told(&mut table), Some(vec![Some(true), Some(true)]));
+    // Another MTU or MAC is none of it.
+    let mut link = Link { mtu: 1400, ..plain(None) };
+    table.links(BTreeMap::from([(1, link.clone()), (2, link.clone())]));
+    assert_eq!(told(&mut table), None);
+    link.device.redirect = Some(false);
+    table.links(BTreeMap::from([(1, plain(None)), (2, link)]));
+    assert_eq!(told(&mut table), Some(vec![Some(true), Some(false)]));
+    table.links(BTreeMap::from([(1, plain(None))]));
+    assert_eq!(told(&mut table), Some(vec![Some(true)]));
+}
+
+#[test]
+fn the_mtu_is_the_smaller_of_the_interfaces_and_the_routes() {
+    let now = Instant::now();
+    let (address, via) = (ip("10.0.0.2"), via(1, "10.0.0.2"));
+    let mut table = table(&[("10.0.0.2", Some(via))], now);
+    table.neighbour(via, Neighbour::Fixed(PEER), now);
+    let mut mtu = |link, route| {
+        table.links(BTreeMap::from([(1, Link { mtu: link, ..plain(Some(OUT)) })]));
+        table.routes(&BTreeMap::from([(address, Some(Route { via, mtu: route }))]), now);
+        let told = told(table.changes());
+        told.first().map(|(_, hop)| hop.unwrap().mtu)
+    };
+    assert_eq!(mtu(1500, 0), Some(1500));
+    assert_eq!(mtu(1500, 0), None, "nothing is told twice");
+    assert_eq!(mtu(1500, 1400), Some(1400));
+    assert_eq!(mtu(1280, 1400), Some(1280));
+    assert_eq!(mtu(0, 1400), Some(1400));
+    assert_eq!(mtu(9000, 9100), Some(9000));
+}
+
+#[test]
+fn a_hop_over_a_vlan_says_what_is_below() {
+    let now = Instant::now();
+    let (address, via) = (ip("10.0.0.2"), via(2, "10.0.0.2"));
+    let mut table = table(&[("10.0.0.2", Some(via))], now);
+    table.neighbour(via, Neighbour::Fixed(PEER), now);
+    assert_eq!(told(table.changes()), [(address, Some(hop_by(2, PEER)))]);
+    let vlan = Link { vlan: Some(Vlan { lower: 1, tag: 0xabcd }), ..plain(Some(OUT)) };
+    table.links(BTreeMap::from([(1, plain(None)), (2, vlan)]));
+    let tagged = NextHop { lower: 1, tags: [0xabcd, 0], ..hop_by(2, PEER) };
+    assert_eq!(told(table.changes()), [(address, Some(tagged))]);
 }
 
 #[test]

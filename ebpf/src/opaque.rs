@@ -1,0 +1,51 @@
+//! Values that the kernel's verifier is to know nothing about.
+//!
+//! The verifier walks every path of the program and tells paths apart by what it knows of each
+//! value. An offset that is 14, 18 or 22 by the branch taken makes it walk all that follows three
+//! times, and each such value multiplies. A value passed through here is the same as before at run
+//! time, but the paths that lead to it become one to the verifier: it costs one instruction, and
+//! saves most of the time that loading takes.
+
+/// Zero, of which the verifier knows nothing.
+#[derive(Clone, Copy)]
+pub struct Zero(u32);
+
+impl Zero {
+    /// Made of any value that the verifier does not know, such as bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_unknown(value: u32) -> Self {
+        #[cfg(target_arch = "bpf")]
+        {
+            let zero: u64;
+            // SAFETY: two instructions on registers. The verifier does not see that a register
+            // differs from itself in no bit; the compiler would.
+            unsafe {
+                core::arch::asm!("{zero} = {value}", "{zero} ^= {value}", zero = out(reg) zero,
+                    value = in(reg) u64::from(value), options(pure, nomem, nostack));
+            }
+            Self(zero as u32)
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            let _ = value;
+            Self(0)
+        }
+    }
+
+    /// `value`, which is at most `MASK`, a power of two less one. That is all the verifier knows
+    /// of it from here on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hide<const MASK: u32>(self, value: u32) -> u32 {
+        const { assert!(MASK == u32::MAX || (MASK + 1).is_power_of_two()) };
+        (value ^ self.0) & MASK
+    }
+
+    /// The same for a byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hide_byte(self, value: u8) -> u8 {
+        self.hide::<0xff>(value as u32) as u8
+    }
+}

@@ -1,0 +1,187 @@
+//! ICMP and ICMPv6 that come in: echo requests to a listener's address are answered, and errors
+//! about a flow of ours go where that flow goes. All else is left to the stack.
+//!
+//! An error goes where a packet would go that answers the quoted one. Quoting a listener, it is
+//! about an answer that a client was sent, and is for the backend; quoting a backend, it is about
+//! a client's packet, and is for the client. Either must read its own packet in the quote, as it
+//! has sent it: so the other end is translated there too.
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::programs::TcContext;
+use weir_ebpf::abi::{Address, FORWARD_NAT, FlowKey, HOOK_TC, Reason};
+use weir_ebpf::checksum::Delta;
+use weir_ebpf::icmp::{self, CHECKSUM, HOP_LIMIT, Kind, Message, Quote, may_be_told};
+use weir_ebpf::packet::{
+    self, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT,
+    Network, Packet,
+};
+
+use super::{HEADERS, ends, is_listener, may_speak};
+use crate::count;
+use crate::maps::{self, ANSWER, PACKET, QUOTE};
+use crate::route::{self, Route, Side, Standing};
+use crate::skb::SkbFrame;
+use crate::tc::{self, Refused};
+
+/// What is left to the stack, as the program that called has counted it before there was this one.
+const NOT_OURS: Refused = Refused::Pass(Reason::NotTransport);
+
+/// Handles a packet that is neither TCP nor UDP.
+#[inline(always)]
+pub(crate) fn handle(context: &TcContext) -> i32 {
+    let frame = SkbFrame(context);
+    frame.pull(HEADERS);
+    let outcome = forward(&frame);
+    tc::verdict(&frame, outcome)
+}
+
+#[inline(always)]
+fn forward(frame: &SkbFrame) -> Result<i32, Refused> {
+    let network = packet::network(frame).map_err(Refused::Pass)?;
+    let message = icmp::message(frame, &network).ok_or(NOT_OURS)?;
+    match message.kind {
+        Kind::EchoRequest => echo(frame, &network, message),
+        Kind::Error => error(frame, &network, message),
+        Kind::Other => Err(NOT_OURS),
+    }
+}
+
+/// Answers an echo request: the packet itself goes back.
+#[inline(always)]
+fn echo(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, Refused> {
+    if !is_listener(network.destination) || !may_be_told(&network.source) {
+        return Err(NOT_OURS);
+    }
+    let [to, from] = ends(frame).ok_or(NOT_OURS)?;
+    if !may_speak() {
+        return Ok(TC_ACT_SHOT);
+    }
+    answer(frame, network, message, [from, to]).map_err(Refused::Drop)?;
+    count::reason(HOOK_TC, Reason::Echo);
+    // SAFETY: the helper has no preconditions.
+    Ok(unsafe { bpf_redirect(frame.ifindex(), 0) } as i32)
+}
+
+#[inline(always)]
+fn answer(
+    frame: &SkbFrame,
+    network: &Network,
+    message: Message,
+    ends: [[u8; 6]; 2],
+) -> Result<(), Reason> {
+    let Network { l3, source, destination, .. } = *network;
+    // The addresses only change places, which no sum notices.
+    if source.is_v4() {
+        frame.store(l3 + IPV4_DESTINATION - 4, &[destination.0[3], source.0[3]])?;
+        let hops = |limit| u32::from(u16::from_ne_bytes([limit, network.protocol]));
+        let (old, new) = (hops(network.hop_limit), hops(HOP_LIMIT));
+        frame.ip_checksum(l3 + IPV4_CHECKSUM, old, new, 2)?;
+        frame.store(l3 + IPV4_HOP_LIMIT, &HOP_LIMIT)?;
+    } else {
+        frame.store(l3 + IPV6_DESTINATION - 16, &[destination, source])?;
+        frame.store_summed(l3 + IPV6_HOP_LIMIT, &HOP_LIMIT)?;
+    }
+    let reply = icmp::echo_reply(network.protocol);
+    let checksum = Delta::default().half(message.type_code, reply).apply(message.checksum);
+    frame.store(network.l4, &[reply, checksum])?;
+    frame.store(0, &ends)
+}
+
+/// Sends an error where the flow goes that it is about.
+#[inline(always)]
+fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, Refused> {
+    let quote = icmp::quote(frame, network).ok_or(NOT_OURS)?;
+    // Whoever sent the quoted packet is told of it. Anything else is no error, but an attempt.
+    if network.destination != quote.key.source {
+        return Err(NOT_OURS);
+    }
+    let answer = Packet { key: reversed(&quote.key), ..network.packet() };
+    let answer = &*maps::keep(&ANSWER, answer).map_err(Refused::Drop)?;
+    let quote = &*maps::keep(&QUOTE, quote).map_err(Refused::Drop)?;
+    let error = maps::keep(&PACKET, network.packet()).map_err(Refused::Drop)?;
+    let l3 = error.l3;
+    // First the way, then the quote: what has no way stays as it is.
+    let (verdict, change) = match route::route(answer, Standing::Follows) {
+        Route::ToService(service) => {
+            let chosen = &route::choose(frame, answer, service, Standing::Follows);
+            let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
+            let verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
+            if chosen.service.forwarding != FORWARD_NAT {
+                count::reason(HOOK_TC, Reason::Quoted);
+                return Ok(verdict); // the backend has the listener's address
+            }
+            let (address, port) = (&chosen.backend.address, chosen.backend.port);
+            (verdict, Change { side: Side::Source, address, port, outer: true })
+        }
+        Route::ToClient(back) => {
+            // From the backend itself it is from the listener; a router stays what it is.
+            let outer = error.key.source == quote.key.destination;
+            let from = if outer { back.address } else { error.key.source };
+            let verdict = tc::to_client(frame, error, (&from, 0), Standing::Follows)?;
+            let (address, port) = (&back.address, back.port);
+            (verdict, Change { side: Side::Destination, address, port, outer })
+        }
+        Route::Pass(_) => return Err(NOT_OURS),
+    };
+    translate(frame, error, l3, quote, message, &change).map_err(Refused::Drop)?;
+    count::reason(HOOK_TC, Reason::Quoted);
+    Ok(verdict)
+}
+
+/// The flow of packets that answer those of `key`.
+#[inline(always)]
+fn reversed(key: &FlowKey) -> FlowKey {
+    FlowKey {
+        source: key.destination,
+        destination: key.source,
+        source_port: key.destination_port,
+        destination_port: key.source_port,
+        ..*key
+    }
+}
+
+/// What becomes of a quote.
+struct Change {
+    /// The end of the quoted packet that changes,
+    side: Side,
+    /// and what it changes to. Port zero: it stays.
+    address: &'static Address,
+    port: u16,
+    /// Whether the error's own address of the other side has changed to that too.
+    outer: bool,
+}
+
+/// Puts the new end into the quoted packet, and mends its checksums and the error's. The error's IP
+/// header was at `l3` before the frame lost its tags.
+#[inline(always)]
+fn translate(
+    frame: &SkbFrame,
+    error: &Packet,
+    l3: u32,
+    quote: &Quote,
+    message: Message,
+    change: &Change,
+) -> Result<(), Reason> {
+    let key = &quote.key;
+    let (old, was, place, at) = match change.side {
+        Side::Source => ((key.source, key.source_port), error.key.destination, 0, 0),
+        Side::Destination => ((key.destination, key.destination_port), error.key.source, 1, 2),
+    };
+    let new = (*change.address, route::port_or(old.1, change.port));
+    let outer = (was, if change.outer { new.0 } else { was });
+    let mended = quote.mended(old, new, outer, message.checksum);
+    let lost = l3 - error.l3;
+    let (l3, l4) = (quote.l3 - lost, quote.l4 - lost);
+    if error.is_v4() {
+        frame.store_summed(l3 + IPV4_DESTINATION - 4 + place * 4, &new.0.0[3])?;
+        frame.store_summed(l3 + IPV4_CHECKSUM, &mended.ip_checksum)?;
+    } else {
+        frame.store_summed(l3 + IPV6_DESTINATION - 16 + place * 16, &new.0)?;
+    }
+    frame.store_summed(l4 + at, &new.1)?;
+    if quote.summed {
+        frame.store_summed(l4 + quote.l4_checksum_at(), &mended.l4_checksum)?;
+    }
+    frame.store_summed(error.l4 + CHECKSUM, &mended.checksum)
+}
