@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use weir::dataplane::kernel::Kernel;
+use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::NextHop;
 use weir::dataplane::{Commit, DataPlane as _, Error, Image};
 use weir::plan::backend_table::Candidate;
-use weir::plan::goal::Goal;
+use weir::plan::goal::{Goal, Target};
 use weir::plan::identity::Identity;
 use weir::plan::steering::{Prefix, Rules, Steering};
 use weir::plan::tables::ServiceTables;
@@ -21,13 +21,16 @@ use weir_tests::program::{SMALL, load};
 /// Listener of service 0. Each version has one backend, of its own index.
 const LISTENER: ([u8; 4], u16) = ([10, 50, 0, 1], 80);
 
-fn tables(canary: u16) -> Arc<ServiceTables> {
+fn target(canary: u16) -> Target {
     let at = |n| Identity { address: Address::from_v4([10, 60, 0, n]), port: 80 };
     let one = |n| [Candidate { identity: at(n), weight: 100 }];
     let (blue, green, canaries) = (one(0), one(1), one(2));
     let goal = Goal::new([7; 16], [10_000 - canary, 0, canary], [&blue, &green, &canaries]);
-    let target = goal.on_this_node(&mut |version, _| u16::try_from(version).unwrap());
-    Arc::new(transition(None, &target, &|_| false).tables)
+    goal.on_this_node(&mut |version, _| u16::try_from(version).unwrap())
+}
+
+fn tables(canary: u16) -> Arc<ServiceTables> {
+    Arc::new(transition(None, &target(canary), &|_| false).tables)
 }
 
 fn rule(source: [u8; 4], length: u8, version: u8) -> (Prefix, u8) {
@@ -44,7 +47,11 @@ fn put(kernel: &mut Kernel, image: Option<Image>) -> Result<(), Error> {
 }
 
 fn node(tables: &Arc<ServiceTables>, steering: &Arc<Steering>) -> Kernel {
-    let mut kernel = load(SMALL);
+    node_with(SMALL, tables, steering)
+}
+
+fn node_with(options: Options, tables: &Arc<ServiceTables>, steering: &Arc<Steering>) -> Kernel {
+    let mut kernel = load(options);
     let backend = |n: u8| {
         let address = Address::from_v4([10, 60, 0, n]);
         (u16::from(n), Backend { address, port: 80_u16.to_be(), ..Backend::default() })
@@ -130,6 +137,27 @@ fn the_longest_prefix_leads_and_none_outlives_its_commit() {
     assert_eq!(entries(&kernel), 0);
     put(&mut kernel, Some(image(&tables, &Arc::default()))).unwrap();
     assert_eq!(all(&kernel), [BLUE; 4]);
+}
+
+/// With a flow table for one flow and hardly an insert a second.
+#[test]
+fn a_settled_rule_needs_no_memory_in_a_flood() {
+    let rules = Rules::new([rule([10, 9, 0, 0], 16, CANARY)]);
+    let steering = Arc::new(Steering::first(&rules));
+    let flood = Options { flows: 1, inserts_per_second: 1, ..SMALL };
+    let mut kernel = node_with(flood, &tables(0), &steering);
+    for client in 0..=255 {
+        assert_eq!(reaches(&kernel, [10, 9, 9, client]), CANARY);
+        assert_eq!(reaches(&kernel, [10, 8, 9, client]), BLUE);
+    }
+    // The table moves; who goes by a rule does not notice.
+    let old = kernel.tables(0).unwrap().unwrap();
+    let moved = Arc::new(transition(Some(&old), &target(10_000), &|_| false).tables);
+    put(&mut kernel, Some(image(&moved, &steering))).unwrap();
+    for client in 0..=255 {
+        assert_eq!(reaches(&kernel, [10, 9, 9, client]), CANARY);
+    }
+    assert!(kernel.flows(TCP).unwrap().is_empty());
 }
 
 #[test]
