@@ -16,6 +16,10 @@
     clippy::cast_sign_loss,
     reason = "the helpers' C types are wider or narrower than what they carry"
 )]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key that is passed by value is copied to the stack first"
+)]
 #![allow(clippy::needless_pass_by_value, reason = "the macros of entry points pass by value")]
 #![allow(
     unsafe_code,

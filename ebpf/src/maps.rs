@@ -72,9 +72,9 @@ pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }, MMAPABLE> 
 #[btf_map]
 pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
 
-/// Interfaces that XDP may send frames out of, by their index, and by that with `GOES_BACK`: agent
-/// writes, program reads. What is for another interface is left to TC. The kernel forgets interfaces
-/// that go away.
+/// Interfaces that XDP may send frames out of, by their index, and by that with `GOES_BACK` or
+/// `IN_BUFFERS`: agent writes, program reads. What is for another interface is left to TC. The kernel
+/// forgets interfaces that go away.
 #[btf_map]
 pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::new();
 

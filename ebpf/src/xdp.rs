@@ -4,7 +4,8 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::abi::{
-    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, NextHop, Reason, Return,
+    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, IN_BUFFERS, NextHop,
+    Reason, Return,
 };
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
@@ -64,7 +65,7 @@ fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32
     if !fits(frame, packet, room, link.mtu) {
         return Err(Refused::Leave);
     }
-    let verdict = way_out(frame, link.lower)?;
+    let verdict = way_out(frame, packet, link.lower)?;
     let bytes = frame.length(packet);
     let l2 = frame.make_room(packet, link.tags, room).ok_or(Refused::Leave)?;
     // From here on the frame is not what it was.
@@ -99,7 +100,7 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
     }
     // A VLAN device is not among the devices that can be sent out of: TC gives such a frame its
     // tags.
-    let verdict = way_out(frame, ifindex)?;
+    let verdict = way_out(frame, packet, ifindex)?;
     let bytes = frame.length(packet);
     frame.make_room(packet, [0; 2], 0).ok_or(Refused::Leave)?;
     let port = route::port_or(packet.key.source_port, back.port);
@@ -119,11 +120,12 @@ fn fits(frame: &XdpFrame, packet: &Packet, outer: u32, mtu: u32) -> bool {
 
 /// The verdict that sends the frame out of an interface.
 #[inline(always)]
-fn way_out(frame: &XdpFrame, ifindex: u32) -> Result<u32, Refused> {
+fn way_out(frame: &XdpFrame, packet: &Packet, ifindex: u32) -> Result<u32, Refused> {
     if ifindex == frame.ifindex() && DEVICES.get_ifindex(ifindex | GOES_BACK).is_some() {
         return Ok(XDP_TX);
     }
-    DEVICES.redirect(ifindex, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
+    let key = if frame.is_scattered(packet) { ifindex | IN_BUFFERS } else { ifindex };
+    DEVICES.redirect(key, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
 }
 
 #[inline(always)]

@@ -146,7 +146,7 @@ pub fn load(options: Options) -> Kernel {
 pub fn redirect_to_all(kernel: &mut Kernel) {
     let interfaces = if_nameindex().expect("the interfaces");
     let indices: BTreeSet<u32> = interfaces.iter().map(Interface::index).collect();
-    let devices = Devices { redirect: indices.clone(), back: indices };
+    let devices = Devices { redirect: indices.clone(), in_buffers: indices.clone(), back: indices };
     kernel.set_devices(&devices).expect("all are there");
 }
 

@@ -106,6 +106,8 @@ impl OuterSource {
 pub struct Devices {
     /// They take frames that are redirected to them.
     pub redirect: BTreeSet<u32>,
+    /// They take those in several buffers (jumbo frames), too.
+    pub in_buffers: BTreeSet<u32>,
     /// What came in by them may go back as `XDP_TX`, which needs no redirecting.
     pub back: BTreeSet<u32>,
 }

@@ -28,6 +28,12 @@ pub(super) fn redirectable(
     devices.iter().filter(takes).map(|(index, _)| *index).collect()
 }
 
+/// Those of them that take frames in several buffers, too. Where the kernel says nothing, none is
+/// trusted with them: TC sends them as well.
+pub(super) fn in_buffers(devices: &BTreeMap<u32, Device>) -> BTreeSet<u32> {
+    devices.iter().filter(|(_, device)| device.in_buffers).map(|(index, _)| *index).collect()
+}
+
 /// The interfaces by which frames may go back as `XDP_TX`, by index. Every driver with native XDP
 /// can do that, but a veth does it late.
 pub(super) fn returning(
@@ -102,7 +108,9 @@ mod tests {
 
     fn devices(list: &[(u32, DeviceKind, Option<bool>)]) -> BTreeMap<u32, Device> {
         let device = |(index, kind, redirect): &(u32, DeviceKind, Option<bool>)| {
-            (*index, Device { name: format!("if{index}"), kind: *kind, redirect: *redirect })
+            let (name, in_buffers) =
+                (format!("if{index}"), *redirect == Some(true) && index % 2 == 0);
+            (*index, Device { name, kind: *kind, redirect: *redirect, in_buffers })
         };
         list.iter().map(device).collect()
     }
@@ -129,6 +137,7 @@ mod tests {
         ]);
         let native = attached(&[(3, Hook::XdpNative)]);
         assert_eq!(redirectable(&told, &native), [1, 4].into());
+        assert_eq!(in_buffers(&told), [4].into());
     }
 
     #[test]

@@ -42,8 +42,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.devices = devices;
         let attached = &self.identity.interfaces;
         let redirect = devices::redirectable(&self.devices, attached);
+        let in_buffers = devices::in_buffers(&self.devices);
         let back = devices::returning(&self.devices, attached);
-        if let Err(error) = self.plane.set_devices(&Devices { redirect, back }) {
+        if let Err(error) = self.plane.set_devices(&Devices { redirect, in_buffers, back }) {
             tracing::warn!(%error, "some packets leave through TC that XDP could send");
         }
     }

@@ -33,12 +33,15 @@ pub const MAX_LISTENERS: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
 pub const MAX_LINKS: u32 = 256;
-/// Entries of `DEVICES`, of which an interface that XDP sends frames out of has one or two.
-pub const MAX_DEVICES: u32 = 512;
+/// Entries of `DEVICES`, of which an interface that XDP sends frames out of has one to three.
+pub const MAX_DEVICES: u32 = 768;
 /// Bit of a key of `DEVICES`, whose others are an interface's index: a frame that came in by this
 /// interface may go back as `XDP_TX`. Without this entry it is redirected like any other: on a veth
 /// `XDP_TX` waits until the peer happens to look, unless the peer has an XDP program.
 pub const GOES_BACK: u32 = 1 << 31;
+/// The same for a frame in several buffers (jumbo), which not every driver takes that takes others:
+/// what it does not take is lost.
+pub const IN_BUFFERS: u32 = 1 << 30;
 /// Cache lines in the pool of tables: room for 512 services with the smallest tables, twice.
 pub const POOL_LINES: u32 = 524_288;
 /// Entries of the flow table unless the agent is told otherwise.

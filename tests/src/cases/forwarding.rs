@@ -6,7 +6,7 @@ use weir_ebpf::abi::{Address, FlowKey, Reason};
 use weir_ebpf::hash;
 
 use super::direct_nodes::{BY_KERNEL, DIRECT, NARROW};
-use super::icmp::told;
+use super::icmp::{Kind, told};
 use super::nodes::{AWAY, ROUTED, Spec};
 use super::{Case, In, begins, case, datagram, goes};
 use crate::frames::address;
@@ -64,6 +64,13 @@ impl Way {
 
     fn udp(&self) -> Packet {
         ip(self.client(), self.listener).udp(40_000, 80).data(b"hello")
+    }
+
+    /// A message by the listener's family: type and code, and what would fit.
+    fn kind(&self, v4: (u8, u8), v6: (u8, u8), mtu: u16) -> Kind {
+        let [high, low] = mtu.to_be_bytes();
+        let (kind, code) = if self.listener.contains(':') { v6 } else { v4 };
+        (kind, code, [0, 0, high, low])
     }
 
     /// Bytes around a packet.
@@ -188,8 +195,7 @@ fn last_hops(way: Way) -> Vec<Case> {
         if way.tunnel == Tunnel::None {
             way.case(&name, input, goes)
         } else {
-            let kind = if way.listener.contains(':') { (3, 0, [0; 4]) } else { (11, 0, [0; 4]) };
-            let told = told(&input, way.listener, kind);
+            let told = told(&input, way.listener, way.kind((11, 0), (3, 0), 0));
             case(way.named(&name), &DIRECT, input).tc_sends(told, Reason::HopLimit)
         }
     };
@@ -202,10 +208,9 @@ fn sizes(way: Way) -> Vec<Case> {
     let fits = 1_400 - way.room() - head;
     let tcp = |length: usize| way.tcp(ACK).payload(length - 20);
     let udp = |length: usize| way.udp().payload(length - 8);
-    let [high, low] = u16::try_from(1_400 - way.room()).unwrap().to_be_bytes();
-    let (kind, code) = if way.listener.contains(':') { (2, 0) } else { (3, 4) };
     let too_big = |name: &str, input: Packet| {
-        let told = told(&input, way.listener, (kind, code, [0, 0, high, low]));
+        let mtu = u16::try_from(1_400 - way.room()).unwrap();
+        let told = told(&input, way.listener, way.kind((3, 4), (2, 0), mtu));
         case(way.named(name), &NARROW, input).tc_sends(told, Reason::TooBig)
     };
     vec![

@@ -14,7 +14,7 @@ use crate::packet::{ACK, DESTINATION, PSH, Packet, ip};
 use crate::program::SMALL;
 
 /// Type, code and second word of a message.
-type Kind = (u8, u8, [u8; 4]);
+pub(super) type Kind = (u8, u8, [u8; 4]);
 
 /// Links to backends that take no more than this.
 const NARROW: u16 = 1_400;

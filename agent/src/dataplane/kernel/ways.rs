@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use aya::maps::MapError;
-use weir_ebpf::abi::{GOES_BACK, Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
+use weir_ebpf::abi::{GOES_BACK, IN_BUFFERS, Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
 
 use super::load::chain;
 use super::{BACKEND_WORDS, Kernel, NEXT_HOP_WORD, map_error};
@@ -59,7 +59,9 @@ impl Kernel {
     /// Makes `DEVICES` hold these interfaces, as far as there is room.
     pub(super) fn write_devices(&mut self, devices: &Devices) -> Result<(), Error> {
         let back = devices.back.iter().map(|index| index | GOES_BACK);
-        let keys: BTreeSet<u32> = devices.redirect.iter().copied().chain(back).collect();
+        let in_buffers = devices.in_buffers.iter().map(|index| index | IN_BUFFERS);
+        let flagged = back.chain(in_buffers);
+        let keys: BTreeSet<u32> = devices.redirect.iter().copied().chain(flagged).collect();
         let failed = map_error("DEVICES");
         let there: Result<BTreeSet<u32>, MapError> = self.devices.keys().collect();
         for key in there.map_err(&failed)?.difference(&keys) {
@@ -74,7 +76,7 @@ impl Kernel {
         // One that fails, because it has just gone, must not keep the others out.
         let mut refused = None;
         for key in &keys {
-            let index = key & !GOES_BACK;
+            let index = key & !(GOES_BACK | IN_BUFFERS);
             if let Err(error) = self.devices.insert(*key, index, None, 0) {
                 refused = Some(format!(
                     "interface {index} is missing among {} entries of {MAX_DEVICES}: {}",

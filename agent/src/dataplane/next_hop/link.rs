@@ -50,7 +50,12 @@ mod tests {
 
     fn links(vlans: &[(u32, Option<(u32, u32)>)]) -> Links {
         let link = |vlan: Option<(u32, u32)>| Link {
-            device: Device { name: String::new(), kind: DeviceKind::Other, redirect: None },
+            device: Device {
+                name: String::new(),
+                kind: DeviceKind::Other,
+                redirect: None,
+                in_buffers: false,
+            },
             mac: None,
             mtu: 1500,
             vlan: vlan.map(|(lower, tag)| Vlan { lower, tag }),

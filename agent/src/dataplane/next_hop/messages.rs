@@ -29,7 +29,8 @@ pub(super) fn link(message: &LinkMessage) -> (u32, Link) {
         && header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
         && !header.flags.contains(LinkFlags::Loopback);
     // The kernel names a kind for devices of its own making only.
-    let mut device = Device { name: String::new(), kind: DeviceKind::Hardware, redirect: None };
+    let (name, kind) = (String::new(), DeviceKind::Hardware);
+    let mut device = Device { name, kind, redirect: None, in_buffers: false };
     let (mut address, mut mtu, mut lower, mut tag, mut elsewhere) = (None, 0, None, None, false);
     for attribute in &message.attributes {
         match attribute {

@@ -88,6 +88,8 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Whether it takes frames that an XDP program redirects to it. None: the kernel does not say.
     pub redirect: Option<bool>,
+    /// Whether it is known to take such frames in several buffers (jumbo) too.
+    pub in_buffers: bool,
 }
 
 /// What an interface is, as far as it matters to XDP.

@@ -137,9 +137,11 @@ impl Kernel {
         });
         let mut links: Links = links.collect();
         if let Some(features) = &self.features {
-            let redirectable = features.redirectable().await?;
+            let takes = features.takes().await?;
             for (index, link) in &mut links {
-                link.device.redirect = Some(redirectable.contains(index));
+                let takes = takes.get(index).copied().unwrap_or_default();
+                link.device.redirect = Some(takes.redirected);
+                link.device.in_buffers = takes.in_buffers;
             }
         }
         Ok(links)

@@ -1,7 +1,7 @@
 //! Which interfaces take frames that an XDP program redirects to them, by what the kernel says in
 //! the generic netlink family `netdev` (Linux 6.3; `Documentation/netlink/specs/netdev.yaml`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 
 use netlink_packet_generic::ctrl::nlas::{GenlCtrlAttrs, McastGrpAttrs};
@@ -29,6 +29,16 @@ const IFINDEX: u16 = 1;
 const XDP_FEATURES: u16 = 3;
 /// `NETDEV_XDP_ACT_NDO_XMIT`: the interface takes redirected frames.
 const NDO_XMIT: u64 = 4;
+/// `NETDEV_XDP_ACT_NDO_XMIT_SG`: those in several buffers too.
+const NDO_XMIT_SG: u64 = 64;
+
+/// Which redirected frames an interface takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Takes {
+    pub(super) redirected: bool,
+    /// In several buffers, too.
+    pub(super) in_buffers: bool,
+}
 
 /// Where an interface's features are asked for.
 pub(super) struct XdpFeatures {
@@ -52,8 +62,8 @@ impl XdpFeatures {
         Ok(Some((Self { handle, family }, heard.map(|_| ()))))
     }
 
-    /// The indices of the interfaces that take redirected frames.
-    pub(super) async fn redirectable(&self) -> Result<BTreeSet<u32>, Failure> {
+    /// What the interfaces take, by their index.
+    pub(super) async fn takes(&self) -> Result<BTreeMap<u32, Takes>, Failure> {
         let question = Netdev { command: DEV_GET, index: 0, features: 0 };
         let header = GenlHeader { cmd: DEV_GET, version: 1 };
         let message = GenlMessage::new(header, question, self.family);
@@ -61,8 +71,7 @@ impl XdpFeatures {
         // acknowledgement, the library waits for the end of the list, which takes its place.
         let flags = NLM_F_DUMP | NLM_F_ACK;
         let answers = ask(&self.handle, "NETDEV_CMD_DEV_GET", message, flags).await?;
-        let taken = answers.into_iter().map(|answer| answer.payload);
-        Ok(taken.filter(|dev| dev.features & NDO_XMIT != 0).map(|dev| dev.index).collect())
+        Ok(answers.iter().map(|answer| (answer.payload.index, answer.payload.takes())).collect())
     }
 }
 
@@ -131,6 +140,13 @@ struct Netdev {
     features: u64,
 }
 
+impl Netdev {
+    fn takes(&self) -> Takes {
+        let has = |bits| self.features & bits == bits;
+        Takes { redirected: has(NDO_XMIT), in_buffers: has(NDO_XMIT | NDO_XMIT_SG) }
+    }
+}
+
 impl GenlFamily for Netdev {
     fn family_name() -> &'static str {
         FAMILY
@@ -189,6 +205,11 @@ mod tests {
         let read = |bytes: &[u8]| Netdev::parse_with_param(bytes, header);
         let device = Netdev { command: DEV_GET, index: 3, features: 0x67 };
         assert_eq!(read(&VETH).unwrap(), device);
+        let all = Takes { redirected: true, in_buffers: true };
+        assert_eq!(device.takes(), all);
+        let without = |features| Netdev { features, ..device.clone() }.takes();
+        assert_eq!(without(0x27), Takes { in_buffers: false, ..all });
+        assert_eq!(without(0x63), Takes::default());
         assert_eq!(read(&VETH[..8]).unwrap(), Netdev { features: 0, ..device });
         for cut in [3, 10, 19] {
             assert!(read(&VETH[..cut]).is_err(), "{cut}");

@@ -70,7 +70,8 @@ fn a_tunnel_that_has_lost_its_source_is_kept_with_a_warning() {
 }
 
 fn veth(name: &str, redirect: bool) -> Device {
-    Device { name: name.to_owned(), kind: DeviceKind::Veth, redirect: Some(redirect) }
+    let name = name.to_owned();
+    Device { name, kind: DeviceKind::Veth, redirect: Some(redirect), in_buffers: redirect }
 }
 
 #[test]

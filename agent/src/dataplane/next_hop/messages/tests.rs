@@ -60,7 +60,7 @@ fn an_interface_has_a_name_a_kind_and_an_mtu() {
         (vec![kind(InfoKind::Bond)], DeviceKind::Other),
         (vec![kind(InfoKind::Other("quite-new".into()))], DeviceKind::Other),
     ] {
-        let device_is = Device { name: "eth0".into(), kind, redirect: None };
+        let device_is = Device { name: "eth0".into(), kind, redirect: None, in_buffers: false };
         let wanted = Link { device: device_is, mac: None, mtu: 9000, vlan: None };
         assert_eq!(device(&attributes), wanted);
     }

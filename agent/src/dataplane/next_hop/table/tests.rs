@@ -21,7 +21,8 @@ fn route(via: Target) -> Route {
 }
 
 fn plain(mac: Option<Mac>) -> Link {
-    let device = Device { name: "eth0".into(), kind: DeviceKind::Hardware, redirect: Some(true) };
+    let (name, kind) = ("eth0".into(), DeviceKind::Hardware);
+    let device = Device { name, kind, redirect: Some(true), in_buffers: true };
     Link { device, mac, mtu: 0, vlan: None }
 }
 
