@@ -19,10 +19,8 @@ pub const MAX_TAGS: u32 = 2;
 /// Extension headers that are stepped over before an IPv6 packet is left to the stack.
 pub const MAX_EXTENSIONS: u32 = 4;
 
-/// The ether type of IPv4, network byte order.
-pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
-/// The ether type of IPv6, network byte order.
-pub const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
 const ETHERTYPE_QINQ: u16 = 0x88a8_u16.to_be();
 
@@ -101,6 +99,8 @@ mod udp {
     pub(super) const LENGTH: i16 = 4;
 }
 
+/// Offset of the ether type in a frame without tags.
+pub const ETHER_TYPE: u32 = 12;
 /// Offset of the destination address in an IPv4 header; the source's is four less.
 pub const IPV4_DESTINATION: u32 = 16;
 /// Offset of the destination address in an IPv6 header; the source's is sixteen less.
@@ -118,6 +118,13 @@ const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
 pub const TCP_CHECKSUM: u32 = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: u32 = 6;
+
+/// The ether type of IPv4 or IPv6, network byte order.
+#[inline(always)]
+#[must_use]
+pub const fn ether_type(is_v4: bool) -> u16 {
+    if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
+}
 
 /// What the program needs to know of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

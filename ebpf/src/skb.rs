@@ -17,7 +17,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use weir_ebpf::abi::{Reason, UDP};
 use weir_ebpf::outer::{IPV4_LEN, IPV6_LEN, Outer};
-use weir_ebpf::packet::{ETHERNET_LEN, Frame, Header, MAX_OFFSET, MAX_TAGS, Packet, TAG_LEN};
+use weir_ebpf::packet::{
+    ETHER_TYPE, ETHERNET_LEN, Frame, Header, MAX_OFFSET, MAX_TAGS, Packet, TAG_LEN, ether_type,
+};
 
 /// Bytes that must be readable at once: Ethernet, two tags, IPv6, one small extension, TCP.
 pub(crate) const HEADERS: u32 = 96;
@@ -194,6 +196,9 @@ impl SkbFrame<'_> {
         let (room, flags) = (outer.length - packet.length, u64::from(family | udp | fixed));
         // SAFETY: the context is the program's own.
         done(unsafe { bpf_skb_adjust_room(self.skb(), room as i32, BPF_ADJ_ROOM_MAC, flags) })?;
+        if v4 != packet.is_v4() {
+            self.store(ETHER_TYPE, &ether_type(v4))?;
+        }
         if v4 {
             self.store_summed(ETHERNET_LEN, &outer.ipv4())?;
         } else {

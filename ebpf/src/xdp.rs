@@ -9,8 +9,8 @@ use weir_ebpf::abi::{
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
 use weir_ebpf::packet::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT,
-    IPV6_DESTINATION, IPV6_HOP_LIMIT, Packet,
+    IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT, Packet,
+    ether_type,
 };
 
 use crate::count;
@@ -104,8 +104,8 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
     frame.make_room(packet, [0; 2], 0).ok_or(Refused::Leave)?;
     let port = route::port_or(packet.key.source_port, back.port);
     rewrite(frame, packet, &back.address, port, Side::Source).ok_or(BROKEN)?;
-    let ether_type = ether_type(packet.is_v4());
-    frame.write_ethernet([destination, source], [0; 2], ether_type).ok_or(BROKEN)?;
+    let is_v4 = packet.is_v4();
+    frame.write_ethernet([destination, source], [0; 2], ether_type(is_v4)).ok_or(BROKEN)?;
     route::count_out(back, bytes);
     Ok(verdict)
 }
@@ -124,11 +124,6 @@ fn way_out(frame: &XdpFrame, ifindex: u32) -> Result<u32, Refused> {
         return Ok(XDP_TX);
     }
     DEVICES.redirect(ifindex, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
-}
-
-#[inline(always)]
-fn ether_type(is_v4: bool) -> u16 {
-    if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
 }
 
 #[inline(always)]

@@ -16,6 +16,7 @@ use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use weir::model::Hook;
 use weir::node::messages::Traffic;
 use weir_tests::agent::{AgentOptions, binary, pins};
 use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
@@ -273,6 +274,8 @@ fn is_off(lab: &Lab) {
     assert_eq!((counts.answered(), counts.failed()), (0, 20), "{counts}");
     let files = files(&pins(lab));
     assert!(files.is_empty(), "{files:?}");
+    let filters = filters(lab);
+    assert!(filters.is_empty(), "{filters:?}");
 }
 
 /// All files below a directory.
@@ -347,8 +350,10 @@ fn two_agents_cannot_use_the_same_pins() {
     load.verify();
 }
 
+/// Where the agent was: a filter is found by its interface.
 fn detach(lab: &Lab) -> Output {
-    lab.weir_output(&["detach", "--bpffs", pins(lab).to_str().unwrap()]).unwrap()
+    let mut command = lab.lb().command(binary().unwrap());
+    command.arg("detach").arg("--bpffs").arg(pins(lab)).output().unwrap()
 }
 
 #[test]
@@ -402,6 +407,51 @@ fn a_foreign_map_alone_is_refused() {
     is_off(node.lab());
     node.restart().unwrap();
     is_on(node.lab());
+}
+
+/// The program's filters on an interface, with its ids; none where the kernel has TCX.
+fn filters(lab: &Lab) -> Vec<String> {
+    let shown = lab.lb().exec("tc", &["filter", "show", "dev", "cli0", "ingress"]).unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    shown.lines().filter(|line| line.contains("weir_tc")).map(str::to_owned).collect()
+}
+
+/// A filter is no link: nothing but the agent replaces it and removes it.
+#[test]
+fn an_interface_has_one_filter_at_most() {
+    let mut node = node(Mode::Tc, &["--on-exit=keep"]);
+    let load = Load::start(node.lab());
+    let status = node.node_status().unwrap();
+    let expected = usize::from(status.interfaces[0].actual == Some(Hook::Clsact));
+    let mut last = filters(node.lab());
+    assert_eq!(last.len(), expected, "{last:?}");
+    for end in ["kill", "stop", "kill"] {
+        let agent = node.take_agent().unwrap();
+        if end == "kill" {
+            agent.kill().unwrap();
+        } else {
+            assert!(agent.stop().unwrap().success());
+        }
+        load.goes_on(Duration::from_millis(200));
+        assert_eq!(filters(node.lab()), last);
+        node.restart_with(AgentOptions::new(node.lab()).argument("--on-exit=keep")).unwrap();
+        load.goes_on(Duration::from_millis(200));
+        let now = filters(node.lab());
+        assert_eq!(now.len(), expected, "{now:?}");
+        // Another program, at the old one's place.
+        assert!(expected == 0 || now != last, "{now:?}");
+        last = now;
+    }
+    load.verify();
+    assert!(node.take_agent().unwrap().stop().unwrap().success());
+    let output = detach(node.lab());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("detached 4 programs"), "{said} {output:?}");
+    is_off(node.lab());
+    node.restart().unwrap();
+    is_on(node.lab());
+    assert!(node.take_agent().unwrap().stop().unwrap().success());
+    is_off(node.lab());
 }
 
 #[test]

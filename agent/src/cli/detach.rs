@@ -7,7 +7,8 @@ use clap::Args;
 use super::fail::Failure;
 use crate::{agent::DEFAULT_BPFFS, dataplane::kernel::Pins};
 
-/// End the forwarding that a stopped agent has left in the kernel, and all that is remembered.
+/// End the forwarding that a stopped agent has left in the kernel, and all that is remembered. To be
+/// run where the agent ran: in its network namespace.
 #[derive(Debug, Args)]
 pub(super) struct Detach {
     /// Where the agent pinned it.

@@ -38,6 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
             ),
             left("no-transport", ip(way.client, way.listener), Reason::NotTransport),
             left("vlan/three-tags", tcp.clone().tagged(0x88a8, 7).tag(42).tag(43), Reason::Vlan),
+            left("vlan/another-port", tcp.clone().tag(42).to(elsewhere), Reason::NotOurs),
         ]);
     }
     for (name, input, reason) in [

@@ -19,6 +19,10 @@
     reason = "only tests use it"
 )]
 
+mod any_port;
+mod direct_nodes;
+mod following;
+mod forwarding;
 mod fragments;
 mod icmp;
 mod left_alone;
@@ -32,6 +36,7 @@ pub mod run;
 pub mod table;
 mod transition;
 pub mod tshark;
+mod vlan;
 
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::{Counters, FlowEntry, Reason};
@@ -50,8 +55,12 @@ pub fn all() -> Vec<Case> {
         left_alone::cases(),
         icmp::cases(),
         fragments::cases(),
+        following::cases(),
         returns::cases(),
         transition::cases(),
+        forwarding::cases(),
+        vlan::cases(),
+        any_port::cases(),
     ]
     .concat()
 }

@@ -62,7 +62,7 @@ pub const ROUTED: NextHop = NextHop::plain(17, [2, 17, 0, 0, 0, 1], [2, 17, 0, 0
 
 /// A network with the clients and some backends behind one router, and a neighbour that is still
 /// to be found.
-const NETWORK: &[&str] = &[
+pub(super) const NETWORK: &[&str] = &[
     "link set lo up",
     "link add name near index 17 address 02:11:00:00:00:01 type veth peer name far index 18",
     "link set far address 02:11:00:00:00:02 up",
@@ -251,10 +251,12 @@ impl Node {
         &self.backends
     }
 
-    /// The index of the backend at `10.0.0.1:8080` or the like. It is there.
+    /// The index of the backend at `10.0.0.1:8080` or the like, or at `10.0.0.1` if it has no port of
+    /// its own. It is there.
     #[must_use]
     pub fn index(&self, backend: &str) -> usize {
-        let at: SocketAddr = backend.parse().expect("an address with a port");
+        let whole = |_| backend.parse::<IpAddr>().map(|ip| (ip, 0).into());
+        let at: SocketAddr = backend.parse().or_else(whole).expect("an address");
         let mut all = self.backends.iter();
         all.position(|known| *known == at).unwrap_or_else(|| panic!("no backend {at}"))
     }

@@ -7,14 +7,14 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use aya::programs::tc::{self, NlOptions, TcAttachOptions};
+use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
 
 use super::load::{LoadError, chain, kernel_has, refused};
 use super::pins::{PinError, Pins};
 use super::rare::RARE;
-use super::{Kernel, links};
+use super::{Kernel, clsact, links};
 use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
@@ -91,9 +91,8 @@ impl Programs {
 
 impl Attach for Programs {
     fn tc(&mut self, interface: &str) -> Result<Hook, AttachError> {
-        // Only a TCX link can be pinned.
-        let pins = self.pins.as_ref().filter(|_| tc_hook() == Hook::Tcx);
-        let pin = pins.map(|pins| pins.link(interface, "tc"));
+        let name = if tc_hook() == Hook::Tcx { "tc" } else { tc_hook().name() };
+        let pin = self.pins.as_ref().map(|pins| pins.link(interface, name));
         let before = pin.as_deref().is_some_and(Path::exists);
         let hook = attach_tc(&mut self.object, TC, interface, pin.as_deref())?;
         self.pinned.extend(pin.map(|pin| (pin, before)));
@@ -150,7 +149,8 @@ fn tc_hook() -> Hook {
     if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact }
 }
 
-/// Attaches the TC program `name`. With `pin` the link is pinned there, or taken up from there.
+/// Attaches the TC program `name`. With `pin` it stays until the pin goes, or takes the place of
+/// what is pinned there.
 pub(crate) fn attach_tc(
     object: &mut Ebpf,
     name: &str,
@@ -160,7 +160,10 @@ pub(crate) fn attach_tc(
     let hook = tc_hook();
     program::<SchedClassifier>(object, name)
         .map_err(Into::into)
-        .and_then(|tc| link_tc(tc, interface, hook, pin))
+        .and_then(|tc| match hook {
+            Hook::Tcx => link_tc(tc, interface, pin),
+            _ => clsact::attach(tc, interface, pin),
+        })
         .map_err(|error: Box<dyn Error>| attach_error(interface, hook, &*error))?;
     Ok(hook)
 }
@@ -184,7 +187,6 @@ pub(crate) fn attach_xdp(
 fn link_tc(
     tc: &mut SchedClassifier,
     interface: &str,
-    hook: Hook,
     pin: Option<&Path>,
 ) -> Result<(), Box<dyn Error>> {
     if let Some(old) = pin.and_then(links::pinned)
@@ -192,13 +194,7 @@ fn link_tc(
     {
         return Ok(());
     }
-    let options = if hook == Hook::Tcx {
-        TcAttachOptions::TcxOrder(LinkOrder::default())
-    } else {
-        // It may be there already; if it could not be made, what follows says why.
-        let _ = tc::qdisc_add_clsact(interface);
-        TcAttachOptions::Netlink(NlOptions::default())
-    };
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
     let link = tc.attach_with_options(interface, TcAttachType::Ingress, options)?;
     match pin {
         Some(pin) => links::pin(tc.take_link(link)?.try_into()?, pin),

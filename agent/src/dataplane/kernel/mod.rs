@@ -1,12 +1,14 @@
 //! The kernel's data plane: the loaded program and its maps.
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
-//! - `attach`, `rare`, `pins`: interfaces, what the program calls, and what outlives the agent
+//! - `attach`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
+//! - `rare`: the programs that the TC program calls
 //! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: single flows, and runs of the program without an interface
 
 mod attach;
+mod clsact;
 mod commit;
 mod flows;
 mod links;

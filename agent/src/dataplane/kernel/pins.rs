@@ -139,6 +139,12 @@ pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
     }
 }
 
+/// The interface and the hook in the name of a link's pin.
+pub(super) fn owner(link: &Path) -> Option<(String, &str)> {
+    let (interface, hook) = link.file_name()?.to_str()?.rsplit_once(':')?;
+    Some((interface.replace("%2e", ".").replace("%25", "%"), hook))
+}
+
 /// A map as the contract has it: type, sizes of key and value, flags.
 struct Shape {
     map: MapType,
@@ -260,4 +266,21 @@ fn data(map: &Map) -> Option<&MapData> {
 /// How many entries a map has room for.
 pub(super) fn capacity(map: &Map) -> Option<u32> {
     Some(data(map)?.info().ok()?.max_entries())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_links_name_says_whose_it_is() {
+        let pins = Pins { root: "/bpf".into(), _lock: File::open("/").unwrap() };
+        for interface in ["eth0", "eth0.100", "a%b", "%2e", "bond0:1"] {
+            let link = pins.link(interface, "clsact");
+            assert!(!link.file_name().unwrap().to_str().unwrap().contains('.'), "{link:?}");
+            assert_eq!(owner(&link), Some((interface.to_owned(), "clsact")));
+        }
+        assert_eq!(owner(Path::new("/bpf/links/other")), None);
+    }
 }
