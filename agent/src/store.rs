@@ -66,6 +66,9 @@ pub struct StoredBackend {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
+    /// Its id in QUIC connection ids, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
 }
 
 /// Why the state could not be kept or read.

@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use weir::model::{
     Affinity, Forwarding, PerVersion, Protocol, Seed, Service, ServiceName, ServiceSpec,
-    ShiftError, SpecFile, Version, Violation, Weight, Weights, parse_services, resolve,
+    ShiftError, SpecFile, Udp, Version, Violation, Weight, Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
-    spec::{BackendSpec, ListenerSpec, RuleSpec, VersionSpec, VersionsSpec},
+    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
     validate_set,
     violation::MAX_VIOLATIONS,
 };
@@ -32,6 +32,9 @@ fn spec(number: u16) -> ServiceSpec {
         forwarding: Forwarding::Nat,
         gue_port: None,
         affinity: Affinity::Connection,
+        udp: Udp::Tracked,
+        udp_idle: None,
+        quic: None,
         seed: None,
         steering: Vec::new(),
         versions: VersionsSpec {
@@ -42,6 +45,7 @@ fn spec(number: u16) -> ServiceSpec {
                     address: format!("10.61.{high}.{low}"),
                     port: 80,
                     weight: 100,
+                    server_id: None,
                 }],
             }),
             ..VersionsSpec::default()
@@ -89,6 +93,7 @@ fn limits_hold_exactly() {
         address: Ipv4Addr::from_bits(0x0a80_0000 + u32::try_from(n).unwrap()).to_string(),
         port: 80,
         weight: 1,
+        server_id: None,
     });
     let blue = crowded.versions.blue.as_mut().unwrap();
     blue.backends = backends.collect();
@@ -108,7 +113,7 @@ fn blue_of(spec: &mut ServiceSpec) -> &mut VersionSpec {
 #[test]
 fn an_answer_lists_a_bounded_number_of_violations() {
     let mut bad = spec(1);
-    let backend = BackendSpec { address: "nowhere".into(), port: 80, weight: 1 };
+    let backend = BackendSpec { address: "nowhere".into(), port: 80, weight: 1, server_id: None };
     blue_of(&mut bad).backends = vec![backend; 100];
     let says = refusal(&[bad]);
     assert_eq!(says.len(), MAX_VIOLATIONS + 1);
@@ -267,6 +272,18 @@ fn any_weights() -> impl Strategy<Value = Weights> {
         .prop_map(|(a, b)| weights(a.min(b), a.abs_diff(b), 10_000 - a.max(b)))
 }
 
+/// What can be said of UDP together.
+fn any_udp() -> impl Strategy<Value = (Udp, Option<String>, Option<QuicSpec>)> {
+    let idle = prop::sample::select(vec!["1s", "31s", "2m", "1m 30s", "59m 59s", "1h"]);
+    let quic = (0..=6_u32, 2..=8_u32)
+        .prop_map(|(config, server_id_length)| QuicSpec { config, server_id_length });
+    prop_oneof![
+        prop::option::of(idle).prop_map(|idle| (Udp::Tracked, idle.map(str::to_owned), None)),
+        Just((Udp::Stateless, None, None)),
+        prop::option::of(quic).prop_map(|quic| (Udp::Quic, None, quic)),
+    ]
+}
+
 /// Any valid service: its addresses are made from numbers, so that none repeats.
 fn any_service() -> impl Strategy<Value = ServiceSpec> {
     let version = ("[a-z0-9.]{0,12}", prop::collection::vec(1..=1000_u32, 1..5));
@@ -278,9 +295,12 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         prop::option::of("[0-9a-f]{32}"),
         any_weights(),
         prop::collection::vec(version, 3),
+        any_udp(),
         prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
-    parts.prop_map(|(name, v6, protocols, affinity, seed, weights, versions, rules)| {
+    parts.prop_map(|(name, v6, protocols, affinity, seed, weights, versions, udp, rules)| {
+        let listens = protocols.contains(&Protocol::Udp);
+        let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
         let address = |net: u8, host: usize| {
             let host = u8::try_from(host + 1).unwrap();
             if v6 {
@@ -304,6 +324,11 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                 address: address(61 + u8::try_from(version.index()).unwrap(), index).to_string(),
                 port: 8080,
                 weight: *weight,
+                server_id: quic.map(|quic| {
+                    let number = 0xa00 + 16 * version.index() + index;
+                    let width = usize::try_from(quic.server_id_length).unwrap() * 2;
+                    format!("{number:0width$x}")
+                }),
             });
             Some(VersionSpec {
                 release: release.clone(),
@@ -324,6 +349,9 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
             forwarding: Forwarding::Nat,
             gue_port: None,
             affinity,
+            udp,
+            udp_idle,
+            quic,
             seed,
             steering,
             versions: VersionsSpec {

@@ -90,6 +90,8 @@ pub enum Why {
     Full,
     /// Flows came faster than the limit on inserts, so it went where an older flow would have gone.
     Flooded,
+    /// By the server that the packet names.
+    Named,
 }
 
 /// Why there is no answer.
@@ -101,7 +103,8 @@ pub enum Undecided {
     NoTable,
 }
 
-/// Decides a TCP packet. `opens`: it is a SYN without ACK.
+/// Decides a TCP packet, or a datagram of a QUIC service. `opens`: it is a SYN without ACK, or an
+/// Initial.
 ///
 /// # Errors
 ///
@@ -169,6 +172,18 @@ pub fn decide_udp<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undec
         Remembered::Full => to(t.cur(), Why::Full),
         Remembered::Flooded => to(t.cur(), Why::Flooded),
     }
+}
+
+/// Decides a datagram of a stateless UDP service: by the tables alone.
+///
+/// # Errors
+///
+/// [`Undecided`] when the slot has no backend or a table is missing.
+#[inline(always)]
+pub fn decide_stateless<T: Tables>(tables: &T, slots: Slots) -> Result<Decision, Undecided> {
+    let v = version_slot(tables, slots).ok_or(Undecided::NoTable)?;
+    let t = tables.backend_slot(v.cur(), slots.backend).ok_or(Undecided::NoTable)?;
+    to(t.cur(), Why::Table)
 }
 
 /// The version slot of the flow in question: a steering entry stands in for the table's.

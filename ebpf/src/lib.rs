@@ -6,6 +6,7 @@
 //! - [`fragment`]: the same where a packet comes in pieces
 //! - [`icmp`]: the errors and echoes that a balancer takes part in
 //! - [`outer`]: what is put around a packet in a tunnel
+//! - [`quic`]: what a datagram of a QUIC service tells
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
@@ -34,4 +35,5 @@ pub mod icmp;
 pub mod opaque;
 pub mod outer;
 pub mod packet;
+pub mod quic;
 pub mod unaligned;

@@ -12,7 +12,7 @@ use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
     FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT,
     MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, MAX_STEERING, POOL_LINES,
-    RARE_PROGRAMS, Reason, Reasons, Return, Service, SteerKey, SteerSlot,
+    RARE_PROGRAMS, Reason, Reasons, Return, ServerKey, Service, SteerKey, SteerSlot,
 };
 use weir_ebpf::icmp::Quote;
 use weir_ebpf::packet::Packet;
@@ -58,6 +58,11 @@ pub(crate) static POOL: Array<Line, { POOL_LINES as usize }, MMAPABLE> = Array::
 #[btf_map]
 pub(crate) static STEERING: LpmTrie<SteerKey, SteerSlot, { MAX_STEERING as usize }> =
     LpmTrie::new();
+
+/// Backends of QUIC services by the server ids in their connection ids, as indices: agent writes,
+/// program reads. Lives as long as the backend.
+#[btf_map]
+pub(crate) static SERVER_IDS: HashMap<ServerKey, u32, { MAX_BACKENDS as usize }> = HashMap::new();
 
 /// Backends by index: agent writes, program reads.
 #[btf_map]

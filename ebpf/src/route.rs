@@ -7,18 +7,20 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
     Backend, BackendSlot, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
-    SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, Service, SteerKey, SteerSlot, VersionSlot,
+    SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey, SteerSlot,
+    UDP_QUIC, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
 use weir_ebpf::opaque::Zero;
 use weir_ebpf::packet::{self, FIN, Frame, Packet, RST};
+use weir_ebpf::quic;
 
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::limit;
 use crate::maps::{
-    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS, STEERING,
-    UDP_FLOWS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
+    SERVER_IDS, STEERING, UDP_FLOWS,
 };
 
 const ANY: u64 = 0;
@@ -128,28 +130,47 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
     unsafe { RETURNS.get(endpoint) }
 }
 
-/// Chooses the backend for a client's packet to a service. Remembers the flow where `decide` asks
-/// for it.
+/// Chooses the backend for a client's packet, in `frame`, to a service. Remembers the flow where
+/// `decide` asks for it.
 ///
 /// # Errors
 ///
 /// Why the packet is dropped.
 #[inline(always)]
-pub(crate) fn choose(packet: &Packet, service: u32, standing: Standing) -> Result<Chosen, Reason> {
-    let service = maps::record(service).ok_or(Reason::NoTable)?;
+pub(crate) fn choose<F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    service: u32,
+    standing: Standing,
+) -> Result<Chosen, Reason> {
+    let index = service;
+    let service = maps::record(index).ok_or(Reason::NoTable)?;
+    let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
+    let head = if quic && standing == Standing::Own {
+        quic::read(frame, packet, service)
+    } else {
+        quic::Head::default()
+    };
+    let opens = packet.opens() || head.opens;
     let tables = Kernel {
         service,
+        index,
         packet,
         standing,
+        datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
         entry: Cell::new(None),
         held: Cell::new(0),
         now: Cell::new(0),
     };
     let slots = decide::slots(service, &packet.key);
-    let decided = if packet.is_tcp() {
-        decide::decide(&tables, slots, packet.opens())
-    } else {
+    let decided = if let Some(backend) = head.server.and_then(|id| tables.server(id)) {
+        Ok(Decision { backend, why: Why::Named })
+    } else if tables.datagrams {
         decide::decide_udp(&tables, slots)
+    } else if packet.is_tcp() || quic {
+        decide::decide(&tables, slots, opens)
+    } else {
+        decide::decide_stateless(&tables, slots)
     };
     let decision = match decided {
         Ok(decision) => decision,
@@ -162,7 +183,7 @@ pub(crate) fn choose(packet: &Packet, service: u32, standing: Standing) -> Resul
     let backend = BACKENDS.get(u32::from(decision.backend)).ok_or(Reason::NoTable)?;
     // Here the ways to a decision end: what differs between them is one value from now on.
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
-    let marks = if standing == Standing::Own { marks(packet, decision) } else { 0 };
+    let marks = if standing == Standing::Own { marks(&tables, decision, opens) } else { 0 };
     let marks = zero.hide_byte(marks);
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
@@ -173,15 +194,15 @@ pub(crate) fn choose(packet: &Packet, service: u32, standing: Standing) -> Resul
 /// What a decision says, for counting. Whether a packet is the first of its flow is told as far as
 /// one packet can tell.
 #[inline(always)]
-fn marks(packet: &Packet, decision: Decision) -> u8 {
+fn marks(tables: &Kernel, decision: Decision, opens: bool) -> u8 {
     let marks = match decision.why {
-        Why::Table | Why::Pinned => 0,
-        Why::Remembered if packet.is_tcp() => REMEMBERED,
-        Why::Remembered => REMEMBERED | BEGINS,
+        Why::Table | Why::Pinned | Why::Named => 0,
+        Why::Remembered if tables.datagrams => REMEMBERED | BEGINS,
+        Why::Remembered => REMEMBERED,
         Why::Full => FULL,
         Why::Flooded => FLOODED,
     };
-    if packet.is_tcp() && packet.opens() { marks | BEGINS } else { marks }
+    if opens { marks | BEGINS } else { marks }
 }
 
 /// Counts a packet that has been sent to a backend.
@@ -289,8 +310,12 @@ fn remember_direct(packet: &Packet) {
 /// The kernel's maps as `decide` sees them, for one packet.
 struct Kernel<'a> {
     service: &'a Service,
+    /// Index of the service.
+    index: u32,
     packet: &'a Packet,
     standing: Standing,
+    /// Whether flows are remembered from any datagram on, in a table of their own.
+    datagrams: bool,
     /// The flow's entry, once it was looked up.
     entry: Cell<Option<*mut FlowEntry>>,
     /// What it held then.
@@ -300,6 +325,16 @@ struct Kernel<'a> {
 }
 
 impl Kernel<'_> {
+    /// The backend with this id in the connection ids of the service, unless it is given up.
+    #[inline(always)]
+    fn server(&self, id: u64) -> Option<u16> {
+        let key =
+            ServerKey { service: self.index, length: u32::from(self.service.quic_id_length), id };
+        // SAFETY: only the agent writes this map, and elements are not reused while a program runs.
+        let backend = unsafe { SERVER_IDS.get(key) }.map(|backend| *backend as u16)?;
+        if self.given_up(backend) { None } else { Some(backend) }
+    }
+
     #[inline(always)]
     fn now(&self) -> u64 {
         if self.now.get() == 0 {
@@ -314,7 +349,8 @@ impl Kernel<'_> {
         (self.now() / NANOSECONDS) as u32
     }
 
-    /// What this packet shows of its sender.
+    /// What this packet shows of its sender. A datagram neither opens nor ends anything, so that
+    /// its flow is forgotten by being silent alone.
     #[inline(always)]
     fn shows(&self) -> u8 {
         if self.packet.opens() {
@@ -402,10 +438,10 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn flow(&self) -> Option<FlowEntry> {
-        let entry = if self.packet.is_tcp() {
-            FLOWS.get_ptr_mut(&self.packet.key)?
-        } else {
+        let entry = if self.datagrams {
             UDP_FLOWS.get_ptr_mut(&self.packet.key)?
+        } else {
+            FLOWS.get_ptr_mut(&self.packet.key)?
         };
         self.entry.set(Some(entry));
         // SAFETY: the map is preallocated, so the memory stays mapped; an entry recycled under us
@@ -416,7 +452,7 @@ impl Tables for Kernel<'_> {
             return None;
         }
         // A datagram flow that was silent for too long has ended.
-        if !self.packet.is_tcp()
+        if self.datagrams
             && self.seconds().wrapping_sub(flow.seen) > u32::from(self.service.udp_idle)
         {
             return None;
@@ -435,7 +471,7 @@ impl Tables for Kernel<'_> {
             return Remembered::Full;
         }
         let new = self.new_entry(backend);
-        if !self.packet.is_tcp() {
+        if self.datagrams {
             let inserted = UDP_FLOWS.insert(&self.packet.key, &new, ANY).is_ok();
             return if inserted { Remembered::Yes } else { Remembered::Full };
         }

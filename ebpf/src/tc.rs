@@ -80,7 +80,7 @@ pub(crate) fn send(
     let bytes = frame.length();
     match route::route(packet, standing) {
         Route::ToService(service) => {
-            let chosen = &route::choose(packet, service, standing).map_err(Refused::Drop)?;
+            let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
             route::count_in(chosen, bytes);
             Ok(verdict)

@@ -53,7 +53,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32, Refused> {
-    let chosen = &route::choose(packet, service, Standing::Own).map_err(Refused::Drop)?;
+    let chosen = &route::choose(frame, packet, service, Standing::Own).map_err(Refused::Drop)?;
     let (backend, forwarding) = (chosen.backend, chosen.service.forwarding);
     let hop = NextHop(backend.next_hop);
     let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;

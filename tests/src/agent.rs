@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::{Lab, bounded, run};
+use crate::pace;
 
 /// How long the agent may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -132,7 +133,7 @@ impl Agent {
     }
 
     fn wait_for_answer(&mut self, socket: &Path) -> Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
+        let deadline = Instant::now() + pace::wait(START_LIMIT);
         while UnixStream::connect(socket).is_err() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the agent ended at its start ({status}); its log:\n{}", self.log_tail());
@@ -159,7 +160,7 @@ impl Agent {
     /// that is an error.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
-        let deadline = Instant::now() + STOP_LIMIT;
+        let deadline = Instant::now() + pace::wait(STOP_LIMIT);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

@@ -8,10 +8,11 @@
 //! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
+//! - [`pace`]: how fast this machine is.
 //! - [`frames`]: TCP and UDP frames as they stand on the wire.
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
-//! - [`tunnels`]: the same, wrapped in an outer header.
+//! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`random`]: chance that can be repeated.
@@ -29,6 +30,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod node;
+pub mod pace;
 pub mod packet;
 pub mod program;
 pub mod random;

@@ -16,6 +16,7 @@ use weir_tests::lab::LabBuilder;
 use weir_tests::lab::addresses::{ECHO_PORT, Family, vip};
 use weir_tests::lab::spec::Protocol;
 use weir_tests::node::{Mode, Node};
+use weir_tests::pace;
 use weir_tests::random::Random;
 
 /// Bytes of one transfer, in each direction.
@@ -44,7 +45,8 @@ fn transfer(mode: Mode, family: Family) -> Traffic {
     let mut node = Node::start(LabBuilder::new().clients(1), mode, &[]).unwrap();
     let target = SocketAddr::new(vip(family, 0), ECHO_PORT);
     node.apply(&[node.lab().service("echo", target, Protocol::Tcp)]).unwrap();
-    let echo = node.lab().clients().spawn(move || timeout(Duration::from_secs(20), echo(target)));
+    let limit = pace::wait(Duration::from_secs(20));
+    let echo = node.lab().clients().spawn(move || timeout(limit, echo(target)));
     let echo = echo.unwrap();
     for weights in [[0, 10_000, 0], [0, 0, 10_000], [5_000, 0, 5_000], [10_000, 0, 0]] {
         node.shift(&["echo"], weights).unwrap();

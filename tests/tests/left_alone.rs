@@ -21,6 +21,7 @@ use weir_tests::load::fresh::{Close, Fresh, FreshPlan};
 use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
 use weir_tests::load::{Fault, SourcePorts};
 use weir_tests::node::{Mode, Node};
+use weir_tests::pace;
 
 #[test]
 fn what_is_not_weirs_is_left_alone_in_tc() {
@@ -99,10 +100,10 @@ fn own_and_direct_connections_work_beside_the_services(node: &mut Node, family: 
     }
 
     for weights in [[0, 10_000, 0], [3_400, 3_300, 3_300]] {
-        sleep(Duration::from_millis(700));
+        sleep(pace::wait(Duration::from_millis(700)));
         node.shift(&[web(family), echo(family)], weights).unwrap();
     }
-    sleep(Duration::from_millis(700));
+    sleep(pace::wait(Duration::from_millis(700)));
     for (backend, load) in loads {
         let counts = load.stop().unwrap();
         counts.check().unwrap();

@@ -17,6 +17,7 @@ use weir_tests::load::fresh::{Fresh, FreshPlan};
 use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
 use weir_tests::load::transfer::{download, upload};
 use weir_tests::node::{Mode, Node};
+use weir_tests::pace;
 
 use Family::{V4, V6};
 
@@ -148,9 +149,10 @@ fn transfers(node: &Node, pair: Pair) {
     let client = SocketAddr::new(node.lab().client_addresses(pair.0)[0], 0);
     let target = SocketAddr::new(address(pair), HTTP_PORT);
     let run = node.lab().clients().run(move || async move {
+        let limit = pace::wait(LIMIT);
         for length in LENGTHS {
-            upload(client, target, length, LIMIT).await?;
-            download(client, target, length, LIMIT).await?;
+            upload(client, target, length, limit).await?;
+            download(client, target, length, limit).await?;
         }
         anyhow::Ok(())
     });

@@ -17,6 +17,7 @@ use weir_tests::lab::spec::Protocol;
 use weir_tests::load::fresh::{Fresh, FreshPlan};
 use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
 use weir_tests::node::{Mode, Node};
+use weir_tests::pace;
 
 /// The reason under which packets are counted for which the kernel found the way.
 const BY_KERNEL: &str = "forward-by-kernel-route";
@@ -105,7 +106,7 @@ fn the_kernel_finds_a_way_that_the_agent_does_not_know(node: &mut Node) {
     );
     let first = std::thread::scope(|scope| {
         let opening = scope.spawn(|| LongLived::open(node.lab().clients(), plan).unwrap());
-        sleep(Duration::from_millis(400));
+        sleep(pace::wait(Duration::from_millis(400)));
         for version in Version::ALL {
             arp(node, version, "on");
         }
@@ -129,7 +130,7 @@ fn arp(node: &Node, version: Version, state: &str) {
 fn neighbours_are_flushed(node: &Node) {
     let lab = node.lab();
     for _ in 0..3 {
-        sleep(Duration::from_millis(300));
+        sleep(pace::wait(Duration::from_millis(300)));
         for namespace in [lab.lb(), lab.clients(), lab.version(Version::Blue)] {
             namespace.ip(&["neigh flush all".to_owned()]).unwrap();
         }
@@ -144,13 +145,13 @@ fn backends_get_other_addresses(node: &Node) {
             [("net/ipv4/conf/all/arp_notify", "1"), ("net/ipv6/conf/all/ndisc_notify", "1")];
         host.sysctl(&says_so).unwrap();
         host.ip(&[format!("link set {FAR_END} address 02:00:00:00:00:0{index}")]).unwrap();
-        sleep(Duration::from_millis(300));
+        sleep(pace::wait(Duration::from_millis(300)));
     }
 }
 
 /// Within a few seconds, of every backend.
 fn agent_knows_the_way_again(node: &mut Node) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + pace::wait(Duration::from_secs(15));
     loop {
         let hops = next_hops(node);
         assert_eq!(hops.len(), 4 * 6);

@@ -57,9 +57,9 @@ pub(crate) fn vm(root: &Path, options: &Options) -> Result<()> {
     let directory = bpf::target_dir(root).join("vm").join(options.kernel.name());
     let kernel = kernel::get(options.kernel, &directory)?;
     let programs = programs::build(root)?;
-    let (programs, filters) = programs::select(programs, &options.filters);
+    let (programs, arguments) = programs::select(programs, &options.filters);
     let limit = Duration::from_secs(options.timeout * 60);
-    let initramfs = initramfs::make(&directory, &kernel, &programs, &filters, limit)?;
+    let initramfs = initramfs::make(&directory, &kernel, &programs, &arguments, limit)?;
 
     run::say(&format!("\n{}", run::bold(&format!("== the tests under Linux {}", kernel.release))));
     let log = directory.join("console.log");

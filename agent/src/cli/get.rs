@@ -114,6 +114,9 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
     let _ = writeln!(lines, "service     {}, generation {}", spec.name, service.generation);
     let _ = writeln!(lines, "listeners   {}", listeners.join(", "));
     let _ = writeln!(lines, "forwarding  {}, affinity {}", spec.forwarding, spec.affinity);
+    if !spec.udp.is_default() {
+        let _ = writeln!(lines, "udp         {}", spec.udp);
+    }
     if !spec.steering.is_empty() {
         let rules = count(spec.steering.len() as u64);
         let _ = writeln!(lines, "steering    {rules} rules");

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{
     Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
-    MAX_LISTENERS, Reason, Return, SteerSlot, TCP, VersionSlot,
+    MAX_LISTENERS, Reason, Return, ServerKey, SteerSlot, TCP, UDP_STATELESS, UDP_TRACKED,
+    VersionSlot,
 };
-use weir_ebpf::decide::{Decision, Remembered, Tables, Undecided, Why, decide, decide_udp, slots};
+use weir_ebpf::decide::{
+    Decision, Remembered, Tables, Undecided, Why, decide, decide_stateless, decide_udp, slots,
+};
 
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Devices, Error, Image, OuterSource, ReasonCounts, Use};
@@ -92,9 +95,11 @@ pub struct Memory {
     pub listeners: HashMap<Endpoint, Listener>,
     /// What answers of an endpoint are turned back into.
     pub returns: HashMap<Endpoint, Return>,
-    /// TCP flows.
+    /// Whom a server id belongs to.
+    pub server_ids: HashMap<ServerKey, u16>,
+    /// TCP and QUIC flows.
     pub flows: RefCell<FlowTable>,
-    /// UDP flows. Here they do not end by being idle, and are not evicted.
+    /// Other UDP flows. Here they do not end by being idle, and are not evicted.
     pub udp_flows: RefCell<FlowTable>,
     /// What was counted, by backend.
     pub counters: BTreeMap<u16, Counters>,
@@ -120,8 +125,8 @@ impl Memory {
         }
     }
 
-    /// Decides a packet of the flow `key`, and counts it. `opens`: a SYN without ACK. Nothing when
-    /// no listener takes it.
+    /// Decides a packet of the flow `key`, and counts it. `opens`: a SYN without ACK, an Initial.
+    /// Nothing when no listener takes it.
     pub fn packet(&mut self, key: FlowKey, opens: bool) -> Option<Result<Decision, Undecided>> {
         let endpoint = Endpoint {
             address: key.destination,
@@ -142,11 +147,17 @@ impl Memory {
         let given_up = |index| self.backends.get(&index).is_none_or(|b| b.flags & GIVEN_UP != 0);
         let service = image.record;
         let tcp = key.protocol == TCP;
-        let flows = if tcp { &self.flows } else { &self.udp_flows };
+        let tracked = !tcp && service.udp == UDP_TRACKED;
+        let flows = if tracked { &self.udp_flows } else { &self.flows };
         let (tables, steering) = (&image.tables, &image.steering);
         let tables = MemoryTables { tables, steering, flows, given_up: &given_up, key };
         let slots = slots(&service, &key);
-        let decided = if tcp { decide(&tables, slots, opens) } else { decide_udp(&tables, slots) };
+        let decided = match service.udp {
+            _ if tcp => decide(&tables, slots, opens),
+            UDP_TRACKED => decide_udp(&tables, slots),
+            UDP_STATELESS => decide_stateless(&tables, slots),
+            _ => decide(&tables, slots, opens),
+        };
         match decided {
             Ok(decision) => {
                 let mut flows = flows.borrow_mut();
@@ -154,7 +165,7 @@ impl Memory {
                 if let Some(entry) = flows.entries.get_mut(&key) {
                     entry.seen = now;
                 }
-                let begins = if tcp { opens } else { decision.why == Why::Remembered };
+                let begins = if tracked { decision.why == Why::Remembered } else { opens };
                 let counters = self.counters.entry(decision.backend).or_default();
                 counters.connections += u64::from(begins);
                 counters.packets_in += 1;
@@ -213,6 +224,8 @@ impl DataPlane for Memory {
         }
         self.returns.retain(|endpoint, _| !commit.severed.contains(endpoint));
         self.returns.extend(commit.returns.iter().copied());
+        self.server_ids.retain(|id, _| !commit.retired_ids.contains(id));
+        self.server_ids.extend(commit.server_ids.iter().copied());
         self.listeners.retain(|endpoint, _| !commit.closed.contains(endpoint));
         let listeners = commit.listeners.iter();
         self.listeners
@@ -258,6 +271,7 @@ impl DataPlane for Memory {
             services: self.services.keys().copied().collect(),
             listeners: self.listeners.keys().copied().collect(),
             returns: self.returns.keys().copied().collect(),
+            server_ids: self.server_ids.keys().copied().collect(),
         }
     }
 

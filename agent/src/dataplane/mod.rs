@@ -19,7 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
-    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, Service, TCP, UDP,
+    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, ServerKey, Service,
+    TCP, UDP,
 };
 
 use crate::plan::steering::Steering;
@@ -43,6 +44,10 @@ pub struct Commit {
     pub returns: Vec<(Endpoint, Return)>,
     /// Return paths that disappear.
     pub severed: Vec<Endpoint>,
+    /// Server ids that appear, or that now belong to another backend.
+    pub server_ids: Vec<(ServerKey, u16)>,
+    /// Server ids that disappear.
+    pub retired_ids: Vec<ServerKey>,
 }
 
 /// A service as the program shall see it.
@@ -66,6 +71,8 @@ pub struct Carried {
     pub listeners: Vec<Endpoint>,
     /// Endpoints that backends' answers are taken from.
     pub returns: Vec<Endpoint>,
+    /// Server ids that datagrams are routed by.
+    pub server_ids: Vec<ServerKey>,
 }
 
 /// Packets by hook and by reason, since the program was loaded.
@@ -211,8 +218,8 @@ pub trait DataPlane: Send {
         Ok(self.sweep(TCP, keep)? + self.sweep(UDP, keep)?)
     }
 
-    /// Shows every remembered flow of a protocol to `keep`, and forgets those it does not keep.
-    /// Gives the number of them.
+    /// Shows every flow of a table to `keep`, and forgets those it does not keep: [`TCP`] means the
+    /// table of TCP and QUIC flows, [`UDP`] that of other UDP flows. Gives the number of them.
     ///
     /// # Errors
     ///

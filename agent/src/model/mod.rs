@@ -5,6 +5,7 @@
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`steering`]: rules by clients' prefixes
+//! - [`udp`]: what is remembered of UDP flows, and how QUIC names backends
 //! - [`shift`]: the new weights that a change of some of them makes
 //! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
@@ -21,6 +22,7 @@ pub mod shift;
 pub mod spec;
 pub mod steering;
 pub mod table;
+pub mod udp;
 pub mod version;
 pub mod violation;
 pub mod weight;
@@ -37,6 +39,7 @@ pub use shift::{ShiftError, resolve};
 pub use spec::{ServiceSpec, SpecFile};
 pub use steering::Rule;
 pub use table::TableShare;
+pub use udp::{Quic, ServerId, Udp};
 pub use version::{PerVersion, Version};
 pub use violation::{Violation, Violations};
 pub use weight::{Weight, Weights};

@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 
 use super::{
-    Backend, Family, Forwarding, Listener, PerVersion, Seed, Service, ServiceName, ServiceSpec,
-    Version, VersionGroup, Violation, Violations, Weight, Weights,
+    Backend, Family, Forwarding, Listener, PerVersion, Quic, Seed, Service, ServiceName,
+    ServiceSpec, Version, VersionGroup, Violation, Violations, Weight, Weights,
     service::{
         DEFAULT_GUE_PORT, MAX_BACKEND_WEIGHT, MAX_BACKENDS, MAX_LISTENERS, MAX_RELEASE,
         MAX_SERVICES,
     },
     set,
     spec::{BackendSpec, ListenerSpec, VersionSpec},
-    steering,
+    steering, udp,
     weight::{SumIsOff, above_full, percent},
 };
 
@@ -61,6 +61,9 @@ fn service(
     });
     let listeners = listeners(spec, path, &mut own);
     let gue_port = own.note(format!("{path}.gue_port"), gue_port(spec));
+    let idle = own.note(format!("{path}.udp_idle"), udp::idle(spec, &listeners));
+    let quic = own.note(format!("{path}.quic"), udp::quic(spec)).flatten();
+    own.note(format!("{path}.udp"), udp::check(spec.udp, &listeners));
     if Version::ALL.iter().all(|version| spec.versions.get(*version).is_none()) {
         own.push(
             format!("{path}.versions"),
@@ -72,10 +75,11 @@ fn service(
     let versions = PerVersion::from_fn(|version| match spec.versions.get(version) {
         Some(group_spec) => {
             let path = format!("{path}.versions.{version}");
-            group(group_spec, spec.forwarding, &listeners, &path, &mut own)
+            group(group_spec, (spec.forwarding, quic), &listeners, &path, &mut own)
         }
         None => VersionGroup::default(),
     });
+    udp::compare_ids(&versions, path, |field, message| own.push(field, message));
     let family = listeners.first().map(|listener| Family::of(listener.address));
     let steering =
         steering::rules(&spec.steering, family, path, |field, message| own.push(field, message));
@@ -88,6 +92,9 @@ fn service(
         forwarding: spec.forwarding,
         gue_port: gue_port?,
         affinity: spec.affinity,
+        udp: spec.udp,
+        udp_idle: idle?,
+        quic,
         seed: seed.flatten(),
         weights: weights?,
         steering,
@@ -215,7 +222,7 @@ fn weights(spec: &ServiceSpec, path: &str, own: &mut Noted<'_>) -> Option<Weight
 /// What serves one version: the backends that are right.
 fn group(
     spec: &VersionSpec,
-    forwarding: Forwarding,
+    (forwarding, quic): (Forwarding, Option<Quic>),
     listeners: &[Listener],
     path: &str,
     own: &mut Noted<'_>,
@@ -237,7 +244,10 @@ fn group(
     }
     let backends = spec.backends.iter().enumerate();
     let backends = backends.filter_map(|(index, spec)| {
-        backend(spec, forwarding, listeners, &format!("{path}.backends[{index}]"), own)
+        let path = format!("{path}.backends[{index}]");
+        let id = own.note(format!("{path}.server_id"), udp::server_id(spec, quic));
+        let backend = backend(spec, forwarding, listeners, &path, own)?;
+        Some(Backend { server_id: id.flatten(), ..backend })
     });
     VersionGroup { backends: backends.collect(), release: spec.release.clone() }
 }
@@ -270,7 +280,7 @@ fn backend(
             ),
         );
     }
-    Some(Backend { address, port, weight })
+    Some(Backend { address, port, weight, server_id: None })
 }
 
 /// A port, or 0 for every port.

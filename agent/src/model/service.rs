@@ -4,10 +4,12 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
+use super::udp::idle_text;
 use super::{
-    PerVersion, Rule, Version, Weights,
-    spec::{BackendSpec, ListenerSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
+    PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
 };
 
 /// The most services of a node.
@@ -202,6 +204,8 @@ pub struct Backend {
     pub port: u16,
     /// Weight among the backends of the version, 0 to 1000. 0 quiesces: no new connections.
     pub weight: u16,
+    /// With [`Service::quic`], its id in the service's connection ids, which no other backend has.
+    pub server_id: Option<ServerId>,
 }
 
 /// The key of a service's hashes.
@@ -264,6 +268,9 @@ pub struct Service {
     pub(super) forwarding: Forwarding,
     pub(super) gue_port: u16,
     pub(super) affinity: Affinity,
+    pub(super) udp: Udp,
+    pub(super) udp_idle: u16,
+    pub(super) quic: Option<Quic>,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
     pub(super) steering: Arc<[Rule]>,
@@ -299,6 +306,24 @@ impl Service {
     #[must_use]
     pub fn affinity(&self) -> Affinity {
         self.affinity
+    }
+
+    /// What is remembered of UDP flows.
+    #[must_use]
+    pub fn udp(&self) -> Udp {
+        self.udp
+    }
+
+    /// Seconds of silence that end a tracked UDP flow.
+    #[must_use]
+    pub fn udp_idle(&self) -> u16 {
+        self.udp_idle
+    }
+
+    /// How QUIC connection ids name its backends. Then each of these has a server id.
+    #[must_use]
+    pub fn quic(&self) -> Option<Quic> {
+        self.quic
     }
 
     /// The key of the hashes: as given, else derived from the name.
@@ -379,6 +404,9 @@ impl From<&Service> for ServiceSpec {
             forwarding: service.forwarding,
             gue_port: (service.gue_port != DEFAULT_GUE_PORT).then_some(service.gue_port.into()),
             affinity: service.affinity,
+            udp: service.udp,
+            udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
+            quic: service.quic.map(QuicSpec::from),
             seed: service.seed.map(|seed| seed.to_string()),
             steering: service.steering.iter().map(RuleSpec::from).collect(),
             versions: VersionsSpec {
@@ -412,6 +440,7 @@ impl From<&Backend> for BackendSpec {
             address: backend.address.to_string(),
             port: backend.port.into(),
             weight: backend.weight.into(),
+            server_id: backend.server_id.map(|id| id.to_string()),
         }
     }
 }

@@ -8,6 +8,9 @@
 //!     forwarding: nat                 # the default | dsr-l2 | dsr-ipip | dsr-gue
 //!     gue_port: 6080                  # only with dsr-gue
 //!     affinity: connection            # the default | client | client-backend
+//!     udp: tracked                    # the default | stateless | quic: what is remembered of UDP flows
+//!     udp_idle: 30s                   # with tracked: 1s to 1h of silence end a flow
+//!     quic: { config: 0, server_id_length: 2 }   # only with udp: quic, where connection ids name backends
 //!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
 //!     steering:                       # clients of a prefix go to a version, whatever its weight
 //!       - { source: 10.9.0.0/16, version: canary }                # the longest prefix counts
@@ -26,12 +29,17 @@
 //!
 //! A version's weight is percent with up to two decimals (`5%`, `33.34%`), basis points with their unit
 //! (`500bp`) or basis points as a bare number (`500`); left out it is 0. Unknown keys are refused.
+//!
+//! With `udp: quic` an Initial opens a flow as a SYN does. With `quic`, short headers go by the
+//! plaintext server id in their connection id (draft-ietf-quic-load-balancers): its first octet has
+//! `config` in its upper three bits, and the server id follows. Each backend then has its
+//! `server_id: "0a1b"`, in hexadecimal digits.
 
 use serde::{Deserialize, Serialize};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 use super::{
-    Affinity, Forwarding, Protocol, Version,
+    Affinity, Forwarding, Protocol, Udp, Version,
     service::DEFAULT_BACKEND_WEIGHT,
     weight::{parse_bp, percent},
 };
@@ -65,6 +73,15 @@ pub struct ServiceSpec {
     /// Which connections stay together.
     #[serde(default)]
     pub affinity: Affinity,
+    /// What is remembered of UDP flows.
+    #[serde(default, skip_serializing_if = "Udp::is_default")]
+    pub udp: Udp,
+    /// With `udp: tracked`, the silence that ends a flow (`30s`); left out, 30 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_idle: Option<String>,
+    /// With `udp: quic`, how connection ids name backends; left out, they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quic: Option<QuicSpec>,
     /// 32 hexadecimal digits, or nothing to derive them from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
@@ -73,6 +90,18 @@ pub struct ServiceSpec {
     pub steering: Vec<RuleSpec>,
     /// What takes the connections.
     pub versions: VersionsSpec,
+}
+
+/// How the connection ids of a QUIC service name its backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuicSpec {
+    /// The upper three bits of the first octet, 0 to 6.
+    #[serde(deserialize_with = "whole_number::deserialize")]
+    pub config: u32,
+    /// Bytes of a server id, 1 to 8.
+    #[serde(deserialize_with = "whole_number::deserialize")]
+    pub server_id_length: u32,
 }
 
 /// A steering rule.
@@ -156,6 +185,9 @@ pub struct BackendSpec {
     /// Weight among the backends of the version; 0 quiesces.
     #[serde(default = "default_backend_weight", deserialize_with = "whole_number::deserialize")]
     pub weight: u32,
+    /// With `quic`, its server id in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

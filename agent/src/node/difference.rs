@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, UDP_IDLE_SECONDS};
+use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, ServerKey};
 
 use super::directory::{Directory, address};
 use super::state::{Entry, State};
 use crate::dataplane::{Commit, Image};
-use crate::model::{Affinity, Forwarding, Protocol, ServiceName};
+use crate::model::{Affinity, Forwarding, Protocol, Quic, ServiceName, Udp};
 
 /// What differs between `before` and `after`.
 pub(super) fn difference(before: &State, after: &State, generation: u32) -> Commit {
@@ -42,6 +42,13 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
         .listeners
         .into_iter()
         .filter(|(e, index)| old.listeners.get(e) != Some(index))
+        .collect();
+    commit.retired_ids =
+        old.server_ids.keys().filter(|id| !new.server_ids.contains_key(id)).copied().collect();
+    commit.server_ids = new
+        .server_ids
+        .into_iter()
+        .filter(|(id, backend)| old.server_ids.get(id) != Some(backend))
         .collect();
     commit.returns =
         new.returns.into_iter().filter(|(e, back)| old.returns.get(e) != Some(back)).collect();
@@ -103,10 +110,23 @@ fn new_backends(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, 
 struct Paths {
     listeners: HashMap<Endpoint, u32>,
     returns: HashMap<Endpoint, Return>,
+    server_ids: HashMap<ServerKey, u16>,
 }
 
 impl Paths {
     fn add(&mut self, entry: &Entry, directory: &Directory) {
+        // Those that drain first: where another one has got what was theirs, the active one counts.
+        let mut backends: Vec<_> = directory.of(entry.service.name()).collect();
+        backends.sort_by_key(|(_, place)| !place.drains);
+        if let Some(quic) = entry.service.quic() {
+            for (_, place) in &backends {
+                if let Some(id) = place.server_id.filter(|id| id.length() == quic.id_length()) {
+                    let (service, length) = (entry.index, u32::from(id.length()));
+                    let key = ServerKey { service, length, id: id.number() };
+                    self.server_ids.insert(key, place.index);
+                }
+            }
+        }
         for listener in entry.service.listeners() {
             let at = endpoint(listener.address, listener.port, listener.protocol);
             self.listeners.insert(at, entry.index);
@@ -114,10 +134,7 @@ impl Paths {
             if entry.service.forwarding() != Forwarding::Nat {
                 continue; // answers do not come back this way
             }
-            // Those that drain first: where a backend has changed its version, the active one counts.
-            let mut backends: Vec<_> = directory.of(entry.service.name()).collect();
-            backends.sort_by_key(|(_, place)| !place.drains);
-            for (key, place) in backends {
+            for (key, place) in &backends {
                 let back = Return { address: at.address, port: at.port, backend: place.index };
                 self.returns.insert(endpoint(key.address, key.port, listener.protocol), back);
             }
@@ -151,7 +168,14 @@ pub(super) fn image(entry: &Entry) -> Image {
             Forwarding::DsrGue => abi::FORWARD_GUE,
         },
         gue_port: entry.service.gue_port().to_be(),
-        udp_idle: UDP_IDLE_SECONDS,
+        udp: match entry.service.udp() {
+            Udp::Tracked => abi::UDP_TRACKED,
+            Udp::Stateless => abi::UDP_STATELESS,
+            Udp::Quic => abi::UDP_QUIC,
+        },
+        udp_idle: entry.service.udp_idle(),
+        quic_config: entry.service.quic().map_or(0, |quic| quic.config() << 5),
+        quic_id_length: entry.service.quic().map_or(0, Quic::id_length),
         ..abi::Service::default()
     };
     let (tables, steering) = (Arc::clone(&entry.tables), Arc::clone(&entry.steering));

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use weir_ebpf::abi::{Address, MAX_BACKENDS};
 
-use crate::model::{ServiceName, Version};
+use crate::model::{ServerId, ServiceName, Version};
 use crate::plan::identity::Identity;
 
 /// What names a backend within its service.
@@ -26,6 +26,8 @@ pub(super) struct Place {
     pub(super) index: u16,
     /// Taken out of the spec: it keeps the flows it has.
     pub(super) drains: bool,
+    /// Its id in QUIC connection ids.
+    pub(super) server_id: Option<ServerId>,
 }
 
 /// All backends that have an index, by service.
@@ -54,16 +56,16 @@ impl Directory {
     pub(super) fn set(
         &mut self,
         service: &ServiceName,
-        backends: impl Iterator<Item = Key>,
+        backends: impl Iterator<Item = (Key, Option<ServerId>)>,
     ) -> Result<(), Full> {
         let places = self.places.entry(service.clone()).or_default();
         for place in places.values_mut() {
             place.drains = true;
         }
         let mut free = 0;
-        for key in backends {
+        for (key, server_id) in backends {
             if let Some(place) = places.get_mut(&key) {
-                place.drains = false;
+                (place.drains, place.server_id) = (false, server_id);
                 continue;
             }
             while self.used.contains(&free) {
@@ -73,7 +75,7 @@ impl Directory {
                 return Err(Full);
             }
             self.used.insert(free);
-            places.insert(key, Place { index: free, drains: false });
+            places.insert(key, Place { index: free, drains: false, server_id });
         }
         Ok(())
     }
@@ -146,6 +148,10 @@ pub(super) fn identity(at: IpAddr, port: u16) -> Identity {
 mod tests {
     use super::*;
 
+    fn plain(key: Key) -> (Key, Option<ServerId>) {
+        (key, None)
+    }
+
     fn name(name: &str) -> ServiceName {
         ServiceName::new(name).unwrap()
     }
@@ -163,33 +169,33 @@ mod tests {
     fn an_index_stays_with_its_backend_while_it_drains() {
         let mut directory = Directory::default();
         let shop = name("shop");
-        directory.set(&shop, [backend(1), backend(2)].into_iter()).unwrap();
+        directory.set(&shop, [backend(1), backend(2)].map(plain).into_iter()).unwrap();
         let before: Vec<Place> = directory.of(&shop).map(|(_, place)| place).collect();
-        directory.set(&shop, [backend(2), backend(3)].into_iter()).unwrap();
+        directory.set(&shop, [backend(2), backend(3)].map(plain).into_iter()).unwrap();
         let after: Vec<Place> = directory.of(&shop).map(|(_, place)| place).collect();
-        assert_eq!(after[0], Place { index: before[0].index, drains: true });
+        assert_eq!(after[0], Place { index: before[0].index, drains: true, server_id: None });
         assert_eq!(after[1], before[1]);
-        assert_eq!(after[2], Place { index: 2, drains: false });
-        directory.set(&shop, [backend(1)].into_iter()).unwrap();
+        assert_eq!(after[2], Place { index: 2, drains: false, server_id: None });
+        directory.set(&shop, [backend(1)].map(plain).into_iter()).unwrap();
         assert_eq!(directory.of(&shop).next().unwrap().1, before[0]);
     }
 
     #[test]
     fn services_do_not_share_and_give_back_what_they_had() {
         let mut directory = Directory::default();
-        directory.set(&name("a"), [backend(1)].into_iter()).unwrap();
-        directory.set(&name("ab"), [backend(1)].into_iter()).unwrap();
+        directory.set(&name("a"), [backend(1)].map(plain).into_iter()).unwrap();
+        directory.set(&name("ab"), [backend(1)].map(plain).into_iter()).unwrap();
         assert_eq!(directory.of(&name("a")).count(), 1);
         directory.remove(&name("a"));
         assert_eq!(directory.indices(), &BTreeSet::from([1]));
-        directory.set(&name("b"), [backend(9)].into_iter()).unwrap();
+        directory.set(&name("b"), [backend(9)].map(plain).into_iter()).unwrap();
         assert_eq!(directory.of(&name("b")).next().unwrap().1.index, 0);
     }
 
     #[test]
     fn the_last_index_is_the_last() {
         let mut directory = Directory::default();
-        let many = (0..=MAX_BACKENDS).map(|i| key(0x0a00_0000 + i));
+        let many = (0..=MAX_BACKENDS).map(|i| plain(key(0x0a00_0000 + i)));
         assert_eq!(directory.set(&name("a"), many), Err(Full));
     }
 }

@@ -60,6 +60,8 @@ pub struct Owner<P, S> {
     pub(super) idle: u32,
     /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
     pub(super) failures: (u64, u32),
+    /// Draining backends with a server id: their packets, and since when they are as many.
+    pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
     pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
@@ -88,6 +90,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             started: Instant::now(),
             idle: DEFAULT_IDLE,
             failures: (0, clock::seconds()),
+            reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
         };
@@ -231,6 +234,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     version: key.version,
                     address: key.address,
                     port: key.port,
+                    server_id: place.server_id.map(|id| id.to_string()),
                 })
                 .collect(),
         });

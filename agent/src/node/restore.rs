@@ -18,7 +18,7 @@ use super::error::Error;
 use super::owner::{Owner, next_generation, plane_error};
 use super::state::{Next, State};
 use crate::dataplane::DataPlane;
-use crate::model::{Service, ServiceSpec, Version, parse_services};
+use crate::model::{ServerId, Service, ServiceSpec, Version, parse_services};
 use crate::plan::tables::ServiceTables;
 use crate::store::{Store, Stored, StoredBackend, StoredService};
 
@@ -49,6 +49,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         commit.closed = carried.listeners.into_iter().filter(|e| !listeners.contains(e)).collect();
         let returns: HashSet<_> = commit.returns.iter().map(|(at, _)| *at).collect();
         commit.severed = carried.returns.into_iter().filter(|e| !returns.contains(e)).collect();
+        let ids: HashSet<_> = commit.server_ids.iter().map(|(id, _)| *id).collect();
+        commit.retired_ids =
+            carried.server_ids.into_iter().filter(|id| !ids.contains(id)).collect();
         self.generation = stored.generation;
         if !commit.services.is_empty() {
             self.plane.commit(&commit).map_err(plane_error)?;
@@ -91,8 +94,10 @@ fn state(
         let tables = plane.tables(kept.index).map_err(|e| Error::DataPlane(e.to_string()))?;
         let directory = Arc::make_mut(&mut next.state.directory);
         for backend in &kept.backends {
-            let StoredBackend { index, version, address, port } = *backend;
-            directory.adopt(name, Key { version, address, port }, Place { index, drains: true });
+            let StoredBackend { index, version, address, port, .. } = *backend;
+            let server_id = backend.server_id.as_deref().and_then(ServerId::from_hex);
+            let key = Key { version, address, port };
+            directory.adopt(name, key, Place { index, drains: true, server_id });
         }
         // A commit that was not stored may have brought backends that only the kernel knows.
         for (version, index) in tables.iter().flat_map(named) {
@@ -102,7 +107,7 @@ fn state(
                 directory.adopt(
                     name,
                     Key { version, address, port },
-                    Place { index, drains: true },
+                    Place { index, drains: true, server_id: None },
                 );
             }
         }

@@ -6,11 +6,11 @@
 //! silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow names
 //! any more, is released.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{FlowEntry, TCP, UDP, UDP_IDLE_SECONDS};
+use weir_ebpf::abi::{FlowEntry, TCP, UDP};
 
 use super::answers::traffic;
 use super::difference::{endpoint, image};
@@ -102,14 +102,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         named_by_flows: &mut BTreeSet<u16>,
         now: u32,
     ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
+        let idle = self.state.services.values().map(|entry| entry.service.udp_idle()).max();
         // Only a look: the table of UDP flows evicts by itself.
         let keep_udp = &mut |_: &_, entry: &FlowEntry| {
-            if now.saturating_sub(entry.seen) <= u32::from(UDP_IDLE_SECONDS) {
+            if now.saturating_sub(entry.seen) <= u32::from(idle.unwrap_or_default()) {
                 named_by_flows.insert(entry.backend);
             }
             true
         };
         self.plane.sweep(UDP, keep_udp).map_err(plane_error)?;
+        named_by_flows.extend(self.reached_by_id(now));
         // Settling only makes fewer: what the tables name after this round, they name now.
         let tables = self.state.services.values().map(|entry| &entry.tables);
         let by_tables: BTreeSet<u16> =
@@ -118,6 +120,23 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let drained =
             self.state.directory.all().filter(|(.., place)| place.drains && free(place.index));
         Ok(drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect())
+    }
+
+    /// Draining backends that datagrams may still name by their server id: no flow is remembered of
+    /// these, so the backend's count of packets tells whether there are any.
+    fn reached_by_id(&mut self, now: u32) -> Vec<u16> {
+        let mut reached = BTreeMap::new();
+        for (_, _, place) in self.state.directory.all() {
+            if place.drains && place.server_id.is_some() {
+                let packets = self.plane.counters(place.index).packets_in;
+                let before = self.reached.get(&place.index).filter(|(count, _)| *count == packets);
+                reached.insert(place.index, (packets, before.map_or(now, |(_, since)| *since)));
+            }
+        }
+        self.reached = reached;
+        let lately =
+            |(_, (_, since)): &(&u16, &(u64, u32))| now.saturating_sub(*since) <= self.idle;
+        self.reached.iter().filter(lately).map(|(index, _)| *index).collect()
     }
 
     /// Commits what the round has found.

@@ -160,7 +160,8 @@ impl State {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
                 let (steering, _) = failed.steering.lead(entry.goal.rules());
                 let (tables, steering) = (Arc::new(back.tables), Arc::new(steering));
-                *entry = Arc::new(Entry { tables, steering, ..Entry::clone(entry) });
+                let moved_at = failed.moved_at;
+                *entry = Arc::new(Entry { tables, steering, moved_at, ..Entry::clone(entry) });
             }
         }
         state
@@ -227,7 +228,8 @@ impl Next {
         let directory = Arc::make_mut(&mut self.state.directory);
         let asked = directory.len() as u64 + 1;
         let backends = service.versions().iter().flat_map(|(version, group)| {
-            let key = move |b: &Backend| Key { version, address: b.address, port: b.port };
+            let key =
+                move |b: &Backend| (Key { version, address: b.address, port: b.port }, b.server_id);
             group.backends.iter().map(key)
         });
         directory.set(service.name(), backends).map_err(|_| Error::Exhausted {

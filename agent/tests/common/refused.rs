@@ -302,6 +302,7 @@ fn applies() -> Vec<Case> {
         listeners: vec![v1::Listener { address: "10.1.0.1".into(), port: 80, protocol: 9 }],
         forwarding: 9,
         affinity: 9,
+        udp: 9,
         versions: Some(v1::Versions {
             blue: Some(v1::VersionSpec { weight_bp: u32::MAX, ..Default::default() }),
             ..Default::default()
@@ -336,6 +337,7 @@ fn applies() -> Vec<Case> {
             &[
                 "services[0].forwarding: 9 is no forwarding mode",
                 "services[0].affinity: 9 is no affinity",
+                "services[0].udp: 9 is no way to treat UDP",
                 "services[0].listeners[0].protocol: must be TCP or UDP",
                 "services[0].versions.blue.weight: 42949672.95% is more than 100%",
             ],

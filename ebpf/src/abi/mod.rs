@@ -298,10 +298,22 @@ pub const FORWARD_GUE: u8 = 3;
 
 /// UDP flows are remembered from their first datagram.
 pub const UDP_TRACKED: u8 = 0;
-/// Nothing is remembered: a shift moves the flows of its slots.
+/// Nothing is remembered: the tables alone decide, and a shift moves the flows of its slots.
 pub const UDP_STATELESS: u8 = 1;
 /// A QUIC Initial opens a flow as a SYN does; flows are remembered where a shift has moved slots.
 pub const UDP_QUIC: u8 = 2;
+
+/// Key of `SERVER_IDS`: a server id in the connection ids of a QUIC service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[repr(C)]
+pub struct ServerKey {
+    /// Index of the service.
+    pub service: u32,
+    /// Bytes of the id, 1 to 8.
+    pub length: u32,
+    /// The id as a big-endian number.
+    pub id: u64,
+}
 
 /// The record of one backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -428,6 +440,7 @@ const _: () = {
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(offset_of!(Service, steering) == 56);
+    assert!(size_of::<ServerKey>() == 16);
     assert!(size_of::<SteerKey>() == 20 && size_of::<SteerSlot>() == 4);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);
     assert!(size_of::<Link>() == 28);
@@ -442,8 +455,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey,
-        SteerSlot,
+        Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, ServerKey, Service,
+        SteerKey, SteerSlot,
     };
 
     macro_rules! pod {
@@ -453,7 +466,7 @@ mod user {
         )*};
     }
     pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey);
-    pod!(SteerSlot);
+    pod!(ServerKey, SteerSlot);
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
     // First the way, then the quote: what has no way stays as it is.
     let (verdict, change) = match route::route(answer, Standing::Follows) {
         Route::ToService(service) => {
-            let chosen = &route::choose(answer, service, Standing::Follows);
+            let chosen = &route::choose(frame, answer, service, Standing::Follows);
             let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
             let verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
             if chosen.service.forwarding != FORWARD_NAT {

@@ -75,7 +75,7 @@ impl<M: Mirror> World<M> {
                 self.tally.fallback += 1;
                 self.failed = Some(self.now);
             }
-            Ok(Why::Table) => {}
+            Ok(Why::Table | Why::Named) => {}
             Err(_) => self.tally.refused += 1,
         }
         if let Ok(Decision { why: Why::Pinned | Why::Remembered, .. }) = decision
@@ -124,6 +124,7 @@ impl<M: Mirror> World<M> {
             }
             Why::Table | Why::Remembered => assert_eq!(decision.backend, fresh, "a new flow"),
             Why::Full | Why::Flooded => {}
+            Why::Named => panic!("a TCP packet names no server"),
         }
         assert!(!self.given_up.contains(&decision.backend), "a new flow at a given-up backend");
         Some(decision.backend)

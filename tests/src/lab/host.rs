@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::iter;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
+use crate::pace;
+
 /// No command of the lab may take longer.
-const COMMAND_LIMIT_SECONDS: &str = "30";
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// Fails with one clear line unless we may make network namespaces.
 pub(super) fn require_root() -> Result<()> {
@@ -27,10 +30,11 @@ pub(super) fn raise_file_limit() -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit on open files")
 }
 
-/// A command that is ended after [`COMMAND_LIMIT_SECONDS`] (it then exits with 124 or 137).
+/// A command that is ended after [`COMMAND_LIMIT`] (it then exits with 124 or 137).
 pub(crate) fn bounded(program: impl AsRef<OsStr>) -> Command {
+    let limit = pace::wait(COMMAND_LIMIT).as_secs().to_string();
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=2", COMMAND_LIMIT_SECONDS]).arg(program).stdin(Stdio::null());
+    command.args(["--kill-after=2", &limit]).arg(program).stdin(Stdio::null());
     command
 }
 

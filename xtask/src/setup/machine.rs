@@ -7,8 +7,8 @@ use std::process::Command;
 
 use crate::bpf::{self, Compiler};
 
-/// The oldest kernel with all that the data plane uses (TCX), as (major, minor).
-const OLDEST_KERNEL: (u32, u32) = (6, 6);
+/// The oldest kernel that the data plane is tested with (`cargo xtask vm`), as (major, minor).
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// Capabilities that the lab needs: (name, bit in the kernel's `linux/capability.h`).
 const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_BPF", 39)];
@@ -269,7 +269,7 @@ mod tests {
             (
                 Kernel { release: "5.10.0-3-amd64".to_owned(), ..good.clone() },
                 Rights::Root,
-                "kernel 5.10.0-3-amd64 is older than 6.6",
+                "kernel 5.10.0-3-amd64 is older than 6.1",
             ),
             (Kernel { btf: false, ..good.clone() }, Rights::Root, "/sys/kernel/btf/vmlinux"),
             (

@@ -37,10 +37,10 @@ dmesg -c >/dev/null # it is on the console; what is said from here on belongs to
 # Whoever has started the machine may be gone.
 (sleep "$LIMIT"; echo "vm: out of time"; poweroff -f) &
 
-while read -r program filters; do
+while read -r program arguments; do
     echo "vm: begin $program"
-    # shellcheck disable=SC2086 # a word is a filter
-    "/tests/$program" --test-threads="$THREADS" --include-ignored $filters
+    # shellcheck disable=SC2086 # a word is an argument
+    "/tests/$program" --test-threads="$THREADS" --include-ignored $arguments
     code=$?
     echo "vm: end $program $code"
     if [ "$code" != 0 ]; then

@@ -21,15 +21,15 @@ const INIT: &str = include_str!("init.sh");
 const TOOLS: &[&str] = &["ip", "tc", "ethtool", "timeout", "sleep"];
 /// Taken along where this machine has them: they help to look into a failure.
 const HELPFUL: &[&str] = &["bpftool", "bridge", "ping", "tcpdump"];
-/// Tests at a time. The machine has two processors, and tests mostly wait.
-const THREADS: u32 = 2;
+/// Tests at a time. Each has clients, servers and an agent of its own, enough for two processors.
+const THREADS: u32 = 1;
 
 /// Makes the file, below `directory`.
 pub(super) fn make(
     directory: &Path,
     kernel: &Kernel,
     programs: &Programs,
-    filters: &[String],
+    arguments: &[String],
     limit: Duration,
 ) -> Result<PathBuf> {
     let tree = directory.join("tree");
@@ -45,7 +45,7 @@ pub(super) fn make(
     add_modules(&tree, kernel)?;
     let mut list = String::new();
     for test in &programs.tests {
-        let _ = writeln!(list, "{} {}", test.name, filters.join(" "));
+        let _ = writeln!(list, "{} {}", test.name, arguments.join(" "));
     }
     write(&tree.join("programs"), &list)?;
     let settings = format!("LIMIT={}\nTHREADS={THREADS}\n", limit.as_secs());

@@ -19,6 +19,8 @@ use crate::run::say;
 const KVM_START: Duration = Duration::from_secs(15);
 /// The same, emulated.
 const TCG_START: Duration = Duration::from_secs(240);
+/// How many times slower tests are to be where the machine is emulated (`tests/src/pace.rs`).
+const SLOW: u32 = 8;
 /// How often a long test says that it goes on.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Lines of the console that may wait to be read.
@@ -71,16 +73,21 @@ fn boot(
     log: &Path,
     limit: Duration,
 ) -> Result<Option<Verdict>> {
-    let mut command = Command::new("qemu-system-x86_64");
+    // It must not outlive us, even if we are killed.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig=KILL", "qemu-system-x86_64"]);
     command.args(["-accel", accelerator, "-smp", "2", "-m", "3072", "-nographic", "-no-reboot"]);
     // No device but the console.
     command.args(["-nodefaults", "-serial", "stdio"]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    command.args(["-append", "console=ttyS0 panic=-1 mitigations=off"]);
+    // What has an equals sign and is not the kernel's own becomes a variable of its first process.
+    let slow = if accelerator == "tcg" { SLOW } else { 1 };
+    let line = format!("console=ttyS0 panic=-1 mitigations=off WEIR_SLOW={slow}");
+    command.arg("-append").arg(line);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     command.stderr(log.try_clone()?);
-    let child = command.spawn().context("cannot run qemu-system-x86_64")?;
+    let child = command.spawn().context("cannot run setpriv (package util-linux)")?;
     let mut machine = Machine { child };
     let console = machine.child.stdout.take().context("QEMU has no console")?;
     follow(&listen(console), log, begin, limit)

@@ -4,9 +4,9 @@ use weir_proto::v1;
 
 use super::{protocol, version, version_number};
 use crate::model::{
-    Affinity, Forwarding, Protocol, ServiceSpec, Version, Violations,
+    Affinity, Forwarding, Protocol, ServiceSpec, Udp, Version, Violations,
     service::DEFAULT_BACKEND_WEIGHT,
-    spec::{BackendSpec, ListenerSpec, RuleSpec, VersionSpec, VersionsSpec},
+    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
 };
 
 /// For the wire.
@@ -22,6 +22,7 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
                 address: backend.address.clone(),
                 port: backend.port,
                 weight: Some(backend.weight),
+                server_id: backend.server_id.clone().unwrap_or_default(),
             })
             .collect(),
     };
@@ -45,6 +46,16 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
         }
         .into(),
         gue_port: spec.gue_port,
+        udp: match spec.udp {
+            Udp::Tracked => v1::Udp::Tracked,
+            Udp::Stateless => v1::Udp::Stateless,
+            Udp::Quic => v1::Udp::Quic,
+        }
+        .into(),
+        udp_idle: spec.udp_idle.clone().unwrap_or_default(),
+        quic: spec
+            .quic
+            .map(|quic| v1::Quic { config: quic.config, server_id_length: quic.server_id_length }),
         affinity: match spec.affinity {
             Affinity::Connection => v1::Affinity::Connection,
             Affinity::Client => v1::Affinity::Client,
@@ -86,6 +97,15 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
             Affinity::default()
         }
     };
+    let udp = match v1::Udp::try_from(spec.udp) {
+        Ok(v1::Udp::Unspecified | v1::Udp::Tracked) => Udp::Tracked,
+        Ok(v1::Udp::Stateless) => Udp::Stateless,
+        Ok(v1::Udp::Quic) => Udp::Quic,
+        Err(_) => {
+            violations.push(format!("{path}.udp"), format!("{} is no way to treat UDP", spec.udp));
+            Udp::default()
+        }
+    };
     let listeners = spec.listeners.into_iter().enumerate().map(|(index, listener)| ListenerSpec {
         address: listener.address,
         port: listener.port,
@@ -111,6 +131,11 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         forwarding,
         gue_port: spec.gue_port,
         affinity,
+        udp,
+        udp_idle: Some(spec.udp_idle).filter(|idle| !idle.is_empty()),
+        quic: spec
+            .quic
+            .map(|quic| QuicSpec { config: quic.config, server_id_length: quic.server_id_length }),
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
         steering,
         versions: VersionsSpec {
@@ -130,6 +155,7 @@ fn version_spec(spec: v1::VersionSpec) -> VersionSpec {
         address: backend.address,
         port: backend.port,
         weight: backend.weight.unwrap_or(DEFAULT_BACKEND_WEIGHT.into()),
+        server_id: Some(backend.server_id).filter(|id| !id.is_empty()),
     });
     VersionSpec { release: spec.release, weight: spec.weight_bp, backends: backends.collect() }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{Array, MapData};
-use weir_ebpf::abi::{Endpoint, Line, Listener, MAX_SERVICES, Return, Service, VERSIONS};
+use weir_ebpf::abi::{
+    Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
+};
 
 use super::{Kernel, Live, map_error};
 use crate::dataplane::{Commit, Error, Image};
@@ -24,6 +26,7 @@ struct Undo {
     sets: Vec<(u32, Arc<Steering>)>,
     returns: Vec<(Endpoint, Option<Return>)>,
     listeners: Vec<(Endpoint, Option<u32>)>,
+    server_ids: Vec<(ServerKey, Option<u16>)>,
     next: Vec<(u32, Option<Live>)>,
 }
 
@@ -141,6 +144,11 @@ impl Kernel {
             undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));
             self.returns.insert(*endpoint, *back, 0).map_err(map_error("RETURNS"))?;
         }
+        for (id, backend) in &commit.server_ids {
+            undo.server_ids.push((*id, self.servers.get(id).copied()));
+            let backend = u32::from(*backend);
+            self.server_ids.insert(*id, backend, 0).map_err(map_error("SERVER_IDS"))?;
+        }
         for (endpoint, service) in &commit.listeners {
             undo.listeners.push((*endpoint, self.endpoints.get(endpoint).copied()));
             let listener = Listener { service: *service };
@@ -176,6 +184,12 @@ impl Kernel {
                 None => self.listeners.remove(&endpoint),
             };
         }
+        for (id, before) in undo.server_ids.into_iter().rev() {
+            let _ = match before {
+                Some(backend) => self.server_ids.insert(id, u32::from(backend), 0),
+                None => self.server_ids.remove(&id),
+            };
+        }
         for run in undo.taken {
             self.pool.give_back(run);
         }
@@ -194,6 +208,11 @@ impl Kernel {
             let _ = self.returns.remove(endpoint);
             self.ways_back.remove(endpoint);
         }
+        for id in &commit.retired_ids {
+            let _ = self.server_ids.remove(id);
+            self.servers.remove(id);
+        }
+        self.servers.extend(commit.server_ids.iter().copied());
         self.endpoints.extend(commit.listeners.iter().copied());
         self.ways_back.extend(commit.returns.iter().copied());
         for (index, live) in next {

@@ -30,8 +30,8 @@ use aya::maps::{
 };
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, Service, TCP, VERSION_LINES,
-    VERSIONS,
+    MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, TCP,
+    VERSION_LINES, VERSIONS,
 };
 
 pub use attach::AttachError;
@@ -62,6 +62,7 @@ pub struct Kernel {
     programs: attach::Programs,
     listeners: HashMapMap<MapData, Endpoint, Listener>,
     returns: HashMapMap<MapData, Endpoint, Return>,
+    server_ids: HashMapMap<MapData, ServerKey, u32>,
     services: ArrayOfMaps<MapData, Array<MapData, Service>>,
     /// Held, or it would empty.
     rare: ProgramArray<MapData>,
@@ -80,9 +81,10 @@ pub struct Kernel {
     pool: Pool,
     /// The records in the kernel, and where their tables lie.
     live: HashMap<u32, Live>,
-    /// What `LISTENERS` and `RETURNS` hold, so that a failed commit can be undone.
+    /// What `LISTENERS`, `RETURNS` and `SERVER_IDS` hold, so that a failed commit can be undone.
     endpoints: HashMap<Endpoint, u32>,
     ways_back: HashMap<Endpoint, Return>,
+    servers: HashMap<ServerKey, u16>,
     /// What `LINKS` holds, by index; index zero is never used.
     known_links: Vec<Link>,
     /// Where a link was written last.
@@ -168,6 +170,7 @@ impl DataPlane for Kernel {
             services: self.live.keys().copied().collect(),
             listeners: self.endpoints.keys().copied().collect(),
             returns: self.ways_back.keys().copied().collect(),
+            server_ids: self.servers.keys().copied().collect(),
         }
     }
 

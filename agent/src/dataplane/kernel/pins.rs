@@ -166,6 +166,7 @@ fn shape(name: &str) -> Option<Shape> {
     match name {
         "LISTENERS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0),
         "RETURNS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Return>(), 0),
+        "SERVER_IDS" => shape(MapType::Hash, size::<abi::ServerKey>(), word, 0),
         "SERVICES" => shape(MapType::ArrayOfMaps, word, word, 0),
         "STEERING" => shape(
             MapType::LpmTrie,
@@ -192,9 +193,10 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 16] = [
+pub(super) const MAPS: [&str; 17] = [
     "LISTENERS",
     "RETURNS",
+    "SERVER_IDS",
     "SERVICES",
     "STEERING",
     "POOL",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aya::maps::{Array, MapData, MapError};
 use weir_ebpf::abi::{
-    Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, Return, Service, VERSION_LINES,
+    Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, NO_BACKEND, Return, Service, VERSION_LINES,
 };
 
 use super::load::{LoadError, chain};
@@ -47,6 +47,10 @@ impl Kernel {
         for entry in &self.returns {
             let (endpoint, back): (Endpoint, Return) = entry.map_err(unreadable("RETURNS"))?;
             self.ways_back.insert(endpoint, back);
+        }
+        for entry in &self.server_ids {
+            let (id, backend) = entry.map_err(unreadable("SERVER_IDS"))?;
+            self.servers.insert(id, u16::try_from(backend).unwrap_or(NO_BACKEND));
         }
         for index in 1..MAX_LINKS {
             let link: Link = self.links.get(&index, 0).map_err(unreadable("LINKS"))?;

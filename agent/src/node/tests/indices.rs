@@ -245,11 +245,8 @@ fn commit_numbers_wrap_past_zero() {
 #[test]
 fn more_backends_than_the_node_has_room_for_are_refused() {
     let mut node = Node::with(&[spec("a", 1, &[(Blue, 100, &[1])])]);
-    let many = (2..=MAX_BACKENDS).map(|n| Key {
-        version: Blue,
-        address: Ipv4Addr::from(0x0a00_0000 + n).into(),
-        port: 80,
-    });
+    let key = |n| Key { version: Blue, address: Ipv4Addr::from(0x0a00_0000 + n).into(), port: 80 };
+    let many = (2..=MAX_BACKENDS).map(|n| (key(n), None));
     Arc::make_mut(&mut node.owner.state.directory).set(&name("b"), many).unwrap();
     let before = node.held();
     let error = node.apply(&[spec("a", 1, &[(Blue, 100, &[1, 2])])]).unwrap_err();

@@ -6,9 +6,11 @@ mod chaos;
 mod failures;
 mod host;
 mod indices;
+mod quic;
 mod requests;
 mod restart;
 mod settle;
+mod steering;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::load::SourcePorts;
+use crate::pace;
 
 /// Who remembers a connection after its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl FreshPlan {
             count: None,
             rate: None,
             concurrency: 64,
-            limit: Duration::from_secs(5),
+            limit: pace::wait(Duration::from_secs(5)),
             ports: SourcePorts::Kernel,
             close: Close::Normal,
         }
@@ -58,10 +59,10 @@ impl FreshPlan {
         self
     }
 
-    /// Sets how many connections to open a second.
+    /// Sets how many connections to open a second; fewer on a slow machine.
     #[must_use]
     pub fn rate(mut self, rate: u32) -> Self {
-        self.rate = Some(rate);
+        self.rate = Some(pace::rate(rate));
         self
     }
 
@@ -79,10 +80,10 @@ impl FreshPlan {
         self
     }
 
-    /// Sets the most time for one connection.
+    /// Sets the most time for one connection; more on a slow machine.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.limit = pace::wait(limit);
         self
     }
 

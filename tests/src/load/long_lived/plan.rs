@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::lab::spec::Protocol;
 use crate::load::SourcePorts;
+use crate::pace;
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -39,8 +40,8 @@ impl LongLivedPlan {
             connections,
             ports: SourcePorts::Kernel,
             talking: connections / 2,
-            pace: Duration::from_secs(1),
-            stall_after: Duration::from_secs(5),
+            pace: pace::wait(Duration::from_secs(1)),
+            stall_after: pace::wait(Duration::from_secs(5)),
         }
     }
 
@@ -58,18 +59,20 @@ impl LongLivedPlan {
         self
     }
 
-    /// Sets how many connections talk, and the pause between two lines of each.
+    /// Sets how many connections talk, and the pause between two lines of each,
+    /// which is longer on a slow machine.
     #[must_use]
     pub fn talking(mut self, talking: u32, pace: Duration) -> Self {
         self.talking = talking;
-        self.pace = pace;
+        self.pace = pace::wait(pace);
         self
     }
 
-    /// Sets after what time without an echo a connection counts as stalled.
+    /// Sets after what time without an echo a connection counts as stalled;
+    /// longer on a slow machine.
     #[must_use]
     pub fn stall_after(mut self, stall_after: Duration) -> Self {
-        self.stall_after = stall_after;
+        self.stall_after = pace::wait(stall_after);
         self
     }
 }
