@@ -6,7 +6,7 @@ use weir_ebpf::abi::{Address, FlowKey, Reason};
 use weir_ebpf::hash;
 
 use super::direct_nodes::{BY_KERNEL, DIRECT, NARROW};
-use super::icmp::{Kind, told};
+use super::icmp::{Why, told};
 use super::nodes::{AWAY, ROUTED, Spec};
 use super::{Case, In, begins, case, datagram, goes};
 use crate::frames::address;
@@ -21,15 +21,15 @@ const GUE_PORTS: [u16; 2] = [6_080, 7_070];
 
 /// From a client to a listener, and how a packet gets to its backend.
 #[derive(Clone, Copy)]
-struct Way {
+pub(super) struct Way {
     name: &'static str,
-    listener: &'static str,
-    backend: &'static str,
-    tunnel: Tunnel,
+    pub(super) listener: &'static str,
+    pub(super) backend: &'static str,
+    pub(super) tunnel: Tunnel,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tunnel {
+pub(super) enum Tunnel {
     None,
     Ip,
     /// To this port.
@@ -41,7 +41,7 @@ const fn way(name: &'static str, ends: [&'static str; 2], tunnel: Tunnel) -> Way
 }
 
 /// As the services of [`DIRECT`] say.
-const WAYS: [Way; 9] = [
+pub(super) const WAYS: [Way; 9] = [
     way("l2/4", ["198.51.100.1", "10.0.0.1"], Tunnel::None),
     way("l2/6", ["2001:db8::1", "fd00::1"], Tunnel::None),
     way("ipip/4-in-4", ["198.51.100.2", "10.0.0.2"], Tunnel::Ip),
@@ -54,23 +54,16 @@ const WAYS: [Way; 9] = [
 ];
 
 impl Way {
-    fn client(&self) -> &'static str {
+    pub(super) fn client(&self) -> &'static str {
         if self.listener.contains(':') { "2001:db8:7::7" } else { "192.0.2.7" }
     }
 
-    fn tcp(&self, flags: u8) -> Packet {
+    pub(super) fn tcp(&self, flags: u8) -> Packet {
         ip(self.client(), self.listener).tcp(40_000, 80, flags)
     }
 
-    fn udp(&self) -> Packet {
+    pub(super) fn udp(&self) -> Packet {
         ip(self.client(), self.listener).udp(40_000, 80).data(b"hello")
-    }
-
-    /// A message by the listener's family: type and code, and what would fit.
-    fn kind(&self, v4: (u8, u8), v6: (u8, u8), mtu: u16) -> Kind {
-        let [high, low] = mtu.to_be_bytes();
-        let (kind, code) = if self.listener.contains(':') { v6 } else { v4 };
-        (kind, code, [0, 0, high, low])
     }
 
     /// Bytes around a packet.
@@ -85,11 +78,16 @@ impl Way {
 
     /// A packet as it must reach the backend.
     fn forwarded(&self, input: &Packet) -> Packet {
+        self.carried(input, input)
+    }
+
+    /// The same for what belongs to the flow of another packet.
+    pub(super) fn carried(&self, input: &Packet, flow: &Packet) -> Packet {
         if self.tunnel == Tunnel::None {
             return input.clone();
         }
         let inner = input.inner();
-        let hash = flow_hash(input);
+        let hash = flow_hash(flow);
         let source = OUTER[usize::from(self.backend.contains(':'))];
         let outer = ip(source, self.backend).ttl(64).tos(inner.tos);
         let outer = if self.backend.contains(':') {
@@ -122,7 +120,7 @@ impl Way {
         case(self.named(name), node, input).to_backend(output, &AWAY, counted(self.backend))
     }
 
-    fn named(&self, name: &str) -> String {
+    pub(super) fn named(&self, name: &str) -> String {
         format!("direct/{}/{name}", self.name)
     }
 }
@@ -195,7 +193,7 @@ fn last_hops(way: Way) -> Vec<Case> {
         if way.tunnel == Tunnel::None {
             way.case(&name, input, goes)
         } else {
-            let told = told(&input, way.listener, way.kind((11, 0), (3, 0), 0));
+            let told = told(&input, way.listener, Why::Expired);
             case(way.named(&name), &DIRECT, input).tc_sends(told, Reason::HopLimit)
         }
     };
@@ -209,8 +207,8 @@ fn sizes(way: Way) -> Vec<Case> {
     let tcp = |length: usize| way.tcp(ACK).payload(length - 20);
     let udp = |length: usize| way.udp().payload(length - 8);
     let too_big = |name: &str, input: Packet| {
-        let mtu = u16::try_from(1_400 - way.room()).unwrap();
-        let told = told(&input, way.listener, way.kind((3, 4), (2, 0), mtu));
+        let mtu = u16::try_from(fits + head).unwrap();
+        let told = told(&input, way.listener, Why::Fits(mtu));
         case(way.named(name), &NARROW, input).tc_sends(told, Reason::TooBig)
     };
     vec![

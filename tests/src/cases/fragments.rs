@@ -2,7 +2,7 @@
 
 use weir_ebpf::abi::Reason;
 
-use super::icmp::{expired, told};
+use super::icmp::{Why, told};
 use super::nat::{WAYS, Way};
 use super::nodes::{NETWORKED, PLAIN, ROUTED};
 use super::returns::address;
@@ -198,7 +198,7 @@ fn last_hop(way: Way) -> Vec<Case> {
     let whole = way.tcp(ACK).payload(900);
     let piece = |start, ttl| whole.clone().fragment(700, start, 400).ttl(ttl);
     let first = piece(0, 1);
-    let told = told(&first, way.listener, expired(way));
+    let told = told(&first, way.listener, Why::Expired);
     vec![
         case(named(way, "last-hop/first"), &PLAIN, first).tc_sends(told, Reason::HopLimit),
         case(named(way, "last-hop/later"), &PLAIN, piece(400, 1))

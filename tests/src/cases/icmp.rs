@@ -1,17 +1,14 @@
 //! ICMP and ICMPv6: echo requests are answered, errors go where the flow goes that they are about,
 //! and senders are told why their packets go no further. All of it is TC's.
 
-use weir::dataplane::OuterSource;
-use weir::dataplane::kernel::Options;
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::Reason;
 
 use super::nat::{WAYS, Way};
-use super::nodes::{AWAY, BARE, NETWORKED, PLAIN, ROUTED, Spec};
+use super::nodes::{AWAY, NETWORKED, PLAIN, ROUTED, Spec};
 use super::returns::address;
 use super::{Case, case, goes};
 use crate::packet::{ACK, DESTINATION, PSH, Packet, ip};
-use crate::program::SMALL;
 
 /// Type, code and second word of a message.
 pub(super) type Kind = (u8, u8, [u8; 4]);
@@ -38,44 +35,6 @@ static NARROWED: Spec = Spec {
     ..PLAIN
 };
 
-/// Services whose backends are behind tunnels, or have the listener's address.
-static DIRECT_RETURN: Spec = Spec {
-    name: "icmp-direct-return",
-    services: r#"
-services:
-  - name: ipip4
-    listeners: [{ address: 198.51.100.1, port: 80, protocol: tcp }]
-    forwarding: dsr-ipip
-    versions: { blue: { weight: 100%, backends: [{ address: 10.0.0.1, port: 80 }] } }
-  - name: ipip6
-    listeners: [{ address: "2001:db8::1", port: 80, protocol: tcp }]
-    forwarding: dsr-ipip
-    versions: { blue: { weight: 100%, backends: [{ address: "fd00::1", port: 80 }] } }
-  - name: l2-4
-    listeners: [{ address: 198.51.100.2, port: 80, protocol: tcp }]
-    forwarding: dsr-l2
-    versions: { blue: { weight: 100%, backends: [{ address: 10.0.0.2, port: 80 }] } }
-  - name: l2-6
-    listeners: [{ address: "2001:db8::2", port: 80, protocol: tcp }]
-    forwarding: dsr-l2
-    versions: { blue: { weight: 100%, backends: [{ address: "fd00::2", port: 80 }] } }
-"#,
-    hops: &[
-        ("10.0.0.1", NARROW_HOP),
-        ("fd00::1", NARROW_HOP),
-        ("10.0.0.2", NARROW_HOP),
-        ("fd00::2", NARROW_HOP),
-    ],
-    options: Options {
-        outer: OuterSource {
-            v4: Some(std::net::Ipv4Addr::new(203, 0, 113, 9)),
-            v6: Some(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 9)),
-        },
-        ..SMALL
-    },
-    ..BARE
-};
-
 pub(super) fn cases() -> Vec<Case> {
     WAYS.into_iter()
         .flat_map(|way| {
@@ -94,21 +53,34 @@ fn by<T>(way: Way, v4: T, v6: T) -> T {
     if way.name == "ipv4" { v4 } else { v6 }
 }
 
-/// No hop is left.
-pub(super) fn expired(way: Way) -> Kind {
-    by(way, (11, 0, [0; 4]), (3, 0, [0; 4]))
+/// Why a packet goes no further.
+#[derive(Clone, Copy)]
+pub(super) enum Why {
+    /// No hop is left.
+    Expired,
+    /// Packets of up to this many bytes would fit.
+    Fits(u16),
 }
 
-/// Packets of this many bytes would fit.
-fn fits(way: Way, mtu: u16) -> Kind {
-    let [high, low] = mtu.to_be_bytes();
-    by(way, (3, 4, [0, 0, high, low]), (2, 0, [0, 0, high, low]))
+impl Why {
+    fn kind(self, v4: bool) -> Kind {
+        match (self, v4) {
+            (Self::Expired, true) => (11, 0, [0; 4]),
+            (Self::Expired, false) => (3, 0, [0; 4]),
+            (Self::Fits(mtu), _) => {
+                let [high, low] = mtu.to_be_bytes();
+                let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
+                (kind, code, [0, 0, high, low])
+            }
+        }
+    }
 }
 
 /// What the sender of a packet is told by this address: how the packet began, back by where it
 /// came from.
-pub(super) fn told(input: &Packet, by: &str, (kind, code, rest): Kind) -> Packet {
+pub(super) fn told(input: &Packet, by: &str, why: Why) -> Packet {
     let sender = input.inner().source;
+    let (kind, code, rest) = why.kind(sender.is_ipv4());
     let error = ip(by, &sender.to_string()).icmp(kind, code, rest).quoting(input, 192);
     let error = if sender.is_ipv4() { error.id(0).df().tos(0xc0) } else { error };
     let [to, from] = input.macs;
@@ -208,15 +180,15 @@ fn kinds(way: Way) -> Vec<(&'static str, Kind)> {
         vec![
             ("unreachable", (3, 1, [0; 4])),
             ("port-unreachable", (3, 3, [0; 4])),
-            ("fragmentation-needed", fits(way, 1_280)),
-            ("time-exceeded", expired(way)),
+            ("fragmentation-needed", Why::Fits(1_280).kind(true)),
+            ("time-exceeded", Why::Expired.kind(true)),
             ("parameter-problem", (12, 0, [20, 0, 0, 0])),
         ],
         vec![
             ("unreachable", (1, 0, [0; 4])),
             ("port-unreachable", (1, 4, [0; 4])),
-            ("too-big", fits(way, 1_280)),
-            ("time-exceeded", expired(way)),
+            ("too-big", Why::Fits(1_280).kind(false)),
+            ("time-exceeded", Why::Expired.kind(false)),
             ("parameter-problem", (4, 1, [0, 0, 0, 6])),
         ],
     )
@@ -281,7 +253,7 @@ fn errors(way: Way) -> Vec<Case> {
 
 /// Where there is more around an error, or more in it.
 fn errors_kept(way: Way) -> Vec<Case> {
-    let (kind, code, rest) = fits(way, 1_300);
+    let (kind, code, rest) = Why::Fits(1_300).kind(way.name == "ipv4");
     let [(_, seen, own), ..] = answers(way);
     let error = |to: &str, about: &Packet, length| {
         ip(router(way), to).icmp(kind, code, rest).quoting(about, length)
@@ -329,7 +301,7 @@ fn errors_kept(way: Way) -> Vec<Case> {
 
 /// Errors that are about nothing of ours, or that cannot be believed.
 fn other_errors(way: Way) -> Vec<Case> {
-    let (kind, code, rest) = fits(way, 1_300);
+    let (kind, code, rest) = Why::Fits(1_300).kind(way.name == "ipv4");
     let [(_, seen, _), ..] = answers(way);
     let own = address(way);
     let error = |from: &str, to: &str, about: &Packet, length| {
@@ -383,7 +355,7 @@ fn too_big(way: Way) -> Vec<Case> {
     let headers = by(way, 40, 60);
     let sized = |length: u16| way.tcp(PSH | ACK).payload(usize::from(length) - headers);
     let too_big = |name: &str, node, input: Packet, by: &str, mtu: u16| {
-        let told = told(&input, by, fits(way, mtu));
+        let told = told(&input, by, Why::Fits(mtu));
         case(named(way, &format!("too-big/{name}")), node, input).tc_sends(told, Reason::TooBig)
     };
     let fitting = sized(NARROW);
@@ -403,49 +375,5 @@ fn too_big(way: Way) -> Vec<Case> {
         packet.payload(usize::from(length) - headers)
     };
     all.push(too_big("answer", &NARROWED, answer(NARROW + 1), way.listener, NARROW));
-    let room = by(way, 20, 40);
-    all.push(too_big(
-        "ipip",
-        &DIRECT_RETURN,
-        sized(NARROW - room + 1),
-        way.listener,
-        NARROW - room,
-    ));
-    let l2 = by(way, "198.51.100.2", "2001:db8::2");
-    let long = sized(NARROW + 1).to(l2);
-    all.push(too_big("dsr-l2", &DIRECT_RETURN, long, l2, NARROW));
-    all.extend(direct_return(way, l2));
-    all
-}
-
-/// Errors about direct answers go to the backend as packets do, and are kept as they are.
-fn direct_return(way: Way, l2: &'static str) -> Vec<Case> {
-    let (kind, code, rest) = fits(way, 1_300);
-    let error = |listener: &str| {
-        let about = ip(listener, way.client).tcp(80, 40_000, PSH | ACK).payload(400);
-        ip(router(way), listener).icmp(kind, code, rest).quoting(&about, 128)
-    };
-    let macs = |packet: Packet| packet.macs(NARROW_HOP.mac, NARROW_HOP.interface_mac);
-    let mut all = vec![
-        case(named(way, "error/direct-return/dsr-l2"), &DIRECT_RETURN, error(l2))
-            .tc_sends(macs(error(l2)), Reason::Quoted),
-        // Nobody is told of an error that goes no further.
-        case(named(way, "error/direct-return/no-hop-left"), &DIRECT_RETURN, {
-            error(way.listener).ttl(1)
-        })
-        .tc_drops(Reason::HopLimit),
-        case(named(way, "error/direct-return/too-big"), &DIRECT_RETURN, {
-            let about = ip(l2, way.client).tcp(80, 40_000, ACK).payload(1_400);
-            ip(router(way), l2).icmp(kind, code, rest).quoting(&about, 1_400)
-        })
-        .tc_drops(Reason::TooBig),
-    ];
-    if way.name == "ipv4" {
-        let input = error(way.listener);
-        let outer = ip("203.0.113.9", address(way)).id(0).df();
-        let tunnelled = input.clone().ttl(63).within(outer);
-        let name = named(way, "error/direct-return/ipip");
-        all.push(case(name, &DIRECT_RETURN, input).tc_sends(macs(tunnelled), Reason::Quoted));
-    }
     all
 }

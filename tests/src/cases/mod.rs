@@ -21,6 +21,7 @@
 
 mod any_port;
 mod direct_nodes;
+mod following;
 mod forwarding;
 mod fragments;
 mod icmp;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Case> {
         left_alone::cases(),
         icmp::cases(),
         fragments::cases(),
+        following::cases(),
         returns::cases(),
         transition::cases(),
         forwarding::cases(),

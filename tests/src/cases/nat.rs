@@ -4,7 +4,7 @@
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::Reason;
 
-use super::icmp::{expired, told};
+use super::icmp::{Why, told};
 use super::nodes::{AWAY, HERE, LOST, NETWORKED, PLAIN, ROUTED, Spec};
 use super::{Case, In, begins, case, datagram, goes};
 use crate::packet::{ACK, CWR, ECE, FIN, PSH, Packet, RST, SYN, URG, ip};
@@ -188,7 +188,7 @@ fn hops(way: Way) -> Vec<Case> {
         let drops = |name: &str, input: Packet| {
             let name = way.named(&format!("{name}/ttl-{ttl}"));
             let input = input.ttl(ttl);
-            let told = told(&input, way.listener, expired(way));
+            let told = told(&input, way.listener, Why::Expired);
             case(name, &PLAIN, input).tc_sends(told, Reason::HopLimit)
         };
         all.push(drops("tcp", way.tcp(SYN)));
@@ -269,7 +269,7 @@ fn by_kernel(unknown: Way, unresolved: Way) -> Vec<Case> {
     }
     let name = unknown.named("by-kernel/last-hop");
     let last = unknown.tcp(SYN).ttl(1);
-    let told = told(&last, unknown.listener, expired(unknown));
+    let told = told(&last, unknown.listener, Why::Expired);
     all.push(case(name, &NETWORKED, last).tc_sends(told, Reason::HopLimit));
     // Once the kernel has found the neighbour, it writes the MAC addresses: after the program.
     let input = unresolved.tcp(SYN);

@@ -3,7 +3,7 @@
 
 use weir_ebpf::abi::Reason;
 
-use super::icmp::{expired, told};
+use super::icmp::{Why, told};
 use super::nat::{WAYS, Way};
 use super::nodes::{LOST, NETWORKED, PLAIN, ROUTED, Spec};
 use super::{Case, Outcome, Rise, case};
@@ -74,7 +74,7 @@ fn named(way: Way, name: &str) -> String {
 fn last_hops(way: Way) -> Vec<Case> {
     [("ttl-1", tcp(way, ACK).ttl(1)), ("ttl-0", udp(way).ttl(0))]
         .map(|(name, answer)| {
-            let told = told(&answer, way.listener, expired(way));
+            let told = told(&answer, way.listener, Why::Expired);
             case(named(way, name), &NETWORKED, answer).tc_sends(told, Reason::HopLimit)
         })
         .to_vec()

@@ -11,6 +11,7 @@
 //! leaves is removed by the next lab that starts.
 
 pub mod addresses;
+pub mod behind;
 pub(crate) mod host;
 mod names;
 mod namespace;
@@ -136,7 +137,7 @@ impl LabBuilder {
         };
         wiring::wire(&namespaces, &self)?;
         let (servers, more_servers) = (BTreeMap::new(), Vec::new());
-        let mut lab = Lab { servers, more_servers, namespaces, directory, plan: self };
+        let mut lab = Lab { servers, more_servers, namespaces, directory, name, plan: self };
         for version in Version::ALL {
             lab.start_servers(version)?;
         }
@@ -152,6 +153,7 @@ pub struct Lab {
     more_servers: Vec<Servers>,
     namespaces: wiring::Namespaces,
     directory: Directory,
+    name: LabName,
     plan: LabBuilder,
 }
 

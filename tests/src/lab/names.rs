@@ -33,7 +33,7 @@ impl LabName {
         let lab = Self { pid: parts.next()?.parse().ok()?, number: parts.next()?.parse().ok()? };
         let rest = name.strip_prefix(&lab.to_string())?;
         let known = rest.is_empty()
-            || ["clients", "lb", "blue", "green", "canary"]
+            || ["clients", "lb", "blue", "green", "canary", "far", "deep"]
                 .iter()
                 .any(|role| rest.strip_prefix('-') == Some(role));
         known.then_some(lab)
