@@ -40,6 +40,7 @@ mod returns;
 pub mod run;
 pub mod table;
 mod told;
+mod too_big;
 mod transition;
 pub mod tshark;
 mod vlan;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Case> {
         gue::cases(),
         options::cases(),
         vlan::cases(),
+        too_big::cases(),
         any_port::cases(),
         malformed::cases(),
         left_alone::cases(),
