@@ -3,7 +3,7 @@
 //!
 //! - this file: what a case is
 //! - [`nodes`]: the nodes that the cases share, as specs that users write
-//! - `modes`: nodes for every mode and pair of families
+//! - `modes`, `steering_nodes`: nodes for every mode and pair of families, and for steering
 //! - [`run`]: runs cases through the loaded programs and says what was otherwise
 //! - [`hashed`]: what outer headers show of a flow's hash
 //! - [`table`]: what came of them, for people
@@ -38,6 +38,8 @@ mod options;
 pub mod pcapng;
 mod returns;
 pub mod run;
+mod steering;
+mod steering_nodes;
 pub mod table;
 mod told;
 mod too_big;
@@ -64,6 +66,7 @@ pub fn all() -> Vec<Case> {
         vlan::cases(),
         too_big::cases(),
         any_port::cases(),
+        steering::cases(),
         malformed::cases(),
         left_alone::cases(),
         icmp::cases(),
