@@ -2,24 +2,32 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
+use std::sync::LazyLock;
 
 use weir_ebpf::abi::Reason;
 use weir_tests::cases::nodes::PLAIN;
-use weir_tests::cases::{self, case, goes, pcapng, run, tshark};
+use weir_tests::cases::run::Report;
+use weir_tests::cases::{self, Case, case, goes, gue, hashed, pcapng, run, tshark};
 use weir_tests::packet::{ACK, ip};
 
 /// As many cases there are at least.
-const CASES: usize = 950;
+const CASES: usize = 2_200;
+
+/// All cases and what came of them, once for all tests.
+static ALL: LazyLock<(Vec<Case>, Vec<Report>)> = LazyLock::new(|| {
+    let cases = cases::all();
+    let reports = run::run(&cases, false).unwrap();
+    (cases, reports)
+});
 
 #[test]
 fn every_case_holds() {
-    let cases = cases::all();
-    let reports = run::run(&cases, false).unwrap();
+    let (cases, reports) = &*ALL;
     assert_eq!(reports.len(), cases.len());
     let wrong: Vec<String> =
-        reports.iter().filter(|r| !r.is_well()).map(|r| r.complaint(&cases)).collect();
+        reports.iter().filter(|r| !r.is_well()).map(|r| r.complaint(cases)).collect();
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
@@ -30,6 +38,35 @@ fn there_are_enough_and_each_has_its_name() {
     let mut names = HashSet::new();
     for case in &cases {
         assert!(names.insert(&case.name), "{} is there twice", case.name);
+    }
+}
+
+/// The fabric tells flows apart by what is outside: the source port, and over IPv6 the flow label
+/// too. That they are the same for all packets of a flow, each case shows.
+#[test]
+fn outer_headers_differ_from_flow_to_flow() {
+    let cases = gue::flows();
+    let reports = run::run(&cases, false).unwrap();
+    let (mut ports, mut labels) = (HashMap::new(), HashMap::new());
+    for report in &reports {
+        assert!(report.is_well(), "{}", report.complaint(&cases));
+        let (path, _) = cases[report.case].name.split_once("/flow/").unwrap();
+        for (index, hook) in report.hooks.iter().enumerate() {
+            let (port, label) = hashed::shown(hook.sent.as_ref().unwrap());
+            let seen: &mut HashSet<_> = ports.entry((path, index)).or_default();
+            seen.extend(port);
+            let seen: &mut HashSet<_> = labels.entry((path, index)).or_default();
+            seen.extend(label);
+        }
+    }
+    assert_eq!(ports.len(), 4 * 2);
+    // Of 16 384 ports two flows may take the same one by chance, but not many do.
+    let most = usize::from(gue::FLOWS) - 3;
+    for ((path, hook), ports) in ports {
+        assert!(ports.len() >= most, "{path}: {ports:?}");
+        let (labels, wanted) =
+            (&labels[&(path, hook)], if path.ends_with("in-6") { most } else { 0 });
+        assert!(labels.len() >= wanted, "{path}: {labels:?}");
     }
 }
 
@@ -78,9 +115,8 @@ fn tshark_finds_nothing_wrong() {
         std::io::stderr().write_all(said).unwrap();
         return;
     }
-    let cases = cases::all();
-    let reports = run::run(&cases, false).unwrap();
-    let found = tshark::look(&pcapng::file(&cases, &reports, None)).unwrap();
+    let (cases, reports) = &*ALL;
+    let found = tshark::look(&pcapng::file(cases, reports, None)).unwrap();
     let broken = cases.iter().filter(|case| case.input.broken).count() as u64;
     assert!(found.wrong.is_empty(), "{found}");
     assert!(found.frames > cases.len() as u64, "{found}");

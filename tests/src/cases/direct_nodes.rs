@@ -9,21 +9,6 @@ use weir::dataplane::next_hop::NextHop;
 use super::nodes::{AWAY, BARE, NETWORK, Spec};
 use crate::program::SMALL;
 
-/// In VLAN 42 behind the interface of [`AWAY`].
-pub(super) const VLAN: NextHop =
-    NextHop { interface: 8, mtu: 1_500, tags: [tag([0x81, 0, 0, 42]), 0], ..AWAY };
-/// In the same within service VLAN 7.
-pub(super) const VLANS: NextHop = NextHop {
-    interface: 9,
-    mtu: 1_500,
-    tags: [tag([0x88, 0xa8, 0, 7]), tag([0x81, 0, 0, 42])],
-    ..AWAY
-};
-
-const fn tag(bytes: [u8; 4]) -> u32 {
-    u32::from_ne_bytes(bytes)
-}
-
 const WITH_SOURCE: Options = Options {
     outer: OuterSource {
         v4: Some(Ipv4Addr::new(203, 0, 113, 9)),
@@ -125,57 +110,6 @@ pub(super) static DIRECT: Spec =
 pub(super) static NARROW: Spec =
     Spec { name: "narrow", hops: &hops(NextHop { mtu: 1_400, ..AWAY }), ..DIRECT };
 
-/// The same, where the agent does not know the ways, and the kernel does.
-pub(super) static BY_KERNEL: Spec =
-    Spec { name: "by-kernel", hops: &[], network: NETWORK, forwarding: true, ..DIRECT };
-
-/// `nat` and tunnels by ways with no tag, one and two.
-pub(super) static TAGGED: Spec = Spec {
-    name: "tagged",
-    services: r#"
-services:
-  - name: untagged4
-    listeners:
-      - { address: 198.51.100.1, port: 80, protocol: tcp }
-      - { address: 198.51.100.1, port: 80, protocol: udp }
-    versions: { blue: { weight: 100%, backends: [{ address: 10.0.0.1, port: 8080 }] } }
-  - name: untagged6
-    listeners:
-      - { address: "2001:db8::1", port: 80, protocol: tcp }
-      - { address: "2001:db8::1", port: 80, protocol: udp }
-    versions: { blue: { weight: 100%, backends: [{ address: "fd00::1", port: 8080 }] } }
-  - name: tagged4
-    listeners:
-      - { address: 198.51.100.2, port: 80, protocol: tcp }
-      - { address: 198.51.100.2, port: 80, protocol: udp }
-    versions: { blue: { weight: 100%, backends: [{ address: 10.0.0.2, port: 8080 }] } }
-  - name: tagged6
-    listeners:
-      - { address: "2001:db8::2", port: 80, protocol: tcp }
-      - { address: "2001:db8::2", port: 80, protocol: udp }
-    versions: { blue: { weight: 100%, backends: [{ address: "fd00::2", port: 8080 }] } }
-  - name: ipip-44
-    forwarding: dsr-ipip
-    listeners: [{ address: 198.51.100.3, port: 80, protocol: tcp }]
-    versions: { blue: { weight: 100%, backends: [{ address: 10.0.0.3 }] } }
-  - name: ipip-46
-    forwarding: dsr-ipip
-    seed: 000102030405060708090a0b0c0d0e0f
-    listeners: [{ address: 198.51.100.4, port: 80, protocol: tcp }]
-    versions: { blue: { weight: 100%, backends: [{ address: "fd00::4" }] } }
-"#,
-    hops: &[
-        ("10.0.0.1", AWAY),
-        ("fd00::1", AWAY),
-        ("10.0.0.2", VLAN),
-        ("fd00::2", VLANS),
-        ("10.0.0.3", VLAN),
-        ("fd00::4", VLANS),
-    ],
-    options: WITH_SOURCE,
-    ..BARE
-};
-
 /// A listener for every port, and one for a port of the same address.
 pub(super) static ANY_PORT: Spec = Spec {
     name: "any-port",
@@ -199,7 +133,7 @@ services:
     versions: { blue: { weight: 100%, backends: [{ address: "fd00::2", port: 8080 }] } }
 "#,
     hops: &[("10.0.0.1", AWAY), ("fd00::1", AWAY), ("10.0.0.2", AWAY), ("fd00::2", AWAY)],
-    network: NETWORK,
+    network: &[NETWORK],
     forwarding: true,
     ..BARE
 };

@@ -2,15 +2,11 @@
 //! The packet itself stays as it is, but for a hop in a tunnel; what is around it is checked byte
 //! for byte, against a hash that is reckoned here.
 
-use weir_ebpf::abi::{Address, FlowKey, Reason};
+use weir_ebpf::abi::{Address, FlowKey};
 use weir_ebpf::hash;
 
-use super::direct_nodes::{BY_KERNEL, DIRECT, NARROW};
-use super::icmp::{Why, told};
-use super::nodes::{AWAY, ROUTED, Spec};
-use super::{Case, In, begins, case, datagram, goes};
 use crate::frames::address;
-use crate::packet::{ACK, Body, DESTINATION, PSH, Packet, SYN, ip};
+use crate::packet::{Body, Packet, ip};
 
 /// The seed of all services of [`DIRECT`], as the words that hashes begin with.
 const SEED: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
@@ -66,21 +62,6 @@ impl Way {
         ip(self.client(), self.listener).udp(40_000, 80).data(b"hello")
     }
 
-    /// Bytes around a packet.
-    fn room(&self) -> usize {
-        let ip = if self.backend.contains(':') { 40 } else { 20 };
-        match self.tunnel {
-            Tunnel::None => 0,
-            Tunnel::Ip => ip,
-            Tunnel::Gue(_) => ip + 8,
-        }
-    }
-
-    /// A packet as it must reach the backend.
-    fn forwarded(&self, input: &Packet) -> Packet {
-        self.carried(input, input)
-    }
-
     /// The same for what belongs to the flow of another packet.
     pub(super) fn carried(&self, input: &Packet, flow: &Packet) -> Packet {
         if self.tunnel == Tunnel::None {
@@ -103,21 +84,6 @@ impl Way {
             _ => outer,
         };
         input.clone().ttl(inner.ttl - 1).within(outer)
-    }
-
-    fn case(&self, name: &str, input: Packet, counted: fn(&'static str) -> In) -> Case {
-        self.case_on(&DIRECT, name, input, counted)
-    }
-
-    fn case_on(
-        &self,
-        node: &'static Spec,
-        name: &str,
-        input: Packet,
-        counted: fn(&'static str) -> In,
-    ) -> Case {
-        let output = self.forwarded(&input);
-        case(self.named(name), node, input).to_backend(output, &AWAY, counted(self.backend))
     }
 
     pub(super) fn named(&self, name: &str) -> String {
@@ -143,80 +109,4 @@ pub(super) fn flow_hash(packet: &Packet) -> u32 {
         pad: [0; 3],
     };
     u32::try_from(hash::flow(SEED, &key) & 0xffff_ffff).unwrap()
-}
-
-pub(super) fn cases() -> Vec<Case> {
-    let mut all = Vec::new();
-    for way in WAYS {
-        all.extend(packets(way));
-        all.extend(last_hops(way));
-        all.extend(sizes(way));
-        let input = way.tcp(SYN);
-        let output = way.forwarded(&input).macs(ROUTED.mac, ROUTED.interface_mac);
-        let draft = case(way.named("by-kernel"), &BY_KERNEL, input);
-        all.push(draft.to_backend_by_kernel(output, begins(way.backend)));
-    }
-    all
-}
-
-fn packets(way: Way) -> Vec<Case> {
-    let mut all = vec![
-        way.case("tcp/syn", way.tcp(SYN), begins),
-        way.case("tcp/data", way.tcp(PSH | ACK).payload(1_001), goes),
-        way.case("udp", way.udp(), datagram),
-        way.case("udp/empty", way.udp().data(&[]), datagram),
-        way.case("udp/no-checksum", way.udp().no_checksum(), datagram),
-        way.case("tcp/wrong-checksum", way.tcp(ACK).payload(9).checksum_off_by(1), goes),
-        way.case("tcp/dscp-ef", way.tcp(SYN).tos(46 << 2), begins),
-        way.case("udp/ecn-ce", way.udp().tos(3), datagram),
-        way.case("tcp/dscp-and-ecn", way.tcp(ACK).tos(0xff), goes),
-        // What fills a short frame up stays behind the packet, and is no part of the outer one.
-        way.case("udp/padded", way.udp().padded(80), datagram),
-        way.case("tcp/ttl-2", way.tcp(ACK).ttl(2), goes),
-        way.case("tcp/ttl-255", way.tcp(ACK).ttl(255), goes),
-    ];
-    if way.listener.contains(':') {
-        let long = way.tcp(SYN).extension(DESTINATION, &[1, 4, 0, 0, 0, 0]).flow_label(0x1_2345);
-        all.push(way.case("tcp/extension", long, begins));
-    } else {
-        all.push(way.case("tcp/options", way.tcp(SYN).options(&[1; 8]).id(7).df(), begins));
-        let wrong = way.tcp(SYN).header_checksum_off_by(1);
-        all.push(way.case("tcp/wrong-ip-checksum", wrong, begins));
-    }
-    all
-}
-
-/// A tunnel takes a hop; a switch does not.
-fn last_hops(way: Way) -> Vec<Case> {
-    let one = |ttl: u8| {
-        let (name, input) = (format!("tcp/ttl-{ttl}"), way.tcp(ACK).ttl(ttl));
-        if way.tunnel == Tunnel::None {
-            way.case(&name, input, goes)
-        } else {
-            let told = told(&input, way.listener, Why::Expired);
-            case(way.named(&name), &DIRECT, input).tc_sends(told, Reason::HopLimit)
-        }
-    };
-    vec![one(0), one(1)]
-}
-
-/// The way takes IP packets of up to 1400 bytes, with what is around them.
-fn sizes(way: Way) -> Vec<Case> {
-    let head = if way.listener.contains(':') { 40 } else { 20 };
-    let fits = 1_400 - way.room() - head;
-    let tcp = |length: usize| way.tcp(ACK).payload(length - 20);
-    let udp = |length: usize| way.udp().payload(length - 8);
-    let too_big = |name: &str, input: Packet| {
-        let mtu = u16::try_from(fits + head).unwrap();
-        let told = told(&input, way.listener, Why::Fits(mtu));
-        case(way.named(name), &NARROW, input).tc_sends(told, Reason::TooBig)
-    };
-    vec![
-        way.case_on(&NARROW, "size/tcp-fits", tcp(fits), goes),
-        way.case_on(&NARROW, "size/udp-fits", udp(fits), datagram),
-        too_big("size/tcp-too-big", tcp(fits + 1)),
-        too_big("size/udp-too-big", udp(fits + 1)).and_remembered(),
-        // Padding is no part of the packet.
-        way.case_on(&NARROW, "size/udp-fits-empty", way.udp().data(&[]), datagram),
-    ]
 }

@@ -21,7 +21,7 @@ const NARROW_HOP: NextHop = NextHop { mtu: NARROW as u32, ..AWAY };
 static NARROWED: Spec = Spec {
     name: "narrowed",
     hops: &[("10.0.0.1", NARROW_HOP), ("fd00::1", NARROW_HOP)],
-    network: &[
+    network: &[&[
         "link set lo up",
         "link add name near index 17 address 02:11:00:00:00:01 type veth peer name far index 18",
         "link set near mtu 1400 up",
@@ -30,7 +30,7 @@ static NARROWED: Spec = Spec {
         "addr add 2001:db8:7::1/64 dev near nodad",
         "neigh add 192.0.2.7 lladdr 02:11:00:00:00:02 nud permanent dev near",
         "neigh add 2001:db8:7::7 lladdr 02:11:00:00:00:02 nud permanent dev near",
-    ],
+    ]],
     forwarding: true,
     ..PLAIN
 };

@@ -3,7 +3,9 @@
 //!
 //! - this file: what a case is
 //! - [`nodes`]: the nodes that the cases share, as specs that users write
+//! - `modes`, `steering_nodes`: nodes for every mode and pair of families, and for steering
 //! - [`run`]: runs cases through the loaded programs and says what was otherwise
+//! - [`hashed`]: what outer headers show of a flow's hash
 //! - [`table`]: what came of them, for people
 //! - [`pcapng`]: writes what went in and came out, for Wireshark
 //! - [`tshark`]: what Wireshark's eyes find in that
@@ -20,20 +22,30 @@
 )]
 
 mod any_port;
+mod direct;
 mod direct_nodes;
+mod dsr_l2;
 mod following;
 mod forwarding;
 mod fragments;
+pub mod gue;
+pub mod hashed;
 mod icmp;
+mod ipip;
 mod left_alone;
 mod malformed;
+mod modes;
 mod nat;
 pub mod nodes;
 mod options;
 pub mod pcapng;
 mod returns;
 pub mod run;
+mod steering;
+mod steering_nodes;
 pub mod table;
+mod told;
+mod too_big;
 mod transition;
 pub mod tshark;
 mod vlan;
@@ -50,7 +62,14 @@ use nodes::{Node, Spec};
 pub fn all() -> Vec<Case> {
     [
         nat::cases(),
+        dsr_l2::cases(),
+        ipip::cases(),
+        gue::cases(),
         options::cases(),
+        vlan::cases(),
+        too_big::cases(),
+        any_port::cases(),
+        steering::cases(),
         malformed::cases(),
         left_alone::cases(),
         icmp::cases(),
@@ -58,9 +77,6 @@ pub fn all() -> Vec<Case> {
         following::cases(),
         returns::cases(),
         transition::cases(),
-        forwarding::cases(),
-        vlan::cases(),
-        any_port::cases(),
     ]
     .concat()
 }
@@ -290,12 +306,18 @@ impl Draft {
         Case { name, node, before, input, xdp, tc }
     }
 
-    /// Both programs send it through `hop` as this frame, but for the MAC addresses.
+    /// Both programs send it through `hop` as this frame, but for the MAC addresses and the tags:
+    /// XDP writes those of the hop, TC leaves that to the interface.
     pub fn to_backend(self, frame: Packet, hop: &NextHop, counted: In) -> Case {
-        let frame = frame.macs(hop.mac, hop.interface_mac);
+        let frame = frame.macs(hop.mac, hop.interface_mac).untagged();
+        let tags = hop.tags.iter().filter(|tag| **tag != 0);
+        let tagged = tags.fold(frame.clone(), |frame, tag| {
+            let [p, q, high, low] = tag.to_ne_bytes();
+            frame.tagged(u16::from_be_bytes([p, q]), u16::from_be_bytes([high, low]))
+        });
         let tc = Outcome::sent(frame, vec![Rise::In(counted)]);
-        let mut xdp = tc.clone();
-        if hop.interface == nodes::HERE.interface {
+        let mut xdp = Outcome { frame: Some(tagged), ..tc.clone() };
+        if hop.lower == nodes::HERE.interface {
             xdp.verdict = Verdict::Back;
         }
         self.becomes(xdp, tc)
@@ -304,13 +326,18 @@ impl Draft {
     /// XDP leaves it to TC, which lets the kernel find the way and sends it as this frame.
     pub fn to_backend_by_kernel(self, frame: Packet, counted: In) -> Case {
         let rises = vec![Rise::In(counted), Rise::Reason(Reason::Fib)];
-        self.becomes(Outcome::left(), Outcome::sent(frame, rises))
+        let mut left = Outcome::left();
+        // The way is looked at when the flow has been remembered.
+        if counted.tracked != Times::Never {
+            left.rises.push(Rise::Remembered);
+        }
+        self.becomes(left, Outcome::sent(frame, rises))
     }
 
-    /// Both programs send this backend's answer through `hop` as this frame, but for the MAC
-    /// addresses.
+    /// Both programs send this backend's answer through `hop`, without tags, as this frame, but
+    /// for the MAC addresses.
     pub fn to_client(self, frame: Packet, hop: &NextHop, backend: &'static str) -> Case {
-        let frame = frame.macs(hop.mac, hop.interface_mac);
+        let frame = frame.macs(hop.mac, hop.interface_mac).untagged();
         let sent = Outcome::sent(frame, vec![Rise::Out(backend)]);
         self.becomes(sent.clone(), sent)
     }

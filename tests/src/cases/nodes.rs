@@ -5,11 +5,13 @@
 //! the node says so.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
 use weir::dataplane::kernel::{Kernel, Options};
+use weir::dataplane::memory::Memory;
 use weir::dataplane::next_hop::{Change, NextHop};
-use weir::dataplane::{Commit, DataPlane as _};
+use weir::dataplane::{Commit, DataPlane, OuterSource};
 use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
 use weir::node::messages::{Apply, ChangeOptions, ServiceShift, Shift};
@@ -27,12 +29,17 @@ pub struct Spec {
     pub name: &'static str,
     /// The services, as a user writes them.
     pub services: &'static str,
+    /// The services were left by an agent with these outer sources, and are found at the start. Now
+    /// the sources are those of `options`.
+    pub left_with: Option<OuterSource>,
+    /// The same services written otherwise, and applied after that.
+    pub then: &'static [&'static str],
     /// Changes of weights after that: service; blue, green and canary in basis points.
     pub shifts: &'static [(&'static str, [u32; 3])],
     /// Next hops that the agent knows. Those of other backends it does not.
     pub hops: &'static [(&'static str, NextHop)],
-    /// Commands of `ip` that make its network.
-    pub network: &'static [&'static str],
+    /// Commands of `ip` that make its network, in parts that nodes share.
+    pub network: &'static [&'static [&'static str]],
     /// Whether it forwards packets.
     pub forwarding: bool,
     /// Listeners that belong to a service that is not there.
@@ -45,6 +52,8 @@ pub struct Spec {
 pub const BARE: Spec = Spec {
     name: "bare",
     services: "",
+    left_with: None,
+    then: &[],
     shifts: &[],
     hops: &[],
     network: &[],
@@ -78,6 +87,18 @@ pub(super) const NETWORK: &[&str] = &[
     // Nobody knows the MAC address of what is here.
     "route add 10.0.1.0/24 dev near",
     "route add fd00:1::/64 dev near",
+];
+
+/// A network in which backends are neighbours that are still to be found.
+pub(super) const NETWORK_ON_LINK: &[&str] = &[
+    "link set lo up",
+    "link add name near index 17 address 02:11:00:00:00:01 type veth peer name far index 18",
+    "link set far up",
+    "link set near up",
+    "addr add 203.0.113.1/24 dev near",
+    "addr add 2001:db8:113::1/64 dev near nodad",
+    "route add 10.0.0.0/24 dev near",
+    "route add fd00::/64 dev near",
 ];
 
 /// Services of both families in `nat`, for TCP and UDP.
@@ -152,7 +173,7 @@ pub static LOST: Spec = Spec { name: "lost", forwarding: true, ..PLAIN };
 
 /// The same with routes to clients and backends.
 pub static NETWORKED: Spec =
-    Spec { name: "networked", network: NETWORK, forwarding: true, ..PLAIN };
+    Spec { name: "networked", network: &[NETWORK], forwarding: true, ..PLAIN };
 
 /// Blue was replaced by green just now: every slot has moved, and is tracked.
 const MOVING: &str = r#"
@@ -188,19 +209,21 @@ pub static FLOODED: Spec =
 
 /// A node that runs, in the calling thread's own network namespace.
 pub struct Node {
-    owner: Owner<Kernel, Nowhere>,
+    owner: Owner<Kernel, Kept>,
     backends: Vec<SocketAddr>,
 }
 
-/// A store that keeps nothing.
-struct Nowhere;
+/// A store in memory, which its clones share.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Option<Stored>>>);
 
-impl Store for Nowhere {
+impl Store for Kept {
     fn load(&self) -> Result<Option<Stored>, store::Error> {
-        Ok(None)
+        Ok(self.0.lock().unwrap().clone())
     }
 
-    fn save(&mut self, _: &Stored) -> Result<(), store::Error> {
+    fn save(&mut self, stored: &Stored) -> Result<(), store::Error> {
+        *self.0.lock().unwrap() = Some(stored.clone());
         Ok(())
     }
 }
@@ -209,21 +232,26 @@ impl Node {
     /// Starts a node. The calling thread gets a network namespace of its own, which ends with it.
     pub fn start(spec: &Spec) -> Result<Self> {
         let kernel = load(spec.options);
-        if !spec.network.is_empty() {
-            ip_batch(None, &spec.network.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let network: Vec<String> = spec.network.concat().iter().map(ToString::to_string).collect();
+        if !network.is_empty() {
+            ip_batch(None, &network)?;
         }
         set_forwarding(spec.forwarding);
-        let mut owner = Owner::start(kernel, Nowhere)?;
-        let file = SpecFile::parse(spec.services)?;
-        let options = ChangeOptions { force: true, ..ChangeOptions::default() };
-        let services = match parse_services(&file.services, options.force) {
-            Ok(services) => services,
-            Err(violations) => bail!("{violations:?}"),
-        };
-        owner.apply(&Apply { services, options: options.clone() })?;
+        let store = Kept::default();
+        if let Some(outer) = spec.left_with {
+            let mut before = Owner::start(Memory { outer, ..Memory::new(1) }, store.clone())?;
+            apply(&mut before, spec.services)?;
+        }
+        let mut owner = Owner::start(kernel, store)?;
+        if spec.left_with.is_none() {
+            apply(&mut owner, spec.services)?;
+        }
+        for text in spec.then {
+            apply(&mut owner, text)?;
+        }
         for (service, weights) in spec.shifts {
             let shift = shift(service, *weights)?;
-            owner.shift(&Shift { shifts: vec![shift], options: options.clone() })?;
+            owner.shift(&Shift { shifts: vec![shift], options: forced() })?;
         }
         let hops = spec
             .hops
@@ -275,6 +303,19 @@ impl Node {
         let count = |protocol| self.owner.plane().flows(protocol).expect("a flow table").len();
         [TCP, UDP].map(count).iter().sum()
     }
+}
+
+fn forced() -> ChangeOptions {
+    ChangeOptions { force: true, ..ChangeOptions::default() }
+}
+
+fn apply<P: DataPlane>(owner: &mut Owner<P, Kept>, text: &str) -> Result<()> {
+    let services = match parse_services(&SpecFile::parse(text)?.services, true) {
+        Ok(services) => services,
+        Err(violations) => bail!("{violations:?}"),
+    };
+    owner.apply(&Apply { services, options: forced() })?;
+    Ok(())
 }
 
 fn shift(service: &str, weights: [u32; 3]) -> Result<ServiceShift> {

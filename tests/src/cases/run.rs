@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use nix::time::{ClockId, clock_gettime};
 use weir_ebpf::abi::{Counters, FlowKey, HOOKS, Reason};
 
+use super::hashed::Shown;
 use super::nodes::{Node, Spec};
 use super::{Before, Case, entry};
 use crate::packet::{Body, Packet, diff::diff, eyes};
@@ -112,8 +113,9 @@ fn run_group(spec: &Spec, group: &[usize], cases: &[Case], measure: bool) -> Res
         .iter()
         .map(|index| {
             let case = &cases[*index];
+            let mut shown = Shown::default();
             let hooks = PROGRAMS.map(|program| {
-                let mut hook = check(&mut node, case, program);
+                let mut hook = check(&mut node, case, program, &mut shown);
                 if measure && hook.verdict.is_some() {
                     hook.nanoseconds = Some(time(&mut node, case, program));
                 }
@@ -125,7 +127,7 @@ fn run_group(spec: &Spec, group: &[usize], cases: &[Case], measure: bool) -> Res
 }
 
 /// Runs a case at one hook.
-fn check(node: &mut Node, case: &Case, program: Program) -> AtHook {
+fn check(node: &mut Node, case: &Case, program: Program, shown: &mut Shown) -> AtHook {
     let input = case.input.bytes();
     let mut hook = AtHook::default();
     if !case.input.broken
@@ -138,7 +140,7 @@ fn check(node: &mut Node, case: &Case, program: Program) -> AtHook {
     }
     prepare(node, case, program);
     for round in 0..ROUNDS {
-        let wrong = check_round(node, case, program, round, &input, &mut hook);
+        let wrong = check_round(node, case, program, round, &input, shown, &mut hook);
         if !wrong.is_empty() {
             hook.complaints.push(format!("packet {} of {ROUNDS}", round + 1));
             hook.complaints.extend(wrong);
@@ -154,6 +156,7 @@ fn check_round(
     program: Program,
     round: usize,
     input: &[u8],
+    shown: &mut Shown,
     hook: &mut AtHook,
 ) -> Vec<String> {
     let outcome = case.outcome(program);
@@ -171,7 +174,10 @@ fn check_round(
         wrong.push(format!("verdict: expected {:?}, got {got}", outcome.verdict));
     }
     let frame = outcome.frame.as_ref().unwrap_or(&case.input);
-    wrong.extend(diff(frame, &run.frame));
+    match shown.complete(frame, &run.frame) {
+        Ok(frame) => wrong.extend(diff(&frame, &run.frame)),
+        Err(error) => wrong.push(error),
+    }
     if matches!(verdict, Some(Verdict::Back | Verdict::Redirect)) {
         if !frame.broken
             && let Err(error) = eyes::look(&run.frame)

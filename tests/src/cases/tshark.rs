@@ -23,6 +23,9 @@ const PREFERENCES: [&str; 7] = [
     "tcp.desegment_tcp_streams:FALSE",
 ];
 
+/// What it is to take datagrams to GUE's ports for: IP of either version, as its first bits say.
+const GUE: [&str; 2] = ["udp.port==6080,ip", "udp.port==7777,ip"];
+
 /// What no frame may be: malformed, cut short, with a wrong checksum (status 0). An ICMP error's
 /// quote may be cut, so that the checksum in it covers what is not there.
 const WRONG: &str = "_ws.malformed or _ws.short or ip.bogus_ip_length \
@@ -92,6 +95,7 @@ fn frames(file: &Path, filter: &str) -> Result<Vec<String>> {
     // No name is looked up, and no profile of the user's changes what is checked.
     command.args(["-n", "-r"]).arg(file).args(["-Y", filter]);
     command.args(PREFERENCES.iter().flat_map(|preference| ["-o", preference]));
+    command.args(GUE.iter().flat_map(|port| ["-d", port]));
     command.args(["-T", "fields", "-e", "frame.number", "-e", "frame.comment"]);
     command.args(["-e", "_ws.col.Info"]).env("WIRESHARK_CONFIG_DIR", "/nonexistent");
     let output = run(command)?;

@@ -283,6 +283,27 @@ impl Packet {
         Self { net: outer.net, ..self }
     }
 
+    /// Whether it is in a tunnel, as [`within`](Self::within) makes it.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        let Net::Ip(ip) = &self.net else { return false };
+        match &ip.body {
+            Body::Ip(_) => true,
+            Body::Udp(udp) => matches!(udp.payload, Payload::Ip(..)),
+            Body::Tcp(_) | Body::Icmp(_) | Body::Raw(..) => false,
+        }
+    }
+
+    /// Sets UDP's source port and IPv6's flow label, those of a tunnel's outer headers.
+    pub fn shows(mut self, port: Option<u16>, label: Option<u32>) -> Self {
+        let ip = self.ip();
+        if let (Body::Udp(udp), Some(port)) = (&mut ip.body, port) {
+            udp.ports[0] = port;
+        }
+        ip.flow_label = label.unwrap_or(ip.flow_label);
+        self
+    }
+
     /// TCP options, a multiple of four bytes.
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
         match &mut self.ip().body {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{IpNumber, Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
 
-/// The UDP port of GUE.
-pub const GUE: u16 = 6080;
+/// UDP ports of GUE in the cases: the usual one, and one that a service has chosen.
+pub const GUE: [u16; 2] = [6080, 7777];
 
 /// Reads a frame.
 ///
@@ -62,7 +62,7 @@ fn packet_is_sound(packet: &SlicedPacket) -> Result<(), String> {
                 };
                 compare("UDP", udp.checksum(), should.map_err(|error| error.to_string())?)?;
             }
-            if udp.destination_port() == GUE { inside(udp.payload()) } else { Ok(()) }
+            if GUE.contains(&udp.destination_port()) { inside(udp.payload()) } else { Ok(()) }
         }
         Some(TransportSlice::Icmpv4(icmp)) => {
             let sum = Sum16BitWords::new().add_slice(icmp.slice()).ones_complement();
