@@ -456,7 +456,8 @@ fn an_interface_has_one_filter_at_most() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("detached 4 programs"), "{said} {output:?}");
     is_off(node.lab());
-    node.restart().unwrap();
+    // This one is not told to keep anything.
+    node.restart_with(AgentOptions::new(node.lab())).unwrap();
     is_on(node.lab());
     assert!(node.take_agent().unwrap().stop().unwrap().success());
     is_off(node.lab());
