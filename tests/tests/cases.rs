@@ -11,7 +11,7 @@ use weir_tests::cases::{self, case, goes, pcapng, run, tshark};
 use weir_tests::packet::{ACK, ip};
 
 /// As many cases there are at least.
-const CASES: usize = 390;
+const CASES: usize = 950;
 
 #[test]
 fn every_case_holds() {

@@ -26,8 +26,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 dmesg -n 1
 hostname weir-vm
 ulimit -n 1048576
-# Only devices that were asked for: no tunl0, sit0 and the like in each new namespace.
-sysctl -q -w net.core.fb_tunnels_only_for_init_net=1 kernel.panic_on_oops=1
+sysctl -q -w kernel.panic_on_oops=1
 while read -r module; do
     modprobe "$module" || echo "vm: module $module cannot be loaded"
 done </modules

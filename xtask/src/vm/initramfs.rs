@@ -17,8 +17,8 @@ use crate::run::{quietly, say};
 use crate::setup::on_path;
 
 const INIT: &str = include_str!("init.sh");
-/// Programs that the lab calls. Where `busybox` has one too, its own is not enough: its `ip` knows
-/// little, and its `sh` takes what it has before what is on the path.
+/// Programs that the lab calls. Where `busybox` has one too, its own is not enough; as a shell it
+/// takes its own `ip` before ours.
 const TOOLS: &[&str] = &["ip", "tc", "ethtool", "timeout", "sleep", "sh"];
 /// Taken along where this machine has them: they help to look into a failure.
 const HELPFUL: &[&str] = &["bpftool", "bridge", "ping", "tcpdump"];
