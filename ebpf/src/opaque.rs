@@ -49,3 +49,24 @@ impl Zero {
         self.hide::<0xff>(value as u32) as u8
     }
 }
+
+/// `value`, which is within `LOW..=HIGH`, by instructions that stay even where the compiler knows
+/// that they change nothing. The verifier of Linux 6.1 forgets what it knew of a number of 32 bits
+/// once that has been on the stack; so this belongs right before the place that needs it.
+#[inline(always)]
+#[must_use]
+pub fn clamped<const LOW: u32, const HIGH: u32>(value: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = u64::from(value);
+        // SAFETY: four instructions on a register.
+        unsafe {
+            core::arch::asm!("if {value} >= {low} goto +1", "{value} = {low}",
+                "if {value} <= {high} goto +1", "{value} = {high}", value = inout(reg) value,
+                low = const LOW, high = const HIGH, options(pure, nomem, nostack));
+        }
+        value as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value.clamp(LOW, HIGH)
+}

@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use weir_ebpf::abi::{Address, Reply};
 use weir_ebpf::icmp::{Quoted, error_v4, error_v6, may_be_told};
+use weir_ebpf::opaque::clamped;
 
 use weir_ebpf::packet::ETHERNET_LEN;
 
@@ -94,6 +95,7 @@ fn load(frame: &SkbFrame, l3: u32, quote: &mut Beginning) -> Option<Quoted> {
     if length < LEAST {
         return None;
     }
+    let length = clamped::<LEAST, { QUOTE as u32 }>(length);
     let to: *mut c_void = quote.0.as_mut_ptr().cast();
     // SAFETY: the context is the program's own, and the buffer has room for `length` bytes.
     if unsafe { bpf_skb_load_bytes(frame.skb().cast(), l3, to, length) } != 0 {

@@ -5,6 +5,7 @@
 export PATH=/tools:/bin HOME=/ WEIR_BIN=/weir RUST_BACKTRACE=1
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /var /root
 /bin/busybox --install -s /bin
+ln -sf /tools/sh /bin/sh
 ln -s /run /var/run
 mkdir -p /sbin && ln -s /bin/modprobe /sbin/modprobe
 
