@@ -407,7 +407,9 @@ fn a_foreign_map_alone_is_refused() {
     // The pin of a filter is all that tells of it.
     let stays = |file: &PathBuf| *file == flows || file.to_string_lossy().ends_with(":clsact");
     let (kept, others): (Vec<_>, Vec<_>) = files(&pins(node.lab())).into_iter().partition(stays);
-    others.iter().for_each(|file| fs::remove_file(file).unwrap());
+    for file in &others {
+        fs::remove_file(file).unwrap();
+    }
     let error = fails(node.lab(), "weir2.sock", &["cli0:tc"]);
     assert!(error.contains("the pinned map FLOWS has "), "{error}");
     assert_eq!(files(&pins(node.lab())), kept);
