@@ -8,7 +8,7 @@ use weir_ebpf::hash;
 use crate::frames::address;
 use crate::packet::{Body, Packet, ip};
 
-/// The seed of all services of [`DIRECT`], as the words that hashes begin with.
+/// The seed of all services of `DIRECT`, as the words that hashes begin with.
 const SEED: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
 /// Where packets in tunnels come from.
 const OUTER: [&str; 2] = ["203.0.113.9", "2001:db8:113::9"];
@@ -36,7 +36,7 @@ const fn way(name: &'static str, ends: [&'static str; 2], tunnel: Tunnel) -> Way
     Way { name, listener: ends[0], backend: ends[1], tunnel }
 }
 
-/// As the services of [`DIRECT`] say.
+/// As the services of `DIRECT` say.
 pub(super) const WAYS: [Way; 9] = [
     way("l2/4", ["198.51.100.1", "10.0.0.1"], Tunnel::None),
     way("l2/6", ["2001:db8::1", "fd00::1"], Tunnel::None),
@@ -91,7 +91,7 @@ impl Way {
     }
 }
 
-/// The half of a flow's hash that picks the backend, with the seed of [`DIRECT`].
+/// The half of a flow's hash that picks the backend, with the seed of `DIRECT`.
 pub(super) fn flow_hash(packet: &Packet) -> u32 {
     let ip = packet.inner();
     let (ports, protocol) = match &ip.body {
