@@ -9,7 +9,7 @@ use super::{Case, In, begins, case, datagram, goes};
 use crate::packet::{ACK, FIN, PSH, Packet, RST, SYN, ip};
 
 /// A listener for every port, one for a port of the same address, and those of the direct modes.
-static ANY_PORT: Spec = Spec {
+pub(super) static ANY_PORT: Spec = Spec {
     name: "any-port",
     services: r#"
 services:

@@ -32,6 +32,12 @@ impl Shown {
         Self { port, label }
     }
 
+    /// Takes from a frame what is not known yet.
+    pub(super) fn learn(&mut self, frame: &[u8]) {
+        let now = Self::by(frame);
+        *self = Self { port: self.port.or(now.port), label: self.label.or(now.label) };
+    }
+
     /// The expected frame, showing what is known of its flow. If nothing is known yet, `got` tells.
     ///
     /// # Errors
@@ -41,14 +47,12 @@ impl Shown {
         if !expected.is_tunnel() {
             return Ok(expected.clone());
         }
-        let now = Self::by(got);
-        let known = Self { port: self.port.or(now.port), label: self.label.or(now.label) };
-        *self = known;
-        match known.port {
+        self.learn(got);
+        match self.port {
             Some(port) if port < FIRST_PORT => {
                 Err(format!("the outer source port {port} is below {FIRST_PORT}"))
             }
-            port => Ok(expected.clone().shows(port, known.label)),
+            port => Ok(expected.clone().shows(port, self.label)),
         }
     }
 }

@@ -23,10 +23,8 @@
 
 mod any_port;
 mod direct;
-mod direct_nodes;
 mod dsr_l2;
 mod following;
-mod forwarding;
 mod fragments;
 pub mod gue;
 pub mod hashed;
@@ -126,7 +124,7 @@ impl Case {
 /// What has happened before a case's input comes.
 #[derive(Clone, Debug)]
 pub enum Before {
-    /// This frame came.
+    /// This frame came. What it shows outside of its flow's hash, the case's frames must show too.
     Came(Packet),
     /// The flow of this packet is remembered: its backend, and what its client has shown
     /// ([`weir_ebpf::abi::SEEN_SYN`] and the like).

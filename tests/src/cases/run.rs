@@ -138,7 +138,7 @@ fn check(node: &mut Node, case: &Case, program: Program, shown: &mut Shown) -> A
     if !program.takes(&input) {
         return hook;
     }
-    prepare(node, case, program);
+    prepare(node, case, program, shown);
     for round in 0..ROUNDS {
         let wrong = check_round(node, case, program, round, &input, shown, &mut hook);
         if !wrong.is_empty() {
@@ -203,12 +203,15 @@ fn check_round(
 }
 
 /// Makes what was before the case.
-fn prepare(node: &mut Node, case: &Case, program: Program) {
+fn prepare(node: &mut Node, case: &Case, program: Program, shown: &mut Shown) {
     node.forget();
     for before in &case.before {
         match before {
             Before::Came(packet) => {
-                let _ = program.run_once(node.kernel(), &packet.bytes());
+                let run = program.run_once(node.kernel(), &packet.bytes());
+                if matches!(program.verdict(run.verdict), Some(Verdict::Back | Verdict::Redirect)) {
+                    shown.learn(&run.frame);
+                }
             }
             Before::Remembered(packet, backend, client) => {
                 let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.tv_sec());
@@ -242,7 +245,7 @@ fn key(packet: &Packet) -> FlowKey {
 /// The median time of single runs, each over the frame as it came in: a program that is repeated by
 /// the kernel itself would meet its own output.
 fn time(node: &mut Node, case: &Case, program: Program) -> u64 {
-    prepare(node, case, program);
+    prepare(node, case, program, &mut Shown::default());
     let input = case.input.bytes();
     let mut times: Vec<u64> = (0..MEASURED)
         .map(|_| program.run_once(node.kernel(), &input).duration)

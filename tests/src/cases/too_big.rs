@@ -16,7 +16,7 @@ const NEAR_MTU: usize = 1_400;
 
 /// By a way for IP packets of up to [`MTU`] bytes.
 const NARROW: NextHop = NextHop { mtu: 1_500, ..AWAY };
-static BY_HOP: Spec = Spec { name: "mtu-1500", hops: &behind(NARROW), ..UNKNOWN };
+pub(super) static BY_HOP: Spec = Spec { name: "mtu-1500", hops: &behind(NARROW), ..UNKNOWN };
 
 /// The kernel knows a way for IP packets of up to [`NEAR_MTU`] bytes.
 static BY_KERNEL: Spec = Spec {
