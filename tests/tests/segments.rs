@@ -39,6 +39,8 @@ const LENGTH: usize = 1_200;
 /// The longest IP packet of the links.
 const MTU: usize = 1_500;
 const ETHERNET: usize = 14;
+/// More frames than any of this takes.
+const MOST: usize = 100_000;
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
@@ -150,9 +152,12 @@ fn captured(node: &Node, work: impl FnOnce()) -> Vec<Vec<u8>> {
     thread::scope(|scope| {
         let frames = scope.spawn(|| {
             let (mut frames, mut room) = (Vec::new(), vec![0; 65_536]);
-            while !stop.load(Ordering::Relaxed) {
-                // It wakes up now and then without a frame.
+            while frames.len() < MOST {
+                // It wakes up now and then without a frame: at the end, when all have been read.
                 let Ok(length) = recv(heard.as_raw_fd(), &mut room, MsgFlags::empty()) else {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
                     continue;
                 };
                 let (frame, is_ip) = (&room[..length], matches!(room[12], 0x08 | 0x86));
