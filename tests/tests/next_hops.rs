@@ -32,6 +32,12 @@ fn traffic_goes_on_in_native_xdp() {
     traffic_goes_on(Mode::Xdp);
 }
 
+/// Where TC finishes what XDP leaves in frames that the kernel may have copied for XDP.
+#[test]
+fn traffic_goes_on_in_generic_xdp() {
+    traffic_goes_on(Mode::XdpGeneric);
+}
+
 fn traffic_goes_on(mode: Mode) {
     let mut node = Node::start(LabBuilder::new(), mode, &[]).unwrap();
     the_kernel_finds_a_way_that_the_agent_does_not_know(&mut node);

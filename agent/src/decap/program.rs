@@ -20,6 +20,7 @@ use crate::model::{AttachMode, Hook};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_DECAP_OBJECT"));
 
 const XDP: &str = "weir_decap_xdp";
+const XDP_GENERIC: &str = "weir_decap_xdp_generic";
 const TC: &str = "weir_decap_tc";
 const LOCALS: &str = "LOCALS";
 const COUNTERS: &str = "COUNTERS";
@@ -51,7 +52,9 @@ impl Decapsulator {
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
         // Programs first: a map taken out and dropped would be missing from them.
-        program::<Xdp>(&mut object, XDP).and_then(Xdp::load).map_err(refused(XDP))?;
+        for name in [XDP, XDP_GENERIC] {
+            program::<Xdp>(&mut object, name).and_then(Xdp::load).map_err(refused(name))?;
+        }
         program::<SchedClassifier>(&mut object, TC)
             .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
@@ -127,7 +130,8 @@ impl Attach for Decapsulator {
     }
 
     fn xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
-        attach_xdp(&mut self.object, XDP, interface, hook, None)
+        let name = if hook == Hook::XdpGeneric { XDP_GENERIC } else { XDP };
+        attach_xdp(&mut self.object, name, interface, hook, None)
     }
 }
 

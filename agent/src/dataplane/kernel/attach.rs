@@ -18,6 +18,7 @@ use super::{Kernel, clsact, links};
 use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
+const XDP_GENERIC: &str = "weir_xdp_generic";
 const TC: &str = "weir_tc";
 const FORGET: &str = "weir_forget";
 
@@ -50,11 +51,12 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads the programs of the object.
     pub(super) fn load(mut object: Ebpf, pins: Option<Pins>) -> Result<Self, LoadError> {
-        program::<Xdp>(&mut object, XDP).and_then(Xdp::load).map_err(refused(XDP))?;
+        for name in [XDP, XDP_GENERIC, FORGET] {
+            program::<Xdp>(&mut object, name).and_then(Xdp::load).map_err(refused(name))?;
+        }
         program::<SchedClassifier>(&mut object, TC)
             .and_then(SchedClassifier::load)
             .map_err(refused(TC))?;
-        program::<Xdp>(&mut object, FORGET).and_then(Xdp::load).map_err(refused(FORGET))?;
         for (_, name) in RARE {
             program::<SchedClassifier>(&mut object, name)
                 .and_then(SchedClassifier::load)
@@ -110,7 +112,8 @@ impl Attach for Programs {
         }
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, hook.name()));
         let before = pin.as_deref().is_some_and(Path::exists);
-        attach_xdp(&mut self.object, XDP, interface, hook, pin.as_deref())?;
+        let name = if hook == Hook::XdpGeneric { XDP_GENERIC } else { XDP };
+        attach_xdp(&mut self.object, name, interface, hook, pin.as_deref())?;
         self.pinned.extend(pin.map(|pin| (pin, before)));
         Ok(hook)
     }

@@ -34,6 +34,13 @@ fn weir_decap_xdp(context: XdpContext) -> u32 {
     xdp::handle(&context)
 }
 
+/// The same in generic mode: there the kernel would spoil a frame that has too little room in front
+/// for whoever looks at it behind a program that takes several buffers (Linux 6.9).
+#[xdp]
+fn weir_decap_xdp_generic(context: XdpContext) -> u32 {
+    xdp::handle(&context)
+}
+
 /// On the others.
 #[classifier]
 fn weir_decap_tc(context: TcContext) -> i32 {
