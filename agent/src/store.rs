@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ServiceSpec, Version};
+use crate::model::{BackendState, ServiceSpec, Version};
 
 /// Number of the file's form.
 const FORM: u32 = 1;
@@ -69,6 +69,16 @@ pub struct StoredBackend {
     /// Its id in QUIC connection ids, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<String>,
+    /// As an operator has set it by hand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub by_hand: BackendState,
+    /// It did not answer, as its health check said last.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failing: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Why the state could not be kept or read.

@@ -6,7 +6,7 @@ use core::cell::Cell;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
-    Backend, BackendSlot, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
+    Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
     SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey, SteerSlot,
     UDP_QUIC, UDP_TRACKED, VersionSlot,
 };
@@ -462,7 +462,8 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn given_up(&self, backend: u16) -> bool {
-        BACKENDS.get(u32::from(backend)).is_none_or(|backend| backend.flags & GIVEN_UP != 0)
+        let void = if self.datagrams { GIVEN_UP | DOWN } else { GIVEN_UP };
+        BACKENDS.get(u32::from(backend)).is_none_or(|backend| backend.flags & void != 0)
     }
 
     #[inline(always)]

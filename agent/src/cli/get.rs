@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     client::Client,
-    model::{ServiceName, SpecFile, Version},
-    node::messages::{BackendState, NextHop, ServiceStatus, VersionStatus},
+    model::{BackendState, ServiceName, SpecFile, Version},
+    node::messages::{NextHop, ServiceStatus, VersionStatus},
 };
 
 /// Show services: the weights asked for, the shares of the table, the shares observed.
@@ -152,6 +152,7 @@ fn render_backends(service: &ServiceStatus, colour: bool) -> String {
             match backend.state {
                 BackendState::Active => text("active"),
                 BackendState::Draining => warning("draining"),
+                BackendState::Down => warning("down"),
             },
             text(count(backend.slots.into())),
             text(count(backend.connections)),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
-    Backend, BackendSlot, Counters, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC, Listener,
-    MAX_LISTENERS, Reason, Return, ServerKey, SteerSlot, TCP, UDP_STATELESS, UDP_TRACKED,
+    Backend, BackendSlot, Counters, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC,
+    Listener, MAX_LISTENERS, Reason, Return, ServerKey, SteerSlot, TCP, UDP_STATELESS, UDP_TRACKED,
     VersionSlot,
 };
 use weir_ebpf::decide::{
@@ -144,10 +144,11 @@ impl Memory {
             self.count(Reason::NoTable);
             return Some(Err(Undecided::NoTable));
         };
-        let given_up = |index| self.backends.get(&index).is_none_or(|b| b.flags & GIVEN_UP != 0);
         let service = image.record;
         let tcp = key.protocol == TCP;
         let tracked = !tcp && service.udp == UDP_TRACKED;
+        let void = if tracked { GIVEN_UP | DOWN } else { GIVEN_UP };
+        let given_up = |index| self.backends.get(&index).is_none_or(|b| b.flags & void != 0);
         let flows = if tracked { &self.udp_flows } else { &self.flows };
         let (tables, steering) = (&image.tables, &image.steering);
         let tables = MemoryTables { tables, steering, flows, given_up: &given_up, key };
@@ -221,6 +222,11 @@ impl DataPlane for Memory {
         for (index, backend) in &commit.backends {
             self.backends.insert(*index, *backend);
             self.hops.remove(index);
+        }
+        for (index, flags) in &commit.flags {
+            if let Some(backend) = self.backends.get_mut(index) {
+                backend.flags = *flags;
+            }
         }
         self.returns.retain(|endpoint, _| !commit.severed.contains(endpoint));
         self.returns.extend(commit.returns.iter().copied());

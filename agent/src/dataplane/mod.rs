@@ -36,6 +36,10 @@ pub struct Commit {
     pub services: Vec<(u32, Option<Image>)>,
     /// Backends whose records are written anew, by index. No table may name them yet.
     pub backends: Vec<(u16, Backend)>,
+    /// Backends that become what their flags say, by index. Flags that go do so before the tables
+    /// change, those that come do so after: a flow that begins at a backend that is back must not
+    /// be void for an instant.
+    pub flags: Vec<(u16, u32)>,
     /// Listeners that appear, or that now belong to another service.
     pub listeners: Vec<(Endpoint, u32)>,
     /// Listeners that disappear.

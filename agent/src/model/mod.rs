@@ -4,6 +4,7 @@
 //! - [`parse`]: from spec to [`Service`], the only way to make one; names every field that is wrong
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
+//! - [`backend_state`]: what a backend is, beside its weight
 //! - [`steering`]: rules by clients' prefixes
 //! - [`udp`]: what is remembered of UDP flows, and how QUIC names backends
 //! - [`shift`]: the new weights that a change of some of them makes
@@ -13,6 +14,7 @@
 //!
 //! All of it is pure: no clock, no disk, no kernel.
 
+pub mod backend_state;
 pub mod interface;
 pub mod observed;
 pub mod parse;
@@ -27,6 +29,7 @@ pub mod version;
 pub mod violation;
 pub mod weight;
 
+pub use backend_state::BackendState;
 pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use observed::Observed;
 pub use parse::parse_services;

@@ -9,15 +9,17 @@ use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 use super::directory::Key;
 use super::error::Error;
 use super::messages::{
-    BackendCounters, BackendState, BackendStatus, Capacity, Change, Changed, Commit, Counters,
-    Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict,
-    VersionChange, VersionCounters, VersionStatus,
+    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Move, NextHop,
+    NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict, VersionChange,
+    VersionCounters, VersionStatus,
 };
 use super::owner::Owner;
 use super::state::{Entry, Next, State};
 use super::tunnels;
 use crate::dataplane::DataPlane;
-use crate::model::{Observed, PerVersion, ServiceName, ServiceSpec, TableShare, Version, Weight};
+use crate::model::{
+    BackendState, Observed, PerVersion, ServiceName, ServiceSpec, TableShare, Version, Weight,
+};
 use crate::plan::shares;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
@@ -136,12 +138,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             .filter(|(key, _)| of_version(key))
             .map(|(key, place)| {
                 let weight = weights.get(&(key.address, key.port)).copied().unwrap_or(0);
-                let drains = place.drains || weight == 0;
+                let state = match place.state() {
+                    BackendState::Active if weight == 0 => BackendState::Draining,
+                    state => state,
+                };
                 BackendStatus {
                     address: key.address,
                     port: key.port,
                     weight,
-                    state: if drains { BackendState::Draining } else { BackendState::Active },
+                    state,
                     slots: slots.get(&place.index).copied().unwrap_or(0),
                     connections: self.plane.counters(place.index).connections,
                     next_hop: self.next_hop(key.address),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, ServerKey};
 
-use super::directory::{Directory, address};
-use super::state::{Entry, State};
+use super::directory::{Directory, Place, address};
+use super::state::{Entry, State, is_given_up};
 use crate::dataplane::{Commit, Image};
-use crate::model::{Affinity, Forwarding, Protocol, Quic, ServiceName, Udp};
+use crate::model::{Affinity, BackendState, Forwarding, Protocol, Quic, ServiceName, Udp};
 
 /// What differs between `before` and `after`.
 pub(super) fn difference(before: &State, after: &State, generation: u32) -> Commit {
@@ -34,6 +34,7 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
         commit.services.retain(|(index, _)| *index != is.index);
         commit.services.push((is.index, Some(image(is))));
         commit.backends.extend(new_backends(name, before, after));
+        commit.flags.extend(new_flags(name, before, after));
     }
     commit.closed =
         old.listeners.keys().filter(|e| !new.listeners.contains_key(e)).copied().collect();
@@ -98,11 +99,32 @@ fn new_backends(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, 
             let record = abi::Backend {
                 address: address(key.address),
                 port: key.port.to_be(),
+                flags: after.services.get(name).map_or(0, |entry| flags(entry, place)),
                 ..abi::Backend::default()
             };
             (place.index, record)
         })
         .collect()
+}
+
+/// Flags of the backends of a service that become others in this step.
+fn new_flags(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, u32)> {
+    let (Some(was), Some(is)) = (before.services.get(name), after.services.get(name)) else {
+        return Vec::new();
+    };
+    let changed = |(key, place): (&_, Place)| {
+        let new = flags(is, place);
+        let old = flags(was, before.directory.get(name, key)?);
+        (new != old).then_some((place.index, new))
+    };
+    after.directory.of(name).filter_map(changed).collect()
+}
+
+/// What the program shall know of a backend.
+fn flags(entry: &Entry, place: Place) -> u32 {
+    let down = if place.state() == BackendState::Down { abi::DOWN } else { 0 };
+    let given_up = if is_given_up(&entry.service, place) { abi::GIVEN_UP } else { 0 };
+    down | given_up
 }
 
 /// Where packets of some services come in: from clients, and from backends.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use weir_ebpf::abi::{Address, MAX_BACKENDS};
 
-use crate::model::{ServerId, ServiceName, Version};
+use crate::model::{BackendState, ServerId, ServiceName, Version};
 use crate::plan::identity::Identity;
 
 /// What names a backend within its service.
@@ -28,6 +28,26 @@ pub(super) struct Place {
     pub(super) drains: bool,
     /// Its id in QUIC connection ids.
     pub(super) server_id: Option<ServerId>,
+    /// As an operator has set it by hand.
+    pub(super) by_hand: BackendState,
+    /// It does not answer, as its health check says.
+    pub(super) failing: bool,
+}
+
+impl Place {
+    /// A backend of which nothing is known but its index.
+    pub(super) fn new(index: u16, server_id: Option<ServerId>) -> Self {
+        Self { index, drains: false, server_id, by_hand: BackendState::Active, failing: false }
+    }
+
+    /// What it is, but for its weight.
+    pub(super) fn state(self) -> BackendState {
+        match self.by_hand {
+            _ if self.failing => BackendState::Down,
+            BackendState::Active if self.drains => BackendState::Draining,
+            by_hand => by_hand,
+        }
+    }
 }
 
 /// All backends that have an index, by service.
@@ -75,7 +95,7 @@ impl Directory {
                 return Err(Full);
             }
             self.used.insert(free);
-            places.insert(key, Place { index: free, drains: false, server_id });
+            places.insert(key, Place::new(free, server_id));
         }
         Ok(())
     }
@@ -95,6 +115,12 @@ impl Directory {
         if let Some(place) = self.places.get_mut(service).and_then(|places| places.remove(&key)) {
             self.used.remove(&place.index);
         }
+    }
+
+    /// Sets what is known of a backend, and says whether that is new.
+    pub(super) fn know(&mut self, service: &ServiceName, key: &Key, known: Place) -> bool {
+        let place = self.places.get_mut(service).and_then(|places| places.get_mut(key));
+        place.is_some_and(|place| std::mem::replace(place, known) != known)
     }
 
     /// Takes over the backends that a later directory has given to a service, to drain.
@@ -173,9 +199,9 @@ mod tests {
         let before: Vec<Place> = directory.of(&shop).map(|(_, place)| place).collect();
         directory.set(&shop, [backend(2), backend(3)].map(plain).into_iter()).unwrap();
         let after: Vec<Place> = directory.of(&shop).map(|(_, place)| place).collect();
-        assert_eq!(after[0], Place { index: before[0].index, drains: true, server_id: None });
+        assert_eq!(after[0], Place { drains: true, ..before[0] });
         assert_eq!(after[1], before[1]);
-        assert_eq!(after[2], Place { index: 2, drains: false, server_id: None });
+        assert_eq!(after[2], Place::new(2, None));
         directory.set(&shop, [backend(1)].map(plain).into_iter()).unwrap();
         assert_eq!(directory.of(&shop).next().unwrap().1, before[0]);
     }

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::model::{
-    AttachMode, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare,
-    Version, Weight,
+    AttachMode, BackendState, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec,
+    TableShare, Version, Weight,
 };
 
 /// The most characters of a request id.
@@ -214,16 +214,6 @@ pub struct VersionStatus {
     pub observed: Observed,
     /// The backends, those that drain included.
     pub backends: Vec<BackendStatus>,
-}
-
-/// Whether a backend takes new connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendState {
-    /// Yes, by its weight.
-    Active,
-    /// Removed or quiesced: it keeps the connections it has.
-    Draining,
 }
 
 /// How packets leave towards a backend.

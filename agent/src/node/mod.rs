@@ -6,12 +6,14 @@
 //! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
+//! - `backends`: what becomes known of backends, and what it changes
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
 //! - `owner`, `follow`, `answers`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
+mod backends;
 mod clock;
 mod devices;
 mod difference;

@@ -235,6 +235,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     address: key.address,
                     port: key.port,
                     server_id: place.server_id.map(|id| id.to_string()),
+                    by_hand: place.by_hand,
+                    failing: place.failing,
                 })
                 .collect(),
         });

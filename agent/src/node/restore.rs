@@ -37,7 +37,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let mut commit = difference(&State::default(), &next, generation);
         commit.backends.retain(|(index, record)| {
             let there = self.plane.backend(*index);
-            (there.address, there.port) != (record.address, record.port)
+            let same = (there.address, there.port) == (record.address, record.port);
+            if same && there.flags != record.flags {
+                commit.flags.push((*index, record.flags));
+            }
+            !same
         });
         let kept: BTreeSet<u32> = next.services.values().map(|entry| entry.index).collect();
         let gone: Vec<u32> =
@@ -97,7 +101,9 @@ fn state(
             let StoredBackend { index, version, address, port, .. } = *backend;
             let server_id = backend.server_id.as_deref().and_then(ServerId::from_hex);
             let key = Key { version, address, port };
-            directory.adopt(name, key, Place { index, drains: true, server_id });
+            let (by_hand, failing) = (backend.by_hand, backend.failing);
+            let known = Place { by_hand, failing, ..Place::new(index, server_id) };
+            directory.adopt(name, key, Place { drains: true, ..known });
         }
         // A commit that was not stored may have brought backends that only the kernel knows.
         for (version, index) in tables.iter().flat_map(named) {
@@ -107,7 +113,7 @@ fn state(
                 directory.adopt(
                     name,
                     Key { version, address, port },
-                    Place { index, drains: true, server_id: None },
+                    Place { drains: true, ..Place::new(index, None) },
                 );
             }
         }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
-use super::directory::{Directory, Key, address, identity};
+use super::directory::{Directory, Key, Place, address, identity};
 use super::error::Error;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
-    Backend, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights, resolve,
-    steering::revise, validate_set,
+    Backend, BackendState, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights,
+    resolve, steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
+use crate::plan::stand_in::{Member, Standing};
 use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
@@ -120,6 +121,24 @@ impl State {
         Ok(next)
     }
 
+    /// Takes note of what is known of backends now. Those that have no index any more are skipped;
+    /// nothing, if none of it is new.
+    pub(super) fn know(&self, known: &[(ServiceName, Key, Place)], now: u32) -> Option<Next> {
+        let mut next = Next::new(self.clone(), now);
+        let mut changed = BTreeSet::new();
+        for (service, key, place) in known {
+            if Arc::make_mut(&mut next.state.directory).know(service, key, *place) {
+                changed.insert(service);
+            }
+        }
+        for name in &changed {
+            if let Some(entry) = self.services.get(*name) {
+                next.reconsider(entry);
+            }
+        }
+        (!changed.is_empty()).then_some(next)
+    }
+
     /// A service by name, if it has the generation that is expected.
     fn at(&self, name: &ServiceName, expected: Option<u64>) -> Result<&Arc<Entry>, Error> {
         let entry = self.get(name)?;
@@ -158,7 +177,7 @@ impl State {
             Arc::make_mut(&mut state.directory).drain_those_of(name, &failed.directory);
             if let Some(failed) = failed.services.get(name).filter(|f| !Arc::ptr_eq(f, entry)) {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
-                let (steering, _) = failed.steering.lead(entry.goal.rules());
+                let (steering, _) = failed.steering.lead(entry.target.rules());
                 let (tables, steering) = (Arc::new(back.tables), Arc::new(steering));
                 let moved_at = failed.moved_at;
                 *entry = Arc::new(Entry { tables, steering, moved_at, ..Entry::clone(entry) });
@@ -208,10 +227,11 @@ impl Next {
         let goal = goal(service);
         let target = target(&goal, &directory, service);
         let steering = match tables {
-            Some(_) => steering.lead(goal.rules()).0,
-            None => Steering::first(goal.rules()),
+            Some(_) => steering.lead(target.rules()).0,
+            None => Steering::first(target.rules()),
         };
-        let led = transition(tables, &target, &|_| false).tables;
+        let void = given_up(&directory, service);
+        let led = transition(tables, &target, &|one| void.contains(&one)).tables;
         let (tables, steering) = (Arc::new(led), Arc::new(steering));
         let digest = Digest::of_goal(&goal);
         let service = service.clone();
@@ -250,7 +270,22 @@ impl Next {
     /// Gives a service other steering rules.
     fn resteer(&mut self, old: &Entry, service: Service) {
         let goal = old.goal.clone().with_rules(rules(&service));
-        self.insert(Some(old), service, old.index, goal, old.target.clone());
+        let target = target(&goal, &self.state.directory, &service);
+        self.insert(Some(old), service, old.index, goal, target);
+    }
+
+    /// Leads a service to what is known of its backends now. Its generation stays: nobody has asked
+    /// for anything else.
+    fn reconsider(&mut self, old: &Entry) {
+        let target = target(&old.goal, &self.state.directory, &old.service);
+        let (service, goal) = (old.service.clone(), old.goal.clone());
+        self.insert(
+            Some(&Entry { generation: old.generation - 1, ..old.clone() }),
+            service,
+            old.index,
+            goal,
+            target,
+        );
     }
 
     fn insert(
@@ -261,15 +296,16 @@ impl Next {
         goal: Goal,
         target: Target,
     ) {
-        let mut led = transition(old.map(|old| &*old.tables), &target, &|_| false);
+        let void = given_up(&self.state.directory, &service);
+        let mut led = transition(old.map(|old| &*old.tables), &target, &|one| void.contains(&one));
         let mut steering = match old {
-            Some(old) if old.goal.rules() == goal.rules() => Steering::clone(&old.steering),
+            Some(old) if old.target.rules() == target.rules() => Steering::clone(&old.steering),
             Some(old) => {
-                let (steering, moved) = old.steering.lead(goal.rules());
+                let (steering, moved) = old.steering.lead(target.rules());
                 led.moves.steered = moved;
                 steering
             }
-            None => Steering::first(goal.rules()),
+            None => Steering::first(target.rules()),
         };
         steering.leave_empty_bases(led.tables.empty_bases());
         let name = service.name().clone();
@@ -306,13 +342,41 @@ fn basis_points(weights: Weights) -> [u16; VERSIONS] {
     Version::ALL.map(|version| u16::try_from(weights.get(version).bp()).unwrap_or(u16::MAX))
 }
 
+/// The backends of a version, and what is known of them.
+fn members(service: &Service, version: Version, directory: &Directory) -> Vec<Member> {
+    let member = |backend: &Backend| {
+        let key = Key { version, address: backend.address, port: backend.port };
+        let place = directory.get(service.name(), &key);
+        Member {
+            candidate: candidate(backend),
+            ready: place.is_none_or(|place| place.state() == BackendState::Active),
+            given_up: place.is_some_and(|place| is_given_up(service, place)),
+        }
+    };
+    service.versions()[version].backends.iter().map(member).collect()
+}
+
+/// Whether the flows of a backend of a service are void.
+pub(super) fn is_given_up(_service: &Service, _place: Place) -> bool {
+    false
+}
+
+/// Backends of a service whose flows are void.
+fn given_up(directory: &Directory, service: &Service) -> BTreeSet<u16> {
+    let places = directory.of(service.name()).map(|(_, place)| place);
+    places.filter(|place| is_given_up(service, *place)).map(|place| place.index).collect()
+}
+
+fn candidate(backend: &Backend) -> Candidate {
+    Candidate {
+        identity: identity(backend.address, backend.port),
+        weight: u32::from(backend.weight),
+    }
+}
+
 /// What a service's spec asks for.
 fn goal(service: &Service) -> Goal {
     let candidates: PerVersion<Vec<Candidate>> = PerVersion::from_fn(|version| {
-        let candidate = |backend: &Backend| Candidate {
-            identity: identity(backend.address, backend.port),
-            weight: u32::from(backend.weight),
-        };
         service.versions()[version].backends.iter().map(candidate).collect()
     });
     let candidates = Version::ALL.map(|version| candidates[version].as_slice());
@@ -331,8 +395,23 @@ fn rules(service: &Service) -> Rules {
     Rules::new(service.steering().iter().map(rule))
 }
 
-/// The same in terms of this node's indices. Every backend of the service has one.
+/// The same on this node: by the indices of its backends, of which every one of the service has one,
+/// with others in place of those that are not ready.
 fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
+    let members = Version::ALL.map(|version| members(service, version, directory));
+    let laid;
+    let goal = if members.iter().flatten().all(|member| member.ready) {
+        goal
+    } else {
+        let standing = Standing {
+            seed: service.seed().0,
+            weights: basis_points(*service.weights()),
+            members: members.each_ref().map(Vec::as_slice),
+            holds: false,
+        };
+        laid = standing.lay_over(goal);
+        &laid
+    };
     let indices: BTreeMap<_, u16> = directory
         .of(service.name())
         .map(|(key, place)| ((key.version.index(), identity(key.address, key.port)), place.index))

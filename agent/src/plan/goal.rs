@@ -11,9 +11,9 @@ use super::version_table;
 /// The layouts of a service's tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Goal {
-    versions: Box<[u8]>,
-    backends: [Layout; VERSIONS],
-    rules: Rules,
+    pub(super) versions: Box<[u8]>,
+    pub(super) backends: [Layout; VERSIONS],
+    pub(super) rules: Rules,
 }
 
 impl Goal {
@@ -76,7 +76,7 @@ impl Goal {
             let at = |&o: &u16| indices.get(usize::from(o)).copied().unwrap_or(NO_BACKEND);
             layout.slots.iter().map(at).collect()
         });
-        Target { versions: self.versions.clone(), backends }
+        Target { versions: self.versions.clone(), backends, rules: self.rules.clone() }
     }
 }
 
@@ -87,4 +87,13 @@ pub struct Target {
     pub(super) versions: Box<[u8]>,
     /// For each slot of each version's backend table an index of `BACKENDS`, or [`NO_BACKEND`].
     pub(super) backends: [Box<[u16]>; VERSIONS],
+    pub(super) rules: Rules,
+}
+
+impl Target {
+    /// The steering rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
 }

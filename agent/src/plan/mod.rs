@@ -6,6 +6,7 @@
 //! - [`identity`]: what names a backend on every node
 //! - [`version_table`], [`backend_table`]: the two layouts
 //! - [`goal`]: both together: what a spec asks for
+//! - [`stand_in`]: who takes the place of backends that are not ready
 //! - [`tables`]: what is in the kernel: `cur`, `base`, `tracked`
 //! - [`steering`]: rules by clients' prefixes, and how they change
 //! - [`transition`]: old tables + goal → new tables + moves
@@ -18,6 +19,7 @@ pub mod goal;
 pub mod identity;
 pub mod settle;
 pub mod shares;
+pub mod stand_in;
 pub mod steering;
 pub mod tables;
 pub mod transition;

@@ -91,6 +91,16 @@ impl Rules {
         Self { list: all.into(), digest: sum.finalize().into() }
     }
 
+    /// The rules without those for some versions.
+    #[must_use]
+    pub fn without(&self, versions: [bool; VERSIONS]) -> Self {
+        let leads = |rule: &&(Prefix, u8)| versions.get(usize::from(rule.1)).copied();
+        if !self.list.iter().any(|rule| leads(&rule) == Some(true)) {
+            return self.clone();
+        }
+        Self::new(self.list.iter().filter(|rule| leads(rule) != Some(true)).copied())
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -27,16 +27,17 @@ use weir::{
     api::{serve, socket},
     client::Client,
     model::{
-        AttachMode, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec,
-        TableShare, Version, Violation, Weight, resolve, steering::revise, validate_set,
+        AttachMode, BackendState, Hook, Observed, PerVersion, Rule, Service, ServiceName,
+        ServiceSpec, TableShare, Version, Violation, Weight, resolve, steering::revise,
+        validate_set,
     },
     node::{
         Error, Handle, Request, channel,
         messages::{
-            Apply, BackendCounters, BackendState, BackendStatus, Capacity, Change, ChangeOptions,
-            Changed, Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus,
-            RequestId, ServiceCounters, ServiceStatus, Shift, Steer, Steered, Traffic, Verdict,
-            VersionChange, VersionCounters, VersionStatus,
+            Apply, BackendCounters, BackendStatus, Capacity, Change, ChangeOptions, Changed,
+            Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus, RequestId,
+            ServiceCounters, ServiceStatus, Shift, Steer, Steered, Traffic, Verdict, VersionChange,
+            VersionCounters, VersionStatus,
         },
     },
 };

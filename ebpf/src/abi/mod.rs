@@ -324,7 +324,7 @@ pub struct ServerKey {
 pub struct Backend {
     /// Where it is.
     pub address: Address,
-    /// [`GIVEN_UP`] and room for more.
+    /// [`GIVEN_UP`], [`DOWN`] and room for more.
     pub flags: u32,
     /// Port, network byte order. Zero: the packet's own is kept.
     pub port: u16,
@@ -336,6 +336,9 @@ pub struct Backend {
 
 /// Flag of a backend whose flows are void: they are decided anew.
 pub const GIVEN_UP: u32 = 1;
+/// Flag of a backend that does not answer. Tracked UDP flows leave it; those of TCP and QUIC do not,
+/// for a check that fails is no proof of death.
+pub const DOWN: u32 = 2;
 
 /// A next hop in one word: the MAC address in bits 0–47 (first byte lowest), the index of the
 /// [`Link`] in bits 48–63. Zero: not known, ask the kernel.

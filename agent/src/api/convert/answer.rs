@@ -4,11 +4,11 @@ use weir_proto::v1;
 
 use super::{spec, version_number};
 use crate::{
-    model::{Observed, PerVersion, TableShare, Version},
+    model::{BackendState, Observed, PerVersion, TableShare, Version},
     node::messages::{
-        BackendCounters, BackendState, BackendStatus, Capacity, Change, Commit, Counters,
-        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic,
-        Verdict, VersionChange, VersionCounters, VersionStatus,
+        BackendCounters, BackendStatus, Capacity, Change, Commit, Counters, InterfaceStatus, Move,
+        NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic, Verdict, VersionChange,
+        VersionCounters, VersionStatus,
     },
 };
 
@@ -108,6 +108,7 @@ fn backend_status(status: BackendStatus) -> v1::BackendStatus {
         state: match status.state {
             BackendState::Active => v1::BackendState::Active,
             BackendState::Draining => v1::BackendState::Draining,
+            BackendState::Down => v1::BackendState::Down,
         }
         .into(),
         slots: status.slots,

@@ -6,11 +6,13 @@ use weir_proto::v1;
 
 use super::{Malformed, spec, version};
 use crate::{
-    model::{Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight},
+    model::{
+        BackendState, Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight,
+    },
     node::messages::{
-        BackendCounters, BackendState, BackendStatus, Capacity, Change, Commit, Counters,
-        InterfaceStatus, Move, NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered,
-        Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
+        BackendCounters, BackendStatus, Capacity, Change, Commit, Counters, InterfaceStatus, Move,
+        NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict,
+        VersionChange, VersionCounters, VersionStatus,
     },
 };
 
@@ -149,6 +151,7 @@ fn backend_status(status: v1::BackendStatus) -> Read<BackendStatus> {
         state: match v1::BackendState::try_from(status.state) {
             Ok(v1::BackendState::Active) => BackendState::Active,
             Ok(v1::BackendState::Draining) => BackendState::Draining,
+            Ok(v1::BackendState::Down) => BackendState::Down,
             Ok(v1::BackendState::Unspecified) | Err(_) => return Err(Malformed("state")),
         },
         slots: status.slots,

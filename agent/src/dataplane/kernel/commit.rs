@@ -4,13 +4,14 @@
 //! replaced, and the kernel waits for every running program before that call returns. So no packet
 //! sees half a table, and none is decided by the old one afterwards.
 
+use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::{Array, MapData};
 use weir_ebpf::abi::{
-    Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
+    Backend, Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
 };
 
 use super::{Kernel, Live, map_error};
@@ -28,7 +29,13 @@ struct Undo {
     listeners: Vec<(Endpoint, Option<u32>)>,
     server_ids: Vec<(ServerKey, Option<u16>)>,
     next: Vec<(u32, Option<Live>)>,
+    /// Flags as they were.
+    flags: Vec<(u16, u32)>,
 }
+
+/// Words of 32 bits of a backend's record, and which of them are its flags.
+const RECORD_WORDS: usize = size_of::<Backend>() / 4;
+const FLAGS_WORD: usize = offset_of!(Backend, flags) / 4;
 
 impl Kernel {
     /// Makes a commit, or leaves everything as it was.
@@ -154,7 +161,24 @@ impl Kernel {
             let listener = Listener { service: *service };
             self.listeners.insert(*endpoint, listener, 0).map_err(map_error("LISTENERS"))?;
         }
+        for (index, flags) in &commit.flags {
+            let Some(word) = self.flags(*index) else { continue };
+            undo.flags.push((*index, word.fetch_and(*flags, Ordering::Relaxed)));
+        }
         self.records(&undo.next)
+    }
+
+    /// The flags of a backend.
+    fn flags(&self, index: u16) -> Option<&AtomicU32> {
+        self.backend_memory.words().get(usize::from(index) * RECORD_WORDS + FLAGS_WORD)
+    }
+
+    fn set_flags(&self, all: &[(u16, u32)]) {
+        for (index, flags) in all {
+            if let Some(word) = self.flags(*index) {
+                word.store(*flags, Ordering::Relaxed);
+            }
+        }
     }
 
     /// A new array of all records, with those in `next` in place of the old ones.
@@ -190,6 +214,7 @@ impl Kernel {
                 None => self.server_ids.remove(&id),
             };
         }
+        self.set_flags(&undo.flags);
         for run in undo.taken {
             self.pool.give_back(run);
         }
@@ -200,6 +225,7 @@ impl Kernel {
 
     /// What follows the commit: nothing here can fail so that a packet would notice.
     fn finish(&mut self, commit: &Commit, next: Vec<(u32, Option<Live>)>) {
+        self.set_flags(&commit.flags);
         for endpoint in &commit.closed {
             let _ = self.listeners.remove(endpoint);
             self.endpoints.remove(endpoint);
