@@ -15,7 +15,7 @@
 
 mod answers;
 mod backends;
-mod clock;
+pub mod clock;
 mod devices;
 mod difference;
 mod directory;

@@ -139,7 +139,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Adds and removes steering rules.
-    pub(super) fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
         let asked = Asked::Steer(steer);
         if let Some(answer) = self.repeated(&steer.options, asked)? {
             return Ok(answer);
@@ -187,7 +191,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Removes services.
-    pub(super) fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
         let asked = Asked::Delete(delete);
         if let Some(Answered::Commit(answer)) =
             self.repeats.find(delete.request_id.as_ref(), asked)?
@@ -289,6 +297,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             self.plane.clear_counters(*index);
         }
         self.place_hops(before);
+    }
+
+    /// Ends, and gives the data plane back as it is: the next owner takes it up.
+    #[must_use]
+    pub fn into_plane(self) -> P {
+        self.plane
     }
 
     /// The data plane, to attach it.

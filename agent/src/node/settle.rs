@@ -34,7 +34,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// # Errors
     ///
     /// Something could not be read or written; nothing was settled, and the next round tries again.
-    pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
+    pub fn round(&mut self, now: u32) -> Result<(), Error> {
         self.note_failures(now);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
         let tracked = self.state.services.values().any(|entry| is_tracked(entry));
