@@ -10,7 +10,7 @@ use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
 use weir::model::{Rule, ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::messages::{Apply, ChangeOptions, Delete, ServiceShift, Shift, Steer};
-use weir::node::{DEFAULT_IDLE, Owner, clock};
+use weir::node::{DEFAULT_IDLE, Error as NodeError, Owner, clock};
 use weir::store::{Error as StoreError, Store, Stored};
 use weir_ebpf::abi::{FlowEntry, TCP};
 
@@ -153,7 +153,7 @@ impl World {
                 self.add(version, 100);
             }
         }
-        self.apply()?;
+        self.apply(Spec::default())?;
         match self.remembered()? {
             0 => Ok(()),
             left => Err(format!("{left} flows of a service that is gone are remembered")),
@@ -175,21 +175,21 @@ impl World {
             Step::Add(version, weight) => {
                 let before = self.spec.clone();
                 self.add(usize::from(version), weight);
-                self.apply_or(before)
+                self.apply(before)
             }
             Step::Remove(backend) => {
                 let before = self.spec.clone();
                 if let Some((version, place)) = self.place(backend) {
                     self.spec.backends[version].remove(place);
                 }
-                self.apply_or(before)
+                self.apply(before)
             }
             Step::Reweigh(backend, weight) => {
                 let before = self.spec.clone();
                 if let Some((version, place)) = self.place(backend) {
                     self.spec.backends[version][place].weight = weight;
                 }
-                self.apply_or(before)
+                self.apply(before)
             }
             Step::Restart => self.restart(),
         }
@@ -227,7 +227,9 @@ impl World {
 
     fn yaml(&self) -> String {
         let mut text = format!("services:\n  - name: {SERVICE}\n    seed: \"");
-        SEED.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        for byte in SEED {
+            write!(text, "{byte:02x}").unwrap();
+        }
         let at = self.listener();
         writeln!(text, "\"\n    listeners:").unwrap();
         writeln!(text, "      - {{ address: \"{}\", port: {PORT}, protocol: tcp }}", at.ip())
@@ -261,29 +263,35 @@ impl World {
         text
     }
 
-    /// Makes the node what the spec says.
-    fn apply(&mut self) -> Result<(), String> {
+    /// Makes the node what the spec says, unless that is refused; then what was before holds.
+    fn apply(&mut self, before: Spec) -> Result<(), String> {
         let file = SpecFile::parse(&self.yaml()).map_err(|error| error.to_string())?;
-        let services = parse_services(&file.services, false).map_err(|v| format!("{v:?}"))?;
-        let apply = Apply { services, options: ChangeOptions::default() };
-        self.owner().apply(&apply).map_err(|error| error.to_string())?;
+        let done = match parse_services(&file.services, false) {
+            Ok(services) => {
+                let apply = Apply { services, options: ChangeOptions::default() };
+                self.owner().apply(&apply).map(drop)
+            }
+            Err(violations) => Err(NodeError::Invalid(violations)),
+        };
+        if !self.carried_out(done)? {
+            self.spec = before;
+        }
         self.tell_hops();
         Ok(())
     }
 
-    /// The same, if it is not refused; then what was before holds.
-    fn apply_or(&mut self, before: Spec) -> Result<(), String> {
-        let refused = self.apply().is_err();
-        self.count(refused);
-        if refused {
-            self.spec = before;
+    /// Whether a request was carried out, or refused because it asks for what cannot be. Anything
+    /// else is an error.
+    fn carried_out(&mut self, done: Result<(), NodeError>) -> Result<bool, String> {
+        match done {
+            Ok(()) => self.tally.changes += 1,
+            Err(NodeError::Invalid(_) | NodeError::NoReadyBackend { .. }) => {
+                self.tally.refused += 1;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.to_string()),
         }
-        Ok(())
-    }
-
-    fn count(&mut self, refused: bool) {
-        self.tally.changes += u64::from(!refused);
-        self.tally.refused += u64::from(refused);
+        Ok(true)
     }
 
     /// As the resolver does: every backend is behind one next hop.
@@ -303,9 +311,8 @@ impl World {
         let shift =
             ServiceShift { service, set, remainder: Version::Blue, expected_generation: None };
         let shift = Shift { shifts: vec![shift], options: ChangeOptions::default() };
-        let refused = self.owner().shift(&shift).is_err();
-        self.count(refused);
-        if !refused {
+        let done = self.owner().shift(&shift).map(drop);
+        if self.carried_out(done)? {
             self.spec.weights = weights;
         }
         Ok(())
@@ -321,10 +328,9 @@ impl World {
             expected_generation: None,
             options: ChangeOptions::default(),
         };
-        let refused = self.owner().steer(&steer).is_err();
-        self.count(refused);
+        let done = self.owner().steer(&steer).map(drop);
         match version {
-            _ if refused => None,
+            _ if !self.carried_out(done)? => None,
             Some(version) => self.spec.rules.insert(network, version),
             None => self.spec.rules.remove(&network),
         };
@@ -401,7 +407,7 @@ impl World {
     fn send(&mut self, number: u32, flags: u8) -> Result<Option<SocketAddr>, String> {
         let (frame, _) = self.frame(number, flags);
         self.tally.packets += 1;
-        let program = PROGRAMS[usize::from(self.tally.packets % 2 == 0)];
+        let program = PROGRAMS[usize::from(self.tally.packets.is_multiple_of(2))];
         let (verdict, out) = program.run(self.kernel(), &frame.bytes());
         let key = frame.key();
         // The kernel's clock stands still while hours pass here.

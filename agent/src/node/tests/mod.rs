@@ -13,6 +13,7 @@ mod requests;
 mod restart;
 mod settle;
 mod steering;
+mod unreliable;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,6 +45,8 @@ type Failure = Box<dyn FnOnce() + Send>;
 /// A store in memory.
 #[derive(Clone, Default)]
 struct TestStore {
+    /// By chance saves fail as calls of the data plane do.
+    chance: chaos::Plan,
     kept: Arc<Mutex<Option<Stored>>>,
     failure: Arc<Mutex<Option<Failure>>>,
 }
@@ -67,6 +70,10 @@ impl Store for TestStore {
         if let Some(meanwhile) = self.failure.lock().unwrap().take() {
             meanwhile();
             let (path, reason) = ("/state".into(), "the disk is full".to_owned());
+            return Err(StoreError::Corrupt { path, reason });
+        }
+        if self.chance.fails_by_chance() {
+            let (path, reason) = ("/state".into(), "chance has it so".to_owned());
             return Err(StoreError::Corrupt { path, reason });
         }
         *self.kept.lock().unwrap() = Some(state.clone());
