@@ -1,4 +1,6 @@
-//! The clock by which the program stamps flows.
+//! The clock by which the program stamps flows, and the one that outlives the host's boot.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -6,4 +8,10 @@ use nix::time::{ClockId, clock_gettime};
 pub(super) fn seconds() -> u32 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.tv_sec());
     u32::try_from(now).unwrap_or(u32::MAX)
+}
+
+/// Milliseconds since 1970, as the host's clock has it.
+pub(super) fn unix_milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
