@@ -1,4 +1,6 @@
-//! The clock by which the program stamps flows.
+//! The clock by which the program stamps flows, and the one that outlives the host's boot.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use std::cell::Cell;
 
@@ -19,4 +21,10 @@ pub fn seconds() -> u32 {
 /// Sets how far this thread's clock is ahead of the host's: for tests, in which hours pass.
 pub fn set_ahead(seconds: u32) {
     AHEAD.set(seconds);
+}
+
+/// Milliseconds since 1970, as the host's clock has it.
+pub(super) fn unix_milliseconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

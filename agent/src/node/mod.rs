@@ -9,6 +9,7 @@
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
 //! - `sweep`, `settle`: how a transition ends
+//! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
 //! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
@@ -21,13 +22,16 @@ mod difference;
 mod directory;
 pub mod error;
 pub mod events;
+mod expiry;
 mod follow;
 pub mod handle;
+mod lease;
 pub mod messages;
 mod owner;
 mod repeats;
 mod restore;
 mod return_paths;
+mod rollback;
 mod settle;
 mod state;
 mod sweep;

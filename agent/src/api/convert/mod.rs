@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod events;
+pub mod lease;
 pub mod read;
 pub mod request;
 pub mod spec;

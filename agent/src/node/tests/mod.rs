@@ -8,9 +8,11 @@ mod events;
 mod failures;
 mod host;
 mod indices;
+mod leases;
 mod quic;
 mod requests;
 mod restart;
+mod rollback;
 mod settle;
 mod steering;
 mod unreliable;
@@ -257,7 +259,11 @@ fn shift(shifts: &[(&str, Version, u32)]) -> Shift {
         remainder: Version::Blue,
         expected_generation: None,
     };
-    Shift { shifts: shifts.iter().map(one).collect(), options: ChangeOptions::default() }
+    Shift {
+        shifts: shifts.iter().map(one).collect(),
+        lease: None,
+        options: ChangeOptions::default(),
+    }
 }
 
 fn id(id: &str) -> RequestId {
