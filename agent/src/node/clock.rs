@@ -1,8 +1,7 @@
 //! The clock by which the program stamps flows, and the one that outlives the host's boot.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -16,6 +16,8 @@ pub enum Step {
     Wait(u32),
     /// The weights of blue, green and canary, in basis points.
     Shift([u16; 3]),
+    /// Back to the weights that settled last.
+    RollBack,
     /// Clients of this /24 (/120), by number, go to a version; or by the table again.
     Steer(u8, Option<u8>),
     /// A version gets another backend, with this weight.
@@ -54,7 +56,7 @@ fn small(random: &mut Random) -> u16 {
 fn any(random: &mut Random) -> Step {
     let version = u8::try_from(random.below(3)).unwrap();
     let backend = random.half();
-    match random.below(20) {
+    match random.below(21) {
         0..6 => Step::Shift(weights(random)),
         6..8 => {
             let to = [Some(0), Some(1), Some(2), None][random.below(4)];
@@ -65,6 +67,7 @@ fn any(random: &mut Random) -> Step {
         12 => Step::Reweigh(backend, [0, 1, 100, 1_000][random.below(4)]),
         13..16 => Step::Wait([1, 5, 11, 31, 200, 895, 905][random.below(7)]),
         16 => Step::Restart,
+        17 => Step::RollBack,
         _ => Step::Open(small(random) * 4),
     }
 }

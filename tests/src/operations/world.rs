@@ -1,6 +1,6 @@
 //! A node on the kernel's maps and its clients, which take steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
 use weir::model::{Rule, ServiceName, SpecFile, Version, Weight, parse_services};
-use weir::node::messages::{Apply, ChangeOptions, Delete, ServiceShift, Shift, Steer};
+use weir::node::messages::{Apply, ChangeOptions, Delete, RollBack, ServiceShift, Shift, Steer};
 use weir::node::{DEFAULT_IDLE, Error as NodeError, Owner, clock};
 use weir::store::{Error as StoreError, Store, Stored};
 use weir_ebpf::abi::{FlowEntry, TCP};
@@ -44,6 +44,8 @@ pub struct Tally {
     pub fallbacks: u64,
     /// Flows that ended by being silent.
     pub silent: u64,
+    /// Rollbacks.
+    pub rolled_back: u64,
     /// Agents that took up what another had left.
     pub restarts: u64,
     /// Most flows remembered at one time.
@@ -58,6 +60,7 @@ impl std::ops::AddAssign for Tally {
         self.refused += other.refused;
         self.fallbacks += other.fallbacks;
         self.silent += other.silent;
+        self.rolled_back += other.rolled_back;
         self.restarts += other.restarts;
         self.remembered = self.remembered.max(other.remembered);
     }
@@ -89,6 +92,13 @@ pub struct World {
     live: Vec<Flow>,
     /// Flows that were reset, whose ports may be used again.
     reset: Vec<u32>,
+    /// The version of each backend there ever was.
+    versions: HashMap<SocketAddr, u8>,
+    /// Rules have stood in this case: their entries have a base of their own.
+    steered: bool,
+    /// Weights have been rolled back and not changed since: nothing must be remembered of a flow to
+    /// be kept off the version that was left.
+    rolled_back: bool,
     next_flow: u32,
     ahead: u32,
     tally: Tally,
@@ -110,6 +120,9 @@ impl World {
             next_backend: 0,
             live: Vec::new(),
             reset: Vec::new(),
+            versions: HashMap::new(),
+            rolled_back: false,
+            steered: false,
             next_flow: 0,
             ahead: 0,
             tally: Tally::default(),
@@ -146,6 +159,8 @@ impl World {
         let _ = self.owner().delete(&Delete { services, request_id: None });
         (self.next_backend, self.next_flow) = (0, 0);
         (self.live, self.reset) = (Vec::new(), Vec::new());
+        self.versions.clear();
+        (self.rolled_back, self.steered) = (false, false);
         self.tally = Tally::default();
         self.spec = Spec { weights: [10_000, 0, 0], ..Spec::default() };
         for version in 0..3 {
@@ -171,6 +186,7 @@ impl World {
             Step::End(count) => (0..count).try_for_each(|number| self.end(number)),
             Step::Wait(seconds) => self.wait(seconds),
             Step::Shift(weights) => self.shift(weights),
+            Step::RollBack => self.roll_back(),
             Step::Steer(network, version) => self.steer(network, version),
             Step::Add(version, weight) => {
                 let before = self.spec.clone();
@@ -205,7 +221,9 @@ impl World {
         } else {
             Ipv4Addr::new(10, 0, high, low).into()
         };
-        self.spec.backends[version].push(Backend { at: (address, PORT).into(), weight });
+        let at = (address, PORT).into();
+        self.spec.backends[version].push(Backend { at, weight });
+        self.versions.insert(at, u8::try_from(version).unwrap());
     }
 
     /// A backend by a number.
@@ -285,7 +303,11 @@ impl World {
     fn carried_out(&mut self, done: Result<(), NodeError>) -> Result<bool, String> {
         match done {
             Ok(()) => self.tally.changes += 1,
-            Err(NodeError::Invalid(_) | NodeError::NoReadyBackend { .. }) => {
+            Err(
+                NodeError::Invalid(_)
+                | NodeError::NoReadyBackend { .. }
+                | NodeError::NothingToRollBack { .. },
+            ) => {
                 self.tally.refused += 1;
                 return Ok(false);
             }
@@ -310,10 +332,31 @@ impl World {
         let service = ServiceName::new(SERVICE)?;
         let shift =
             ServiceShift { service, set, remainder: Version::Blue, expected_generation: None };
-        let shift = Shift { shifts: vec![shift], options: ChangeOptions::default() };
+        let shift = Shift { shifts: vec![shift], options: ChangeOptions::default(), lease: None };
         let done = self.owner().shift(&shift).map(drop);
         if self.carried_out(done)? {
             self.spec.weights = weights;
+            self.rolled_back = false;
+        }
+        Ok(())
+    }
+
+    fn roll_back(&mut self) -> Result<(), String> {
+        let roll_back = RollBack {
+            service: ServiceName::new(SERVICE)?,
+            expected_generation: None,
+            options: ChangeOptions::default(),
+        };
+        let done = self.owner().roll_back(&roll_back);
+        let weights = done.as_ref().ok().map(|changed| {
+            let change = &changed.changes[0];
+            Version::ALL.map(|version| change.versions[version].asked)
+        });
+        if self.carried_out(done.map(drop))? {
+            let weights = weights.ok_or("no weights")?;
+            self.spec.weights = weights.map(|weight| u16::try_from(weight.bp()).unwrap());
+            self.rolled_back = true;
+            self.tally.rolled_back += 1;
         }
         Ok(())
     }
@@ -331,7 +374,10 @@ impl World {
         let done = self.owner().steer(&steer).map(drop);
         match version {
             _ if !self.carried_out(done)? => None,
-            Some(version) => self.spec.rules.insert(network, version),
+            Some(version) => {
+                self.steered = true;
+                self.spec.rules.insert(network, version)
+            }
             None => self.spec.rules.remove(&network),
         };
         Ok(())
@@ -435,6 +481,10 @@ impl World {
         let home = home.ok_or("a new flow was dropped")?;
         let fell_back = self.fallbacks() > before;
         let version = self.spec.version(SEED, &frame.key(), network);
+        let off = self.rolled_back && !self.steered;
+        if fell_back && off && self.versions.get(&home) != Some(&version) {
+            return Err(format!("flow {number} of {version} went to {home} after a rollback"));
+        }
         if fell_back {
             self.tally.fallbacks += 1;
         } else if !self.spec.ready(version).contains(&home) {
