@@ -254,7 +254,7 @@ blue     [fd00::3]:53     100  active      512    1 234 567  unresolved
             lines[3..5],
             [
                 "rollback    to green 100%",
-                "lease       41s left of 1m, then back to canary 100%; renew it with `weir renew v6`",
+                "lease       42s left of 1m, then back to canary 100%; renew it with `weir renew v6`",
             ]
         );
     }

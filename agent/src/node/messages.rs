@@ -255,7 +255,9 @@ pub struct LeaseStatus {
 impl fmt::Display for LeaseStatus {
     /// `42s left of 1m, then back to blue 100%`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = humantime::format_duration(Duration::from_secs(self.left.as_secs()));
+        // Rounded up: a lease that is just begun has all of its time left.
+        let seconds = self.left.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX);
+        let left = humantime::format_duration(Duration::from_secs(seconds));
         write!(f, "{left} left of {}, then ", self.length)?;
         match self.on_expiry {
             OnExpiry::Hold => f.write_str("the weights stay"),

@@ -146,7 +146,11 @@ impl Node {
         })?;
         let service = service.clone().with_weights(weights);
         self.leases.remove(&roll_back.service);
-        Ok(self.change(vec![service], &roll_back.options))
+        let answer = self.change(vec![service], &roll_back.options);
+        if !roll_back.options.dry_run {
+            self.before.insert(roll_back.service.clone(), weights);
+        }
+        Ok(answer)
     }
 
     fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
