@@ -15,6 +15,7 @@
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
+//! - [`soak`]: connections that live through everything that happens to a balancer.
 //! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
@@ -35,4 +36,5 @@ pub mod packet;
 pub mod program;
 pub mod random;
 pub mod servers;
+pub mod soak;
 pub mod tunnels;

@@ -84,9 +84,9 @@ impl From<Error> for Status {
     }
 }
 
-/// The status for one counter stream too many.
-pub(super) fn too_many_watchers(limit: usize) -> Status {
-    let message = format!("{limit} counter streams are open already; close one");
+/// The status for one stream of a kind too many.
+pub(super) fn too_many_watchers(kind: &str, limit: usize) -> Status {
+    let message = format!("{limit} {kind} streams are open already; close one");
     let mut details = ErrorDetails::with_quota_failure_violation("watchers", &message);
     details.set_error_info("TOO_MANY_WATCHERS", DOMAIN, HashMap::new());
     Status::with_error_details(Code::ResourceExhausted, message, details)

@@ -12,6 +12,7 @@ mod counters;
 mod decap;
 mod delete;
 mod detach;
+mod events;
 mod fail;
 mod figures;
 mod get;
@@ -100,6 +101,7 @@ enum Verb {
     Steer(steer::Steer),
     Counters(counters::Counters),
     Decap(decap::Decap),
+    Events(events::Events),
     Status(status::Status),
     Completions(completions::Completions),
 }
@@ -131,6 +133,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Events(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
     }
 }

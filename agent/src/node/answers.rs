@@ -308,13 +308,3 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::NoSource => "drop-no-outer-source",
     }
 }
-
-/// Before and after, for the log.
-pub(super) fn in_words(change: &Change) -> String {
-    let part = |(version, change): (Version, &VersionChange)| {
-        (change.before != change.asked)
-            .then(|| format!("{version} {} → {}", change.before, change.asked))
-    };
-    let parts: Vec<String> = change.versions.iter().filter_map(part).collect();
-    if parts.is_empty() { "weights as before".to_owned() } else { parts.join(", ") }
-}

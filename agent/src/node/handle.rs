@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     Error,
+    events::{EventQuery, Look},
     messages::{Apply, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift, Steer},
 };
 use crate::model::ServiceName;
@@ -42,6 +43,8 @@ pub enum Request {
     Counters(Vec<ServiceName>, Reply<Counters>),
     /// The agent itself.
     Status(Reply<NodeStatus>),
+    /// What happened.
+    Events(EventQuery, Reply<Look>),
 }
 
 /// Speaks to the owner task. Cheap to clone.
@@ -96,6 +99,11 @@ impl Handle {
     /// The agent itself.
     pub async fn status(&self) -> Result<NodeStatus, Error> {
         self.ask(Request::Status).await
+    }
+
+    /// What happened, and how to hear of what happens next.
+    pub async fn events(&self, query: EventQuery) -> Result<Look, Error> {
+        self.ask(|reply| Request::Events(query, reply)).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {

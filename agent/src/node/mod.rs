@@ -3,6 +3,7 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
+//! - [`events`]: what happened on the node
 //! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
@@ -10,7 +11,7 @@
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
-//! - `owner`, `follow`, `answers`, `task`: the owner, what it hears and says, and its loop
+//! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
 mod backends;
@@ -19,6 +20,7 @@ mod devices;
 mod difference;
 mod directory;
 pub mod error;
+pub mod events;
 mod follow;
 pub mod handle;
 pub mod messages;
@@ -33,6 +35,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod tunnels;
+mod words;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};

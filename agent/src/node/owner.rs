@@ -12,12 +12,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::clock;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
+use super::events::{Event, Kind, Log};
 use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
-use super::tunnels;
+use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
 use crate::store::{self, Store, Stored, StoredBackend, StoredService};
@@ -44,6 +45,7 @@ pub struct Owner<P, S> {
     /// Number of the last commit.
     pub(super) generation: u32,
     repeats: Repeats,
+    pub(super) events: Log,
     /// Connections of each version when its service's weights changed last.
     pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
     /// Addresses of all backends.
@@ -75,18 +77,20 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// The stored state cannot be read or applied. It is left as it is.
     pub fn start(plane: P, store: S) -> Result<Self, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let mut owner = Self {
             plane,
             store,
             state: State::default(),
             generation: 0,
             repeats: Repeats::default(),
+            events: Log::new(epoch),
             marks: BTreeMap::new(),
             addresses: Arc::default(),
             hops: HashMap::new(),
             devices: BTreeMap::new(),
             explained: BTreeSet::new(),
-            epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            epoch,
             started: Instant::now(),
             idle: DEFAULT_IDLE,
             failures: (0, clock::seconds()),
@@ -174,14 +178,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let commit = self.commit_answer(took, false);
         let answer = self.changed(commit, names, next, &before, &observed);
         for change in &answer.changes {
-            tracing::info!(
-                service = change.service.as_str(),
-                generation = change.generation,
-                digest = change.digest,
-                took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                "changed: {}",
-                super::answers::in_words(change)
-            );
+            let kind = if change.created { Kind::Created } else { asked.kind() };
+            let event = Event::new(kind, words::of_change(change)).of(&change.service);
+            self.events.push(event.asked_by(options.request_id.as_ref()));
         }
         self.repeats.keep(options.request_id.as_ref(), asked, Answered::Changed(answer.clone()));
         Ok(answer)
@@ -200,7 +199,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         for name in &delete.services {
             self.marks.remove(name);
             self.retired.retain(|(service, _), _| service != name);
-            tracing::info!(service = name.as_str(), "deleted");
+            let event = Event::new(Kind::Deleted, "the service is gone").of(name);
+            self.events.push(event.asked_by(delete.request_id.as_ref()));
         }
         let answer = self.commit_answer(took, false);
         self.repeats.keep(delete.request_id.as_ref(), asked, Answered::Commit(answer));
@@ -256,19 +256,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Leads the data plane back to `before`, because the store failed. Gives the error to answer.
     fn take_back(&mut self, before: &State, error: &store::Error) -> Error {
         // If this is refused too, then what the tables say is what holds.
-        match self.commit(before.back_from(&self.state)) {
+        let said = match self.commit(before.back_from(&self.state)) {
             Ok(failed) => {
                 self.clean_up(&failed);
-                Error::Store(format!("{error}; nothing was changed"))
+                format!("{error}; nothing was changed")
             }
             Err(refused) => {
                 self.clean_up(before);
-                Error::Store(format!(
+                format!(
                     "{error}; the change is in the tables all the same, for it could not be taken \
                      back: {refused}"
-                ))
+                )
             }
-        }
+        };
+        self.events.push(Event::new(Kind::StoreFailed, said.clone()));
+        Error::Store(said)
     }
 
     /// What follows a commit and cannot undo it: forgets flows that have lost their service, and

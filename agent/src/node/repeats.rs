@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::error::Error;
+use super::events::Kind;
 use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift, Steer};
 
 /// Ids that are kept. The oldest is forgotten.
@@ -19,6 +20,16 @@ pub(super) enum Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The kind of event that carrying it out is.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Apply(_) => Kind::Applied,
+            Self::Shift(_) => Kind::Shifted,
+            Self::Steer(_) => Kind::Steered,
+            Self::Delete(_) => Kind::Deleted,
+        }
+    }
+
     /// Tells two requests apart well enough to find a mistake; a request may be megabytes long.
     fn fingerprint(self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -16,6 +16,7 @@ use super::answers::traffic;
 use super::difference::{endpoint, image};
 use super::directory::Key;
 use super::error::Error;
+use super::events::{Event, Kind};
 use super::owner::{Owner, plane_error};
 use super::restore::named;
 use super::state::{Entry, State};
@@ -47,9 +48,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             .sweep(TCP, &mut |key, entry| sweep.keep(key, *entry))
             .map_err(plane_error)?;
         let mut next = state.clone();
+        let mut settled = Vec::new();
         for (entry, swept) in state.services.values().zip(&sweep.services) {
-            if let Some(entry) = self.settled(entry, swept, now) {
-                next.services.insert(entry.service.name().clone(), Arc::new(entry));
+            if let Some((entry, settles)) = self.settled(entry, swept, now) {
+                let name = entry.service.name().clone();
+                settled.extend(settles.then(|| name.clone()));
+                next.services.insert(name, Arc::new(entry));
             }
         }
         let mut named_by_flows = sweep.named;
@@ -61,7 +65,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 *entry = Arc::new(Entry::clone(entry));
             }
         }
-        self.finish_round(next, &released, ended)
+        self.finish_round(next, &released, ended)?;
+        for name in &settled {
+            let text = "what began before the last change has ended or is remembered";
+            self.events.push(Event::new(Kind::Settled, text).of(name));
+        }
+        Ok(())
     }
 
     /// Notes whether an insert has failed since the last round.
@@ -74,8 +83,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    /// The service one step further, if there is one to take.
-    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<Entry> {
+    /// The service one step further, if there is one to take, and whether it settles by that.
+    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<(Entry, bool)> {
         if !is_tracked(entry) {
             return None;
         }
@@ -86,14 +95,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let quiet = |since: u32| now.saturating_sub(since) > self.idle;
         let ready = quiet(entry.moved_at) && quiet(self.failures.1);
         let settled = ready && settle(&mut tables, &|_| true) | steering.settle();
-        let what = match (settled, untracked) {
-            (true, _) => "settled: what began before the last shift has ended or is remembered",
-            (false, true) => "slots without remembered flows are tracked no longer",
-            (false, false) => return None,
-        };
-        tracing::debug!(service = entry.service.name().as_str(), "{what}");
+        if !settled && !untracked {
+            return None;
+        }
         let (tables, steering) = (Arc::new(tables), Arc::new(steering));
-        Some(Entry { tables, steering, ..entry.clone() })
+        Some((Entry { tables, steering, ..entry.clone() }, settled))
     }
 
     /// Draining backends that nothing names any more.
@@ -155,12 +161,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
             self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
-            tracing::info!(
-                service = service.as_str(),
-                version = key.version.name(),
-                backend = %SocketAddr::new(key.address, key.port),
-                "drained: no slot and no flow names it any more"
-            );
+            let (version, backend) = (key.version, SocketAddr::new(key.address, key.port));
+            let text = format!("{version} {backend}: no slot and no flow names it any more");
+            self.events.push(Event::new(Kind::Drained, text).of(service));
         }
         self.clean_up(&before);
         if !released.is_empty() {

@@ -62,5 +62,6 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Steer(steer, reply) => drop(reply.send(owner.steer(&steer))),
         Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
+        Request::Events(query, reply) => drop(reply.send(Ok(owner.events.look(&query)))),
     }
 }

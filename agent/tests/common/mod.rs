@@ -33,6 +33,7 @@ use weir::{
     },
     node::{
         Error, Handle, Request, channel,
+        events::{Event, Kind, Log},
         messages::{
             Apply, BackendCounters, BackendStatus, Capacity, Change, ChangeOptions, Changed,
             Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus, RequestId,
@@ -45,12 +46,12 @@ use weir::{
 const SLOTS: u32 = 16_384;
 
 /// The state of the fake.
-#[derive(Default)]
 struct Node {
     services: BTreeMap<ServiceName, (u64, Service)>,
     generation: u64,
     done: HashMap<RequestId, Changed>,
     reads: u64,
+    events: Log,
 }
 
 impl Node {
@@ -67,6 +68,7 @@ impl Node {
             Request::Steer(steer, reply) => drop(reply.send(self.steer(&steer))),
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
         }
     }
 
@@ -131,6 +133,8 @@ impl Node {
         if !options.dry_run {
             self.generation += 1;
             for service in services {
+                let event = Event::new(Kind::Applied, "as asked").of(service.name());
+                self.events.push(event.asked_by(options.request_id.as_ref()));
                 let entry = self
                     .services
                     .entry(service.name().clone())
@@ -351,7 +355,13 @@ impl FakeAgent {
 }
 
 async fn run(mut requests: mpsc::Receiver<Request>) {
-    let mut node = Node::default();
+    let mut node = Node {
+        services: BTreeMap::new(),
+        generation: 0,
+        done: HashMap::new(),
+        reads: 0,
+        events: Log::new(1),
+    };
     while let Some(request) = requests.recv().await {
         node.handle(request);
     }

@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod health;
+pub mod events;
 pub mod read;
 pub mod request;
 pub mod spec;

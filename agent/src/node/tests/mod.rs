@@ -4,6 +4,7 @@
 
 mod backends;
 mod chaos;
+mod events;
 mod failures;
 mod host;
 mod indices;
