@@ -8,6 +8,7 @@
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
+//! - `health`: which checks are wanted, and what they have found
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
@@ -23,6 +24,7 @@ pub mod error;
 pub mod events;
 mod follow;
 pub mod handle;
+mod health;
 pub mod messages;
 mod owner;
 mod repeats;

@@ -30,6 +30,7 @@ pub async fn serve<P: DataPlane, S: Store>(
     resolver.watch(wanted.as_ref().clone());
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let checks = owner.checks.clone();
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -37,7 +38,9 @@ pub async fn serve<P: DataPlane, S: Store>(
                 None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
+            () = checks.changed() => owner.hear(),
             _ = rounds.tick() => {
+                owner.hear();
                 if let Err(error) = owner.round(clock::seconds()) {
                     tracing::warn!(%error, "a transition could not go on; it is tried again");
                 }

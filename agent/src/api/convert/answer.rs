@@ -2,7 +2,7 @@
 
 use weir_proto::v1;
 
-use super::{spec, version_number};
+use super::{health, spec, version_number};
 use crate::{
     model::{BackendState, Observed, PerVersion, TableShare, Version},
     node::messages::{
@@ -114,6 +114,7 @@ fn backend_status(status: BackendStatus) -> v1::BackendStatus {
         slots: status.slots,
         connections: status.connections,
         next_hop: Some(next_hop),
+        health: status.health.map(health::backend_to_proto),
     }
 }
 
@@ -193,6 +194,7 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         interfaces: status.interfaces.into_iter().map(interface).collect(),
         capacity: status.capacity.into_iter().map(capacity).collect(),
         state_dir: status.state_dir,
+        health: Some(health::counts_to_proto(status.health)),
         warnings: status.warnings,
         outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
     }

@@ -1,11 +1,15 @@
-//! A service's health check, to and from the wire.
+//! Health checks, and what they find, to and from the wire.
 
 use weir_proto::v1;
+
+use super::Malformed;
+use crate::health::Counts;
 
 use crate::model::{
     OnDown, OnEmpty, Violations,
     spec::{CheckType, HealthSpec},
 };
+use crate::node::messages::BackendHealth;
 
 /// For the wire.
 pub(super) fn to_proto(spec: &HealthSpec) -> v1::Health {
@@ -85,4 +89,41 @@ pub(super) fn from_proto(
         on_down,
         on_empty,
     })
+}
+
+/// For the wire: what the check of a backend says.
+pub(super) fn backend_to_proto(health: BackendHealth) -> v1::BackendHealth {
+    v1::BackendHealth {
+        failing: health.failing,
+        since: Some(health.since.into()),
+        error: health.error.unwrap_or_default(),
+        against: health.against,
+        needed: health.needed,
+        next_check_ms: health.next_check_ms,
+    }
+}
+
+/// From the wire: what the check of a backend says.
+pub(super) fn read_backend(health: v1::BackendHealth) -> Result<BackendHealth, Malformed> {
+    let since = health.since.and_then(|since| since.try_into().ok());
+    Ok(BackendHealth {
+        failing: health.failing,
+        since: since.ok_or(Malformed("since"))?,
+        error: Some(health.error).filter(|error| !error.is_empty()),
+        against: health.against,
+        needed: health.needed,
+        next_check_ms: health.next_check_ms,
+    })
+}
+
+/// For the wire: what the checks come to.
+pub(super) fn counts_to_proto(counts: Counts) -> v1::HealthCounts {
+    let Counts { backends, failing, in_flight, waiting, made, waited } = counts;
+    v1::HealthCounts { backends, failing, in_flight, waiting, made, waited }
+}
+
+/// From the wire: what the checks come to.
+pub(super) fn read_counts(counts: v1::HealthCounts) -> Counts {
+    let v1::HealthCounts { backends, failing, in_flight, waiting, made, waited } = counts;
+    Counts { backends, failing, in_flight, waiting, made, waited }
 }

@@ -4,8 +4,8 @@
 //! (in the client) and are [`Malformed`] if a field does not hold what this version knows.
 
 pub mod answer;
-mod health;
 pub mod events;
+mod health;
 pub mod read;
 pub mod request;
 pub mod spec;
