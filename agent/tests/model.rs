@@ -10,11 +10,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
+use weir::api::convert;
 use weir::model::{
-    Affinity, Forwarding, PerVersion, Protocol, Seed, Service, ServiceName, ServiceSpec,
-    ShiftError, SpecFile, Udp, Version, Violation, Weight, Weights, parse_services, resolve,
+    Affinity, Forwarding, OnDown, OnEmpty, PerVersion, Protocol, Seed, Service, ServiceName,
+    ServiceSpec, ShiftError, SpecFile, Udp, Version, Violation, Violations, Weight, Weights,
+    parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
-    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
+    spec::{
+        BackendSpec, CheckType, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec,
+        VersionsSpec,
+    },
     validate_set,
     violation::MAX_VIOLATIONS,
 };
@@ -35,6 +40,7 @@ fn spec(number: u16) -> ServiceSpec {
         udp: Udp::Tracked,
         udp_idle: None,
         quic: None,
+        health: None,
         seed: None,
         steering: Vec::new(),
         versions: VersionsSpec {
@@ -72,6 +78,22 @@ fn weights(blue: u32, green: u32, canary: u32) -> Weights {
 
 fn weight(bp: u32) -> Weight {
     Weight::from_bp(bp).unwrap()
+}
+
+#[test]
+fn statuses_are_text_a_number_or_a_list() {
+    for (written, read) in [
+        ("200", "200"),
+        ("200-299", "200-299"),
+        ("\"200-299,404\"", "200-299,404"),
+        ("[200, 301-302]", "200,301-302"),
+    ] {
+        let yaml = format!(
+            "services: [{{ name: a, listeners: [], versions: {{}}, health: {{ type: http, status: {written} }} }}]"
+        );
+        let file = SpecFile::parse(&yaml).unwrap();
+        assert_eq!(file.services[0].health.as_ref().unwrap().status.as_deref(), Some(read));
+    }
 }
 
 #[test]
@@ -284,6 +306,46 @@ fn any_udp() -> impl Strategy<Value = (Udp, Option<String>, Option<QuicSpec>)> {
     ]
 }
 
+/// Any check, without what is as by default.
+fn any_health() -> impl Strategy<Value = HealthSpec> {
+    let text = |pattern| prop::option::of(pattern).prop_map(|text: Option<String>| text);
+    let http = (text("/[a-z]{1,9}"), text("[a-z]{1,9}"), prop::option::of(Just("200-299,404")));
+    let http = http.prop_map(|(path, host, status)| HealthSpec {
+        path,
+        host,
+        status: status.map(str::to_owned),
+        ..HealthSpec::new(CheckType::Http)
+    });
+    let grpc = text("[a-z.]{1,9}")
+        .prop_map(|service| HealthSpec { service, ..HealthSpec::new(CheckType::Grpc) });
+    let kind = prop_oneof![Just(HealthSpec::new(CheckType::Tcp)), http, grpc];
+    let times = prop::sample::select(vec![
+        (None, None),
+        (None, Some("1s 500ms")),
+        (Some("100ms"), Some("99ms")),
+        (Some("500ms"), None),
+        (Some("1h"), Some("1h")),
+    ]);
+    let numbers = (
+        prop::option::of(1..=65_535_u32),
+        prop::option::of(3..=100_u32),
+        prop::option::of(4..=100_u32),
+    );
+    let effects = (any::<bool>(), any::<bool>());
+    (kind, times, numbers, effects).prop_map(|(kind, times, (port, rise, fall), (reset, hold))| {
+        HealthSpec {
+            port,
+            interval: times.0.map(str::to_owned),
+            timeout: times.1.map(str::to_owned),
+            rise,
+            fall,
+            on_down: if reset { OnDown::Reset } else { OnDown::Keep },
+            on_empty: if hold { OnEmpty::Hold } else { OnEmpty::Failover },
+            ..kind
+        }
+    })
+}
+
 /// Any valid service: its addresses are made from numbers, so that none repeats.
 fn any_service() -> impl Strategy<Value = ServiceSpec> {
     let version = ("[a-z0-9.]{0,12}", prop::collection::vec(1..=1000_u32, 1..5));
@@ -296,71 +358,76 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         any_weights(),
         prop::collection::vec(version, 3),
         any_udp(),
+        prop::option::of(any_health()),
         prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
-    parts.prop_map(|(name, v6, protocols, affinity, seed, weights, versions, udp, rules)| {
-        let listens = protocols.contains(&Protocol::Udp);
-        let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
-        let address = |net: u8, host: usize| {
-            let host = u8::try_from(host + 1).unwrap();
-            if v6 {
-                IpAddr::from(Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()))
-            } else {
-                IpAddr::from(Ipv4Addr::new(10, net, 0, host))
-            }
-        };
-        let rule = |(number, version): (u8, Version)| RuleSpec {
-            source: if v6 {
-                format!("fd09:{:x}::/32", number + 1)
-            } else {
-                format!("10.9.{number}.0/24")
-            },
-            version,
-        };
-        let steering = rules.into_iter().map(rule).collect();
-        let version = |version: Version| {
-            let (release, backends) = &versions[version.index()];
-            let backends = backends.iter().enumerate().map(|(index, weight)| BackendSpec {
-                address: address(61 + u8::try_from(version.index()).unwrap(), index).to_string(),
-                port: 8080,
-                weight: *weight,
-                server_id: quic.map(|quic| {
-                    let number = 0xa00 + 16 * version.index() + index;
-                    let width = usize::try_from(quic.server_id_length).unwrap() * 2;
-                    format!("{number:0width$x}")
-                }),
-            });
-            Some(VersionSpec {
-                release: release.clone(),
-                weight: weights.get(version).bp(),
-                backends: backends.collect(),
-            })
-        };
-        ServiceSpec {
-            name,
-            listeners: protocols
-                .iter()
-                .map(|protocol| ListenerSpec {
-                    address: address(50, 1).to_string(),
-                    port: 80,
-                    protocol: *protocol,
+    parts.prop_map(
+        |(name, v6, protocols, affinity, seed, weights, versions, udp, health, rules)| {
+            let listens = protocols.contains(&Protocol::Udp);
+            let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
+            let address = |net: u8, host: usize| {
+                let host = u8::try_from(host + 1).unwrap();
+                if v6 {
+                    IpAddr::from(Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()))
+                } else {
+                    IpAddr::from(Ipv4Addr::new(10, net, 0, host))
+                }
+            };
+            let rule = |(number, version): (u8, Version)| RuleSpec {
+                source: if v6 {
+                    format!("fd09:{:x}::/32", number + 1)
+                } else {
+                    format!("10.9.{number}.0/24")
+                },
+                version,
+            };
+            let steering = rules.into_iter().map(rule).collect();
+            let version = |version: Version| {
+                let (release, backends) = &versions[version.index()];
+                let backends = backends.iter().enumerate().map(|(index, weight)| BackendSpec {
+                    address: address(61 + u8::try_from(version.index()).unwrap(), index)
+                        .to_string(),
+                    port: 8080,
+                    weight: *weight,
+                    server_id: quic.map(|quic| {
+                        let number = 0xa00 + 16 * version.index() + index;
+                        let width = usize::try_from(quic.server_id_length).unwrap() * 2;
+                        format!("{number:0width$x}")
+                    }),
+                });
+                Some(VersionSpec {
+                    release: release.clone(),
+                    weight: weights.get(version).bp(),
+                    backends: backends.collect(),
                 })
-                .collect(),
-            forwarding: Forwarding::Nat,
-            gue_port: None,
-            affinity,
-            udp,
-            udp_idle,
-            quic,
-            seed,
-            steering,
-            versions: VersionsSpec {
-                blue: version(Version::Blue),
-                green: version(Version::Green),
-                canary: version(Version::Canary),
-            },
-        }
-    })
+            };
+            ServiceSpec {
+                name,
+                listeners: protocols
+                    .iter()
+                    .map(|protocol| ListenerSpec {
+                        address: address(50, 1).to_string(),
+                        port: 80,
+                        protocol: *protocol,
+                    })
+                    .collect(),
+                forwarding: Forwarding::Nat,
+                gue_port: None,
+                affinity,
+                udp,
+                udp_idle,
+                quic,
+                health,
+                seed,
+                steering,
+                versions: VersionsSpec {
+                    blue: version(Version::Blue),
+                    green: version(Version::Green),
+                    canary: version(Version::Canary),
+                },
+            }
+        },
+    )
 }
 
 proptest! {
@@ -377,6 +444,15 @@ proptest! {
         let file = SpecFile { services: vec![spec] };
         let yaml = serde_saphyr::to_string(&file).unwrap();
         prop_assert_eq!(SpecFile::parse(&yaml), Ok(file), "{}", yaml);
+    }
+
+    #[test]
+    fn spec_to_wire_to_spec_is_the_same(spec in any_service()) {
+        let mut violations = Violations::default();
+        let there = convert::spec::to_proto(&spec);
+        let back = convert::spec::from_proto(there, "spec", &mut violations);
+        prop_assert!(violations.is_empty());
+        prop_assert_eq!(back, spec);
     }
 
     #[test]

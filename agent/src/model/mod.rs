@@ -5,6 +5,7 @@
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`backend_state`]: what a backend is, beside its weight
+//! - [`health`]: how backends are checked, and what follows from it
 //! - [`steering`]: rules by clients' prefixes
 //! - [`udp`]: what is remembered of UDP flows, and how QUIC names backends
 //! - [`shift`]: the new weights that a change of some of them makes
@@ -16,6 +17,7 @@
 //! All of it is pure: no clock, no disk, no kernel.
 
 pub mod backend_state;
+pub mod health;
 pub mod interface;
 pub mod lease;
 pub mod observed;
@@ -32,6 +34,7 @@ pub mod violation;
 pub mod weight;
 
 pub use backend_state::BackendState;
+pub use health::{Health, OnDown, OnEmpty};
 pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use lease::{LeaseLength, LeaseTerms, OnExpiry};
 pub use observed::Observed;

@@ -8,8 +8,11 @@ use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
 use super::udp::idle_text;
 use super::{
-    PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
-    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
+    Health, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    spec::{
+        BackendSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec,
+        VersionsSpec,
+    },
 };
 
 /// The most services of a node.
@@ -271,6 +274,7 @@ pub struct Service {
     pub(super) udp: Udp,
     pub(super) udp_idle: u16,
     pub(super) quic: Option<Quic>,
+    pub(super) health: Option<Arc<Health>>,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
     pub(super) steering: Arc<[Rule]>,
@@ -324,6 +328,12 @@ impl Service {
     #[must_use]
     pub fn quic(&self) -> Option<Quic> {
         self.quic
+    }
+
+    /// How its backends are checked; without it they are taken to be up.
+    #[must_use]
+    pub fn health(&self) -> Option<&Arc<Health>> {
+        self.health.as_ref()
     }
 
     /// The key of the hashes: as given, else derived from the name.
@@ -407,6 +417,7 @@ impl From<&Service> for ServiceSpec {
             udp: service.udp,
             udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
             quic: service.quic.map(QuicSpec::from),
+            health: service.health.as_deref().map(HealthSpec::from),
             seed: service.seed.map(|seed| seed.to_string()),
             steering: service.steering.iter().map(RuleSpec::from).collect(),
             versions: VersionsSpec {

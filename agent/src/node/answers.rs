@@ -154,6 +154,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     slots: slots.get(&place.index).copied().unwrap_or(0),
                     connections: self.plane.counters(place.index).connections,
                     next_hop: self.next_hop(key.address),
+                    health: self.health_of(entry.service.name(), key),
                 }
             })
             .collect()
@@ -245,6 +246,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             interfaces: self.identity.interfaces.clone(),
             capacity: own.into_iter().chain(planes).collect(),
             outer_sources: self.plane.outer_source().addresses(),
+            health: self.checks.counts(),
             state_dir: self.identity.state_dir.display().to_string(),
             warnings: self.warnings(),
         }

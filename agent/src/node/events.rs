@@ -66,6 +66,14 @@ kinds! {
     Drained = "drained",
     /// An agent that started applied what was stored.
     Restored = "restored",
+    /// A backend is down, as its health check says.
+    BackendDown = "backend-down",
+    /// A backend is up again.
+    BackendUp = "backend-up",
+    /// A version has no backend left that takes connections.
+    VersionEmpty = "version-empty",
+    /// A version has such a backend again.
+    VersionServed = "version-served",
     /// The state could not be stored.
     StoreFailed = "store-failed",
 }
@@ -74,7 +82,10 @@ impl Kind {
     /// Whether somebody should look: such events are warnings in the agent's log.
     #[must_use]
     pub const fn warns(self) -> bool {
-        matches!(self, Self::LeaseExpired | Self::StoreFailed)
+        matches!(
+            self,
+            Self::LeaseExpired | Self::StoreFailed | Self::BackendDown | Self::VersionEmpty
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
+use crate::health::Counts;
 use crate::model::{
     AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, PerVersion, Rule,
     Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
@@ -312,6 +313,26 @@ pub struct BackendStatus {
     pub connections: u64,
     /// How packets leave towards it.
     pub next_hop: NextHop,
+    /// What its health check says; nothing if there is none.
+    pub health: Option<BackendHealth>,
+}
+
+/// What the health check of a backend says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendHealth {
+    /// It is down.
+    pub failing: bool,
+    /// Since when it is what it is, as far as this agent has seen; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// What the last check found wrong.
+    pub error: Option<String>,
+    /// Results in a row that speak against what it is.
+    pub against: u32,
+    /// How many of these it takes now.
+    pub needed: u32,
+    /// Milliseconds until the next check; nothing while there is one.
+    pub next_check_ms: Option<u64>,
 }
 
 /// All counters at one moment.
@@ -418,6 +439,8 @@ pub struct NodeStatus {
     pub capacity: Vec<Capacity>,
     /// The node's addresses that packets in tunnels come from: at most one of each family.
     pub outer_sources: Vec<IpAddr>,
+    /// Health checks.
+    pub health: Counts,
     /// Directory of the state store.
     pub state_dir: String,
     /// What an operator should know.

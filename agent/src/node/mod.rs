@@ -8,6 +8,7 @@
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
+//! - `health`: which checks are wanted, and what they have found
 //! - `sweep`, `settle`: how a transition ends
 //! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
@@ -25,6 +26,7 @@ pub mod events;
 mod expiry;
 mod follow;
 pub mod handle;
+mod health;
 mod lease;
 pub mod messages;
 mod owner;

@@ -21,6 +21,7 @@ use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
 use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, next_hop};
+use crate::health::Checks;
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
 use crate::store::{self, Store, Stored, StoredBackend, StoredService};
 
@@ -68,6 +69,8 @@ pub struct Owner<P, S> {
     /// What backends have counted that are gone.
     pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
+    /// Which backends are well.
+    pub(super) checks: Checks,
 }
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
@@ -98,6 +101,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
+            checks: Checks::default(),
         };
         let stored = owner.store.load()?;
         owner.restore(&stored.unwrap_or_default())?;
@@ -120,7 +124,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(answer);
         }
         tunnels::check(&apply.services, self.plane.outer_source())?;
-        let next = self.state.apply(&apply.services, clock::seconds())?;
+        let next = self.state.apply(&apply.services, apply.options.force, clock::seconds())?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
         self.change(&next, &names, &apply.options, asked)
@@ -294,6 +298,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
     /// what was known of indices that were given up; tells backends that are new their next hops.
     pub(super) fn clean_up(&mut self, before: &State) {
+        self.ask_checks(before);
         if let Some(lost) = lost_flows(before, &self.state)
             && let Err(error) = self.plane.forget(&lost)
         {

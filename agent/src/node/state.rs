@@ -14,13 +14,13 @@ use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
-    Backend, BackendState, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights,
-    resolve, steering::revise, validate_set,
+    Backend, BackendState, OnDown, OnEmpty, PerVersion, Rule, Service, ServiceName, Version,
+    Violation, Weights, resolve, steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
-use crate::plan::stand_in::{Member, Standing};
+use crate::plan::stand_in::{Member, Standing, is_served};
 use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
@@ -51,6 +51,8 @@ pub(super) struct Entry {
     pub(super) settled: Weights,
     /// The lease on its weights.
     pub(super) lease: Option<Lease>,
+    /// Backends whose flows are void, by index.
+    pub(super) given_up: Arc<BTreeSet<u16>>,
     /// When a slot or a steering entry last moved, in seconds since boot. A restart counts as a move.
     pub(super) moved_at: u32,
 }
@@ -65,8 +67,9 @@ pub(super) struct Next {
 }
 
 impl State {
-    /// Creates or replaces services.
-    pub(super) fn apply(&self, services: &[Service], now: u32) -> Result<Next, Error> {
+    /// Creates or replaces services. Unless forced, no version without a ready backend is given
+    /// weight or clients.
+    pub(super) fn apply(&self, services: &[Service], force: bool, now: u32) -> Result<Next, Error> {
         let existing: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
         validate_set(services, &existing).map_err(Error::Invalid)?;
         let mut next = Next::new(self.clone(), now);
@@ -74,6 +77,9 @@ impl State {
             next.put(service)?;
         }
         return_paths::check(&next.state, services)?;
+        for service in services.iter().filter(|_| !force) {
+            self.check_ready(service, &next.state)?;
+        }
         Ok(next)
     }
 
@@ -104,7 +110,7 @@ impl State {
         let entry = self.at(&steer.service, steer.expected_generation)?;
         let rules = revise(&entry.service, &steer.add, &steer.remove).map_err(Error::Invalid)?;
         let service = entry.service.clone().with_steering(rules);
-        let given = |rule: &&Rule| !service.versions()[rule.version].is_served();
+        let given = |rule: &&Rule| !self.is_ready(&service, rule.version);
         if let Some(rule) = steer.add.iter().find(given).filter(|_| !steer.options.force) {
             let (service, version) = (steer.service.clone(), rule.version);
             return Err(Error::NoReadyBackend { service, version });
@@ -118,6 +124,30 @@ impl State {
         let mut next = Next::new(self.clone(), now);
         next.resteer(entry, service);
         Ok(next)
+    }
+
+    /// Whether a backend of a version of a service takes new flows.
+    pub(super) fn is_ready(&self, service: &Service, version: Version) -> bool {
+        is_served(&members(service, version, &self.directory))
+    }
+
+    /// Refuses what would give weight or clients to a version whose backends are known to be down.
+    fn check_ready(&self, service: &Service, next: &Self) -> Result<(), Error> {
+        let old = self.services.get(service.name()).map(|entry| &entry.service);
+        let weight = |service: &Service, version| service.weights().get(version).bp();
+        let given = |version: Version| {
+            let rules = service.steering().iter().filter(|rule| rule.version == version);
+            let is_new = |rule: &Rule| old.is_none_or(|old| !old.steering().contains(rule));
+            weight(service, version) > old.map_or(0, |old| weight(old, version))
+                || rules.into_iter().any(is_new)
+        };
+        let unready = |version: &Version| !next.is_ready(service, *version) && given(*version);
+        match Version::ALL.into_iter().find(unready) {
+            Some(version) => {
+                Err(Error::NoReadyBackend { service: service.name().clone(), version })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes note of what is known of backends now. Those that have no index any more are skipped;
@@ -242,6 +272,7 @@ impl Next {
             settled: kept.settled.unwrap_or(*service.weights()),
             lease: kept.lease.as_ref().map(Lease::from_stored),
             moved_at: self.now,
+            given_up: Arc::new(void),
             goal,
             target,
             tables: Arc::new(led),
@@ -265,6 +296,9 @@ impl Next {
             limit: u64::from(MAX_BACKENDS),
             asked,
         })?;
+        if service.health().is_none() {
+            directory.take_to_be_up(service.name());
+        }
         Ok(Arc::clone(&self.state.directory))
     }
 
@@ -280,7 +314,9 @@ impl Next {
         let given = |version: &Version| {
             weights.get(*version).bp() > old.service.weights().get(*version).bp()
         };
-        if let Some(version) = service.unserved().find(given).filter(|_| !force) {
+        let unready =
+            |version: &Version| given(version) && !self.state.is_ready(&service, *version);
+        if let Some(version) = Version::ALL.into_iter().find(unready).filter(|_| !force) {
             return Err(Error::NoReadyBackend { service: service.name().clone(), version });
         }
         let name = service.name().clone();
@@ -355,6 +391,7 @@ impl Next {
             index,
             goal,
             target,
+            given_up: Arc::new(void),
         };
         self.moves.insert(name.clone(), led.moves);
         self.state.services.insert(name, Arc::new(entry));
@@ -388,15 +425,21 @@ fn members(service: &Service, version: Version, directory: &Directory) -> Vec<Me
     service.versions()[version].backends.iter().map(member).collect()
 }
 
-/// Whether the flows of a backend of a service are void.
-pub(super) fn is_given_up(_service: &Service, _place: Place) -> bool {
-    false
+/// Whether the flows of a backend of a service are void as soon as another stands in for it.
+fn is_given_up(service: &Service, place: Place) -> bool {
+    let on_down = service.health().map_or(OnDown::default(), |health| health.on_down());
+    place.state() == BackendState::Down && on_down == OnDown::Reset
 }
 
 /// Backends of a service whose flows are void.
 fn given_up(directory: &Directory, service: &Service) -> BTreeSet<u16> {
-    let places = directory.of(service.name()).map(|(_, place)| place);
-    places.filter(|place| is_given_up(service, *place)).map(|place| place.index).collect()
+    let mut lost = directory.of(service.name()).filter(|(_, place)| is_given_up(service, *place));
+    let Some(first) = lost.next() else { return BTreeSet::new() };
+    let members = Version::ALL.map(|version| members(service, version, directory));
+    // Where nothing stands in, nothing moves, and no flow is better off elsewhere.
+    let standing = standing(service, &members);
+    let replaced = |(key, _): &(&Key, Place)| standing.replaces(key.version.index());
+    std::iter::once(first).chain(lost).filter(replaced).map(|(_, place)| place.index).collect()
 }
 
 fn candidate(backend: &Backend) -> Candidate {
@@ -427,6 +470,16 @@ fn rules(service: &Service) -> Rules {
     Rules::new(service.steering().iter().map(rule))
 }
 
+/// What a service's layout is for.
+fn standing<'a>(service: &Service, members: &'a [Vec<Member>; VERSIONS]) -> Standing<'a> {
+    Standing {
+        seed: service.seed().0,
+        weights: basis_points(*service.weights()),
+        members: members.each_ref().map(Vec::as_slice),
+        holds: service.health().is_some_and(|health| health.on_empty() == OnEmpty::Hold),
+    }
+}
+
 /// The same on this node: by the indices of its backends, of which every one of the service has one,
 /// with others in place of those that are not ready.
 fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
@@ -435,13 +488,7 @@ fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
     let goal = if members.iter().flatten().all(|member| member.ready) {
         goal
     } else {
-        let standing = Standing {
-            seed: service.seed().0,
-            weights: basis_points(*service.weights()),
-            members: members.each_ref().map(Vec::as_slice),
-            holds: false,
-        };
-        laid = standing.lay_over(goal);
+        laid = standing(service, &members).lay_over(goal);
         &laid
     };
     let indices: BTreeMap<_, u16> = directory

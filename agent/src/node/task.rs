@@ -34,6 +34,7 @@ pub async fn serve<P: DataPlane, S: Store>(
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leases = tokio::time::interval(LEASES);
     leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let checks = owner.checks.clone();
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -41,7 +42,9 @@ pub async fn serve<P: DataPlane, S: Store>(
                 None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
+            () = checks.changed() => owner.hear(),
             _ = rounds.tick() => {
+                owner.hear();
                 if let Err(error) = owner.round(clock::seconds()) {
                     tracing::warn!(%error, "a transition could not go on; it is tried again");
                 }

@@ -26,6 +26,7 @@ use tokio::{
 use weir::{
     api::{serve, socket},
     client::Client,
+    health::Counts,
     model::{
         AttachMode, BackendState, Hook, LeaseTerms, Observed, PerVersion, Rule, Service,
         ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, Weights, resolve,
@@ -35,10 +36,10 @@ use weir::{
         Error, Handle, Request, channel,
         events::{Event, Kind, Log},
         messages::{
-            Apply, BackendCounters, BackendStatus, Capacity, Change, ChangeOptions, Changed,
-            Commit, Counters, Delete, InterfaceStatus, LeaseStatus, Move, NextHop, NodeStatus,
-            RenewLease, RequestId, RollBack, ServiceCounters, ServiceStatus, Shift, Steer, Steered,
-            Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
+            Apply, BackendCounters, BackendHealth, BackendStatus, Capacity, Change, ChangeOptions,
+            Changed, Commit, Counters, Delete, InterfaceStatus, LeaseStatus, Move, NextHop,
+            NodeStatus, RenewLease, RequestId, RollBack, ServiceCounters, ServiceStatus, Shift,
+            Steer, Steered, Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -274,6 +275,14 @@ impl Node {
                 slots: 1_024,
                 connections: 7,
                 next_hop: NextHop::Resolved { interface: "eth1".into() },
+                health: service.health().map(|_| BackendHealth {
+                    failing: true,
+                    since: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+                    error: Some("connection refused".into()),
+                    against: 1,
+                    needed: 2,
+                    next_check_ms: Some(1_200),
+                }),
             };
             VersionStatus {
                 release: group.release.clone(),
@@ -350,6 +359,13 @@ impl Node {
             }],
             capacity: vec![Capacity { resource: "flows".into(), used: 3, limit: 1_048_576 }],
             outer_sources: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            health: Counts {
+                backends: 3,
+                failing: 1,
+                in_flight: 2,
+                made: 1_234,
+                ..Counts::default()
+            },
             state_dir: "/var/lib/weir".into(),
             warnings: vec!["eth1 went away".into()],
         }

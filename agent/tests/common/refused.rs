@@ -356,6 +356,7 @@ fn applies() -> Vec<Case> {
         forwarding: 9,
         affinity: 9,
         udp: 9,
+        health: Some(v1::Health { on_down: 9, on_empty: 9, ..Default::default() }),
         versions: Some(v1::Versions {
             blue: Some(v1::VersionSpec { weight_bp: u32::MAX, ..Default::default() }),
             ..Default::default()
@@ -392,6 +393,9 @@ fn applies() -> Vec<Case> {
                 "services[0].affinity: 9 is no affinity",
                 "services[0].udp: 9 is no way to treat UDP",
                 "services[0].listeners[0].protocol: must be TCP or UDP",
+                "services[0].health.on_down: must be KEEP or RESET",
+                "services[0].health.on_empty: must be FAILOVER or HOLD",
+                "services[0].health.type: must be TCP, HTTP or GRPC",
                 "services[0].versions.blue.weight: 42949672.95% is more than 100%",
             ],
         ),

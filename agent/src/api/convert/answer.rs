@@ -2,7 +2,7 @@
 
 use weir_proto::v1;
 
-use super::{lease, spec, version_number};
+use super::{health, lease, spec, version_number};
 use crate::{
     model::{BackendState, Observed, PerVersion, TableShare, Version},
     node::messages::{
@@ -117,6 +117,7 @@ fn backend_status(status: BackendStatus) -> v1::BackendStatus {
         slots: status.slots,
         connections: status.connections,
         next_hop: Some(next_hop),
+        health: status.health.map(health::backend_to_proto),
     }
 }
 
@@ -196,6 +197,7 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         interfaces: status.interfaces.into_iter().map(interface).collect(),
         capacity: status.capacity.into_iter().map(capacity).collect(),
         state_dir: status.state_dir,
+        health: Some(health::counts_to_proto(status.health)),
         warnings: status.warnings,
         outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
     }

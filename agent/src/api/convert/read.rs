@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use weir_proto::v1;
 
-use super::{Malformed, lease, spec, version};
+use super::{Malformed, health, lease, spec, version};
 use crate::{
     model::{
         BackendState, Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight,
@@ -165,6 +165,7 @@ fn backend_status(status: v1::BackendStatus) -> Read<BackendStatus> {
             }
             _ => NextHop::Unresolved,
         },
+        health: status.health.map(health::read_backend).transpose()?,
     })
 }
 
@@ -245,6 +246,7 @@ pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
             address.parse().map_err(|_| Malformed("outer_sources"))
         })?,
         state_dir: status.state_dir,
+        health: status.health.map(health::read_counts).unwrap_or_default(),
         warnings: status.warnings,
     })
 }

@@ -2,7 +2,7 @@
 
 use weir_proto::v1;
 
-use super::{protocol, version, version_number};
+use super::{health, protocol, version, version_number};
 use crate::model::{
     Affinity, Forwarding, Protocol, ServiceSpec, Udp, Version, Violations,
     service::DEFAULT_BACKEND_WEIGHT,
@@ -56,6 +56,7 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
         quic: spec
             .quic
             .map(|quic| v1::Quic { config: quic.config, server_id_length: quic.server_id_length }),
+        health: spec.health.as_ref().map(health::to_proto),
         affinity: match spec.affinity {
             Affinity::Connection => v1::Affinity::Connection,
             Affinity::Client => v1::Affinity::Client,
@@ -124,6 +125,9 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         }),
     });
     let steering = steering.collect();
+    let health = spec
+        .health
+        .and_then(|check| health::from_proto(check, &format!("{path}.health"), violations));
     let versions = spec.versions.unwrap_or_default();
     ServiceSpec {
         name: spec.name,
@@ -136,6 +140,7 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         quic: spec
             .quic
             .map(|quic| QuicSpec { config: quic.config, server_id_length: quic.server_id_length }),
+        health,
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
         steering,
         versions: VersionsSpec {

@@ -6,6 +6,7 @@ mod backends;
 mod chaos;
 mod events;
 mod failures;
+mod health;
 mod host;
 mod indices;
 mod leases;
