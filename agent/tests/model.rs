@@ -11,10 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use weir::model::{
-    Affinity, Forwarding, PerVersion, Protocol, Seed, Service, ServiceName, ServiceSpec,
+    Affinity, Forwarding, OnTimeout, PerVersion, Protocol, Seed, Service, ServiceName, ServiceSpec,
     ShiftError, SpecFile, Udp, Version, Violation, Weight, Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
-    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
+    spec::{BackendSpec, DrainSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
     validate_set,
     violation::MAX_VIOLATIONS,
 };
@@ -35,6 +35,7 @@ fn spec(number: u16) -> ServiceSpec {
         udp: Udp::Tracked,
         udp_idle: None,
         quic: None,
+        drain: None,
         seed: None,
         steering: Vec::new(),
         versions: VersionsSpec {
@@ -284,6 +285,17 @@ fn any_udp() -> impl Strategy<Value = (Udp, Option<String>, Option<QuicSpec>)> {
     ]
 }
 
+/// A drain that says something.
+fn any_drain() -> impl Strategy<Value = Option<DrainSpec>> {
+    let time = || prop::option::of((1..=86_400_u32).prop_map(weir::model::drain::text));
+    (time(), time(), any::<bool>()).prop_map(|(idle, timeout, reset)| {
+        let on_timeout =
+            if reset && timeout.is_some() { OnTimeout::Reset } else { OnTimeout::Keep };
+        let drain = DrainSpec { idle, timeout, on_timeout };
+        (drain != DrainSpec::default()).then_some(drain)
+    })
+}
+
 /// Any valid service: its addresses are made from numbers, so that none repeats.
 fn any_service() -> impl Strategy<Value = ServiceSpec> {
     let version = ("[a-z0-9.]{0,12}", prop::collection::vec(1..=1000_u32, 1..5));
@@ -295,72 +307,76 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         prop::option::of("[0-9a-f]{32}"),
         any_weights(),
         prop::collection::vec(version, 3),
-        any_udp(),
+        (any_udp(), any_drain()),
         prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
-    parts.prop_map(|(name, v6, protocols, affinity, seed, weights, versions, udp, rules)| {
-        let listens = protocols.contains(&Protocol::Udp);
-        let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
-        let address = |net: u8, host: usize| {
-            let host = u8::try_from(host + 1).unwrap();
-            if v6 {
-                IpAddr::from(Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()))
-            } else {
-                IpAddr::from(Ipv4Addr::new(10, net, 0, host))
-            }
-        };
-        let rule = |(number, version): (u8, Version)| RuleSpec {
-            source: if v6 {
-                format!("fd09:{:x}::/32", number + 1)
-            } else {
-                format!("10.9.{number}.0/24")
-            },
-            version,
-        };
-        let steering = rules.into_iter().map(rule).collect();
-        let version = |version: Version| {
-            let (release, backends) = &versions[version.index()];
-            let backends = backends.iter().enumerate().map(|(index, weight)| BackendSpec {
-                address: address(61 + u8::try_from(version.index()).unwrap(), index).to_string(),
-                port: 8080,
-                weight: *weight,
-                server_id: quic.map(|quic| {
-                    let number = 0xa00 + 16 * version.index() + index;
-                    let width = usize::try_from(quic.server_id_length).unwrap() * 2;
-                    format!("{number:0width$x}")
-                }),
-            });
-            Some(VersionSpec {
-                release: release.clone(),
-                weight: weights.get(version).bp(),
-                backends: backends.collect(),
-            })
-        };
-        ServiceSpec {
-            name,
-            listeners: protocols
-                .iter()
-                .map(|protocol| ListenerSpec {
-                    address: address(50, 1).to_string(),
-                    port: 80,
-                    protocol: *protocol,
+    parts.prop_map(
+        |(name, v6, protocols, affinity, seed, weights, versions, (udp, drain), rules)| {
+            let listens = protocols.contains(&Protocol::Udp);
+            let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
+            let address = |net: u8, host: usize| {
+                let host = u8::try_from(host + 1).unwrap();
+                if v6 {
+                    IpAddr::from(Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()))
+                } else {
+                    IpAddr::from(Ipv4Addr::new(10, net, 0, host))
+                }
+            };
+            let rule = |(number, version): (u8, Version)| RuleSpec {
+                source: if v6 {
+                    format!("fd09:{:x}::/32", number + 1)
+                } else {
+                    format!("10.9.{number}.0/24")
+                },
+                version,
+            };
+            let steering = rules.into_iter().map(rule).collect();
+            let version = |version: Version| {
+                let (release, backends) = &versions[version.index()];
+                let backends = backends.iter().enumerate().map(|(index, weight)| BackendSpec {
+                    address: address(61 + u8::try_from(version.index()).unwrap(), index)
+                        .to_string(),
+                    port: 8080,
+                    weight: *weight,
+                    server_id: quic.map(|quic| {
+                        let number = 0xa00 + 16 * version.index() + index;
+                        let width = usize::try_from(quic.server_id_length).unwrap() * 2;
+                        format!("{number:0width$x}")
+                    }),
+                });
+                Some(VersionSpec {
+                    release: release.clone(),
+                    weight: weights.get(version).bp(),
+                    backends: backends.collect(),
                 })
-                .collect(),
-            forwarding: Forwarding::Nat,
-            gue_port: None,
-            affinity,
-            udp,
-            udp_idle,
-            quic,
-            seed,
-            steering,
-            versions: VersionsSpec {
-                blue: version(Version::Blue),
-                green: version(Version::Green),
-                canary: version(Version::Canary),
-            },
-        }
-    })
+            };
+            ServiceSpec {
+                name,
+                listeners: protocols
+                    .iter()
+                    .map(|protocol| ListenerSpec {
+                        address: address(50, 1).to_string(),
+                        port: 80,
+                        protocol: *protocol,
+                    })
+                    .collect(),
+                forwarding: Forwarding::Nat,
+                gue_port: None,
+                affinity,
+                udp,
+                udp_idle,
+                quic,
+                drain,
+                seed,
+                steering,
+                versions: VersionsSpec {
+                    blue: version(Version::Blue),
+                    green: version(Version::Green),
+                    canary: version(Version::Canary),
+                },
+            }
+        },
+    )
 }
 
 proptest! {

@@ -9,6 +9,7 @@
 //! | `NOT_FOUND` | `NOT_FOUND` | `ResourceInfo`: the service |
 //! | `GENERATION_MISMATCH` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `expected`, `actual` |
 //! | `NO_READY_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
+//! | `LAST_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version`, `backend` |
 //! | `REQUEST_ID_REUSED` | `ALREADY_EXISTS` | |
 //! | `EXHAUSTED` | `RESOURCE_EXHAUSTED` | `QuotaFailure`; metadata `limit`, `asked` |
 //! | `TOO_MANY_WATCHERS` | `RESOURCE_EXHAUSTED` | `QuotaFailure` |
@@ -62,6 +63,16 @@ impl From<Error> for Status {
                 );
                 metadata.insert("version".into(), version.to_string());
                 (Code::FailedPrecondition, "NO_READY_BACKEND")
+            }
+            Error::LastBackend { service, version, backend } => {
+                details.add_precondition_failure_violation(
+                    "READY_BACKEND",
+                    service.as_str(),
+                    &message,
+                );
+                metadata.insert("version".into(), version.to_string());
+                metadata.insert("backend".into(), backend.to_string());
+                (Code::FailedPrecondition, "LAST_BACKEND")
             }
             Error::RequestIdReused(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
             Error::Exhausted { what, limit, asked } => {

@@ -12,10 +12,13 @@ mod counters;
 mod decap;
 mod delete;
 mod detach;
+mod drain;
+mod drains;
 mod fail;
 mod figures;
 mod get;
 mod output;
+mod settle;
 mod shift;
 mod status;
 mod steer;
@@ -97,6 +100,11 @@ enum Verb {
     Delete(delete::Delete),
     Detach(detach::Detach),
     Shift(shift::Shift),
+    Drain(drain::Drain),
+    Undrain(drain::Undrain),
+    Down(drain::Down),
+    Drains(drains::Drains),
+    Settle(settle::Settle),
     Steer(steer::Steer),
     Counters(counters::Counters),
     Decap(decap::Decap),
@@ -129,6 +137,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Drain(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Undrain(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Down(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Drains(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Settle(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),

@@ -15,6 +15,7 @@
 //! All of it is pure: no clock, no disk, no kernel.
 
 pub mod backend_state;
+pub mod drain;
 pub mod interface;
 pub mod observed;
 pub mod parse;
@@ -30,6 +31,7 @@ pub mod violation;
 pub mod weight;
 
 pub use backend_state::BackendState;
+pub use drain::{Drain, Draining, OnTimeout};
 pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use observed::Observed;
 pub use parse::parse_services;

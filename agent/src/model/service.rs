@@ -8,7 +8,7 @@ use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
 use super::udp::idle_text;
 use super::{
-    PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    Drain, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
     spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
 };
 
@@ -271,6 +271,7 @@ pub struct Service {
     pub(super) udp: Udp,
     pub(super) udp_idle: u16,
     pub(super) quic: Option<Quic>,
+    pub(super) drain: Drain,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
     pub(super) steering: Arc<[Rule]>,
@@ -324,6 +325,12 @@ impl Service {
     #[must_use]
     pub fn quic(&self) -> Option<Quic> {
         self.quic
+    }
+
+    /// How long flows that a change leaves behind are waited for.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain
     }
 
     /// The key of the hashes: as given, else derived from the name.
@@ -407,6 +414,7 @@ impl From<&Service> for ServiceSpec {
             udp: service.udp,
             udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
             quic: service.quic.map(QuicSpec::from),
+            drain: (service.drain != Drain::default()).then(|| service.drain.into()),
             seed: service.seed.map(|seed| seed.to_string()),
             steering: service.steering.iter().map(RuleSpec::from).collect(),
             versions: VersionsSpec {

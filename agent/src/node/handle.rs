@@ -9,7 +9,10 @@ use tokio::{
 
 use super::{
     Error,
-    messages::{Apply, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift, Steer},
+    messages::{
+        Apply, Changed, Commit, Counters, Delete, DrainStatus, NodeStatus, ServiceStatus,
+        SetBackend, Settle, Settled, Shift, Steer,
+    },
 };
 use crate::model::ServiceName;
 
@@ -36,6 +39,12 @@ pub enum Request {
     List(Reply<Vec<ServiceStatus>>),
     /// Change weights.
     Shift(Shift, Reply<Changed>),
+    /// Set by hand what a backend is.
+    SetBackend(SetBackend, Reply<Changed>),
+    /// What drains, of the named services, or of all if none is named.
+    Drains(Vec<ServiceName>, Reply<Vec<DrainStatus>>),
+    /// End a transition now.
+    Settle(Settle, Reply<Settled>),
     /// Change steering rules.
     Steer(Steer, Reply<Changed>),
     /// The counters of the named services, or of all if none is named.
@@ -86,6 +95,21 @@ impl Handle {
     /// Changes steering rules.
     pub async fn steer(&self, steer: Steer) -> Result<Changed, Error> {
         self.ask(|reply| Request::Steer(steer, reply)).await
+    }
+
+    /// Sets by hand what a backend is.
+    pub async fn set_backend(&self, set: SetBackend) -> Result<Changed, Error> {
+        self.ask(|reply| Request::SetBackend(set, reply)).await
+    }
+
+    /// What drains, of the named services, or of all if none is named.
+    pub async fn drains(&self, services: Vec<ServiceName>) -> Result<Vec<DrainStatus>, Error> {
+        self.ask(|reply| Request::Drains(services, reply)).await
+    }
+
+    /// Ends a transition now.
+    pub async fn settle(&self, settle: Settle) -> Result<Settled, Error> {
+        self.ask(|reply| Request::Settle(settle, reply)).await
     }
 
     /// The counters of the named services, or of all if none is named.

@@ -7,6 +7,8 @@
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
+//! - `by_hand`: what an operator sets of backends, and settling by hand
+//! - `draining`, `drains`: when drains begin and end; what to say of them
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
@@ -14,10 +16,13 @@
 
 mod answers;
 mod backends;
+mod by_hand;
 mod clock;
 mod devices;
 mod difference;
 mod directory;
+mod draining;
+mod drains;
 pub mod error;
 mod follow;
 pub mod handle;

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
 use super::difference::{difference, lost_flows};
+use super::draining;
+use super::drains::Look;
 use super::error::Error;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
@@ -58,8 +60,13 @@ pub struct Owner<P, S> {
     pub(super) started: Instant,
     /// A flow that is silent for longer has ended, in seconds.
     pub(super) idle: u32,
-    /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
-    pub(super) failures: (u64, u32),
+    /// Inserts that have failed, by service, and when one last did: then a flow may live that needs
+    /// its base.
+    pub(super) failures: BTreeMap<ServiceName, (u64, u32)>,
+    /// What the last round saw.
+    pub(super) look: Option<Look>,
+    /// When the last round was, in seconds since boot, and since 1970.
+    pub(super) last_round: (u32, u64),
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
@@ -89,7 +96,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
             started: Instant::now(),
             idle: DEFAULT_IDLE,
-            failures: (0, clock::seconds()),
+            failures: BTreeMap::new(),
+            look: None,
+            last_round: (clock::seconds(), 0),
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
@@ -128,10 +137,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&shift.options, asked)? {
             return Ok(answer);
         }
-        let next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
+        let mut next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
+        draining::in_flight(&self.state, &mut next, shift, clock::wall());
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
-        self.change(&next, &names, &shift.options, asked)
+        let answer = self.change(&next, &names, &shift.options, asked)?;
+        if shift.in_flight == InFlight::Reset && !shift.options.dry_run {
+            self.forget_given_up();
+        }
+        Ok(answer)
     }
 
     /// Adds and removes steering rules.
@@ -145,7 +159,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The answer that this request got the first time.
-    fn repeated(
+    pub(super) fn repeated(
         &self,
         options: &ChangeOptions,
         asked: Asked<'_>,
@@ -156,7 +170,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    fn change(
+    pub(super) fn change(
         &mut self,
         next: &Next,
         names: &[ServiceName],
@@ -199,6 +213,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let took = self.carry_out(next)?;
         for name in &delete.services {
             self.marks.remove(name);
+            self.failures.remove(name);
             self.retired.retain(|(service, _), _| service != name);
             tracing::info!(service = name.as_str(), "deleted");
         }
@@ -237,15 +252,18 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     server_id: place.server_id.map(|id| id.to_string()),
                     by_hand: place.by_hand,
                     failing: place.failing,
+                    draining: place.draining,
                 })
                 .collect(),
+            draining: entry.draining,
         });
         let stored = Stored::new(self.generation, self.epoch, services.collect());
         self.store.save(&stored)
     }
 
     /// Leads the data plane to another state, and gives the one before.
-    pub(super) fn commit(&mut self, next: State) -> Result<State, Error> {
+    pub(super) fn commit(&mut self, mut next: State) -> Result<State, Error> {
+        draining::begin(&self.state, &mut next, clock::wall());
         let generation = next_generation(self.generation);
         let commit = difference(&self.state, &next, generation);
         self.plane.commit(&commit).map_err(plane_error)?;
@@ -336,7 +354,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         counts
     }
 
-    fn commit_answer(&self, duration: Duration, dry_run: bool) -> Commit {
+    pub(super) fn commit_answer(&self, duration: Duration, dry_run: bool) -> Commit {
         Commit { generation: u64::from(self.generation), dry_run, duration }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::error::Error;
-use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift, Steer};
+use super::messages::{Apply, Changed, Commit, Delete, RequestId, SetBackend, Shift, Steer};
 
 /// Ids that are kept. The oldest is forgotten.
 const KEPT: usize = 1024;
@@ -15,6 +15,7 @@ pub(super) enum Asked<'a> {
     Apply(&'a Apply),
     Shift(&'a Shift),
     Steer(&'a Steer),
+    SetBackend(&'a SetBackend),
     Delete(&'a Delete),
 }
 

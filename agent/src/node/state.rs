@@ -9,6 +9,7 @@ use std::sync::Arc;
 use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
 use super::directory::{Directory, Key, Place, address, identity};
+use super::draining::OfVersions;
 use super::error::Error;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
@@ -19,6 +20,7 @@ use crate::model::{
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
+use crate::plan::moved::Moved;
 use crate::plan::stand_in::{Member, Standing};
 use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
@@ -44,8 +46,10 @@ pub(super) struct Entry {
     pub(super) tables: Arc<ServiceTables>,
     pub(super) steering: Arc<Steering>,
     pub(super) digest: Digest,
-    /// When a slot or a steering entry last moved, in seconds since boot. A restart counts as a move.
-    pub(super) moved_at: u32,
+    /// When slots and steering entries moved last, in seconds since boot. A restart counts as a move.
+    pub(super) moved: Moved,
+    /// Versions that drain.
+    pub(super) draining: OfVersions,
 }
 
 /// The next state, and how each service of the request comes to it.
@@ -179,8 +183,9 @@ impl State {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
                 let (steering, _) = failed.steering.lead(entry.target.rules());
                 let (tables, steering) = (Arc::new(back.tables), Arc::new(steering));
-                let moved_at = failed.moved_at;
-                *entry = Arc::new(Entry { tables, steering, moved_at, ..Entry::clone(entry) });
+                let mut moved = failed.moved.clone();
+                moved.note(&failed.tables, &tables, &back.moves, failed.moved.newest());
+                *entry = Arc::new(Entry { tables, steering, moved, ..Entry::clone(entry) });
             }
         }
         state
@@ -236,9 +241,18 @@ impl Next {
         let digest = Digest::of_goal(&goal);
         let service = service.clone();
         let name = service.name().clone();
-        let moved_at = self.now;
-        let entry =
-            Entry { service, index, generation, goal, target, tables, steering, digest, moved_at };
+        let entry = Entry {
+            service,
+            index,
+            generation,
+            goal,
+            target,
+            tables,
+            steering,
+            digest,
+            moved: Moved::all(self.now),
+            draining: OfVersions::default(),
+        };
         self.state.services.insert(name, Arc::new(entry));
         Ok(())
     }
@@ -309,12 +323,13 @@ impl Next {
         };
         steering.leave_empty_bases(led.tables.empty_bases());
         let name = service.name().clone();
-        let moved_at = match old {
-            Some(old) if led.moves.is_none() => old.moved_at,
-            _ => self.now,
-        };
+        let mut moved = old.map_or_else(|| Moved::all(self.now), |old| old.moved.clone());
+        if let Some(old) = old {
+            moved.note(&old.tables, &led.tables, &led.moves, self.now);
+        }
         let entry = Entry {
-            moved_at,
+            moved,
+            draining: old.map(|old| old.draining).unwrap_or_default(),
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use weir_proto::v1;
 
-use super::{spec, version, version_number};
+use super::{drain, spec, version, version_number};
 use crate::{
     model::{
         Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
@@ -93,8 +93,9 @@ pub fn shift(request: &v1::ShiftWeightsRequest) -> Result<Shift, Error> {
         }
         shifts.extend(service_shift(shift, &format!("shifts[{index}]"), &mut violations));
     }
+    let in_flight = drain::in_flight(request.in_flight.as_ref(), &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
-    Ok(Shift { shifts, options })
+    Ok(Shift { shifts, in_flight, options })
 }
 
 fn service_shift(
@@ -178,7 +179,12 @@ pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
     Ok(Steer { service, add, remove, expected_generation, options })
 }
 
-fn options(id: &str, dry_run: bool, force: bool, violations: &mut Violations) -> ChangeOptions {
+pub(super) fn options(
+    id: &str,
+    dry_run: bool,
+    force: bool,
+    violations: &mut Violations,
+) -> ChangeOptions {
     ChangeOptions { request_id: request_id(id, violations), dry_run, force }
 }
 
@@ -252,6 +258,7 @@ pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
         request_id: id_text(shift.options.request_id.as_ref()),
         dry_run: shift.options.dry_run,
         force: shift.options.force,
+        in_flight: drain::in_flight_to_proto(shift.in_flight),
     }
 }
 
@@ -273,6 +280,6 @@ pub fn steer_to_proto(steer: &Steer) -> v1::SteerRequest {
     }
 }
 
-fn id_text(id: Option<&RequestId>) -> String {
+pub(super) fn id_text(id: Option<&RequestId>) -> String {
     id.map(|id| id.as_str().to_owned()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 
 mod backends;
 mod chaos;
+mod drain;
 mod failures;
 mod host;
 mod indices;
@@ -24,7 +25,7 @@ use self::chaos::{Call, Chaos};
 use super::Error;
 use super::directory::Place;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, RequestId, ServiceShift, Shift,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, RequestId, ServiceShift, Shift,
 };
 use super::owner::Owner;
 use crate::dataplane::memory::Memory;
@@ -249,7 +250,8 @@ fn shift(shifts: &[(&str, Version, u32)]) -> Shift {
         remainder: Version::Blue,
         expected_generation: None,
     };
-    Shift { shifts: shifts.iter().map(one).collect(), options: ChangeOptions::default() }
+    let shifts = shifts.iter().map(one).collect();
+    Shift { shifts, in_flight: InFlight::default(), options: ChangeOptions::default() }
 }
 
 fn id(id: &str) -> RequestId {
