@@ -17,7 +17,7 @@ use crate::{
         kernel::{Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::{self, Resolver},
     },
-    log,
+    health, log,
     model::InterfaceSpec,
     node::{self, Identity, Owner, messages::InterfaceStatus},
     outer_source,
@@ -91,6 +91,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     owner.introduce(Identity { interfaces, state_dir: options.state_dir.clone(), warnings });
 
+    owner.rely_on(health::start());
     let (changes, followed) = mpsc::channel(CHANGES);
     let resolver = Resolver::start(changes)?;
     let (handle, requests) = node::channel();

@@ -15,6 +15,9 @@ use tonic::{
 use tonic_types::StatusExt as _;
 use weir_proto::v1::{self, weir_client::WeirClient};
 
+mod events;
+mod lease;
+
 use crate::{
     api::{
         MAX_MESSAGE,

@@ -6,6 +6,8 @@ pub mod model;
 
 pub mod plan;
 
+pub mod health;
+
 pub mod store;
 
 pub mod dataplane;

@@ -45,7 +45,7 @@ fn canary(bp: u32) -> ServiceShift {
 
 fn shift(one: ServiceShift) -> Shift {
     let in_flight = InFlight::default();
-    Shift { shifts: vec![one], in_flight, options: ChangeOptions::default() }
+    Shift { shifts: vec![one], in_flight, lease: None, options: ChangeOptions::default() }
 }
 
 async fn channel(agent: &FakeAgent) -> Channel {

@@ -10,11 +10,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
+use weir::api::convert;
 use weir::model::{
-    Affinity, Forwarding, OnTimeout, PerVersion, Protocol, Seed, Service, ServiceName, ServiceSpec,
-    ShiftError, SpecFile, Udp, Version, Violation, Weight, Weights, parse_services, resolve,
+    Affinity, Forwarding, OnDown, OnEmpty, OnTimeout, PerVersion, Protocol, Seed, Service,
+    ServiceName, ServiceSpec, ShiftError, SpecFile, Udp, Version, Violation, Violations, Weight,
+    Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
-    spec::{BackendSpec, DrainSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
+    spec::{
+        BackendSpec, CheckType, DrainSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec,
+        VersionSpec, VersionsSpec,
+    },
     validate_set,
     violation::MAX_VIOLATIONS,
 };
@@ -36,6 +41,7 @@ fn spec(number: u16) -> ServiceSpec {
         udp_idle: None,
         quic: None,
         drain: None,
+        health: None,
         seed: None,
         steering: Vec::new(),
         versions: VersionsSpec {
@@ -73,6 +79,22 @@ fn weights(blue: u32, green: u32, canary: u32) -> Weights {
 
 fn weight(bp: u32) -> Weight {
     Weight::from_bp(bp).unwrap()
+}
+
+#[test]
+fn statuses_are_text_a_number_or_a_list() {
+    for (written, read) in [
+        ("200", "200"),
+        ("200-299", "200-299"),
+        ("\"200-299,404\"", "200-299,404"),
+        ("[200, 301-302]", "200,301-302"),
+    ] {
+        let yaml = format!(
+            "services: [{{ name: a, listeners: [], versions: {{}}, health: {{ type: http, status: {written} }} }}]"
+        );
+        let file = SpecFile::parse(&yaml).unwrap();
+        assert_eq!(file.services[0].health.as_ref().unwrap().status.as_deref(), Some(read));
+    }
 }
 
 #[test]
@@ -296,6 +318,46 @@ fn any_drain() -> impl Strategy<Value = Option<DrainSpec>> {
     })
 }
 
+/// Any check, without what is as by default.
+fn any_health() -> impl Strategy<Value = HealthSpec> {
+    let text = |pattern| prop::option::of(pattern).prop_map(|text: Option<String>| text);
+    let http = (text("/[a-z]{1,9}"), text("[a-z]{1,9}"), prop::option::of(Just("200-299,404")));
+    let http = http.prop_map(|(path, host, status)| HealthSpec {
+        path,
+        host,
+        status: status.map(str::to_owned),
+        ..HealthSpec::new(CheckType::Http)
+    });
+    let grpc = text("[a-z.]{1,9}")
+        .prop_map(|service| HealthSpec { service, ..HealthSpec::new(CheckType::Grpc) });
+    let kind = prop_oneof![Just(HealthSpec::new(CheckType::Tcp)), http, grpc];
+    let times = prop::sample::select(vec![
+        (None, None),
+        (None, Some("1s 500ms")),
+        (Some("100ms"), Some("99ms")),
+        (Some("500ms"), None),
+        (Some("1h"), Some("1h")),
+    ]);
+    let numbers = (
+        prop::option::of(1..=65_535_u32),
+        prop::option::of(3..=100_u32),
+        prop::option::of(4..=100_u32),
+    );
+    let effects = (any::<bool>(), any::<bool>());
+    (kind, times, numbers, effects).prop_map(|(kind, times, (port, rise, fall), (reset, hold))| {
+        HealthSpec {
+            port,
+            interval: times.0.map(str::to_owned),
+            timeout: times.1.map(str::to_owned),
+            rise,
+            fall,
+            on_down: if reset { OnDown::Reset } else { OnDown::Keep },
+            on_empty: if hold { OnEmpty::Hold } else { OnEmpty::Failover },
+            ..kind
+        }
+    })
+}
+
 /// Any valid service: its addresses are made from numbers, so that none repeats.
 fn any_service() -> impl Strategy<Value = ServiceSpec> {
     let version = ("[a-z0-9.]{0,12}", prop::collection::vec(1..=1000_u32, 1..5));
@@ -308,10 +370,11 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         any_weights(),
         prop::collection::vec(version, 3),
         (any_udp(), any_drain()),
+        prop::option::of(any_health()),
         prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
     parts.prop_map(
-        |(name, v6, protocols, affinity, seed, weights, versions, (udp, drain), rules)| {
+        |(name, v6, protocols, affinity, seed, weights, versions, (udp, drain), health, rules)| {
             let listens = protocols.contains(&Protocol::Udp);
             let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
             let address = |net: u8, host: usize| {
@@ -367,6 +430,7 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                 udp_idle,
                 quic,
                 drain,
+                health,
                 seed,
                 steering,
                 versions: VersionsSpec {
@@ -393,6 +457,15 @@ proptest! {
         let file = SpecFile { services: vec![spec] };
         let yaml = serde_saphyr::to_string(&file).unwrap();
         prop_assert_eq!(SpecFile::parse(&yaml), Ok(file), "{}", yaml);
+    }
+
+    #[test]
+    fn spec_to_wire_to_spec_is_the_same(spec in any_service()) {
+        let mut violations = Violations::default();
+        let there = convert::spec::to_proto(&spec);
+        let back = convert::spec::from_proto(there, "spec", &mut violations);
+        prop_assert!(violations.is_empty());
+        prop_assert_eq!(back, spec);
     }
 
     #[test]

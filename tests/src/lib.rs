@@ -15,6 +15,8 @@
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
+//! - [`soak`]: connections that live through everything that happens to a balancer.
+//! - [`operations`]: random operations on a whole node, against the same model.
 //! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
@@ -30,9 +32,11 @@ pub mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod node;
+pub mod operations;
 pub mod pace;
 pub mod packet;
 pub mod program;
 pub mod random;
 pub mod servers;
+pub mod soak;
 pub mod tunnels;

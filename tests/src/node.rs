@@ -148,7 +148,7 @@ impl Node {
         });
         let shifts = shifts.collect::<Result<_>>()?;
         let (in_flight, options) = (InFlight::default(), ChangeOptions::default());
-        let shift = Shift { shifts, in_flight, options };
+        let shift = Shift { shifts, in_flight, lease: None, options };
         Ok(self.runtime.block_on(self.client.shift(&shift))?)
     }
 

@@ -39,6 +39,17 @@ pub(crate) fn run(root: &Path, binary: &str, arguments: &[impl AsRef<OsStr>]) ->
     Err(anyhow!(command.exec()).context(format!("cannot run {binary}")))
 }
 
+/// Runs the soak with another build of `weir`, optimized, to take over from this one and back.
+pub(crate) fn soak(root: &Path, mut arguments: Vec<String>) -> Result<()> {
+    setup::ensure(root)?;
+    let mut build = cargo(root, "build");
+    build.args(["--package=weir", "--bin=weir", "--release"]);
+    run::open("cargo build --release (weir)", &mut build)?;
+    let other = bpf::target_dir(root).join("release").join("weir");
+    arguments.extend(["--other".to_owned(), other.display().to_string()]);
+    run(root, "weir-soak", &arguments)
+}
+
 /// The cargo that runs us, at the top of the workspace.
 pub(crate) fn cargo(root: &Path, verb: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

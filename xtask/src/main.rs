@@ -61,6 +61,12 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Let thousands of connections live through shifts, kills, upgrades and floods
+    Soak {
+        /// Arguments of the soak
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Check formatting, lints and docs, and run all tests
     Test {
         /// Arguments of cargo test
@@ -82,6 +88,7 @@ fn main() -> ExitCode {
         }
         Task::Demo { arguments } => lab::run(&root, "weir-demo", &arguments),
         Task::Lab { arguments } => lab::run(&root, "weir-lab", &arguments),
+        Task::Soak { arguments } => lab::soak(&root, arguments),
         Task::Test { arguments } => test::test(&root, &arguments),
         Task::Vm(options) => vm::vm(&root, &options),
     };

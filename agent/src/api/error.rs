@@ -9,6 +9,8 @@
 //! | `NOT_FOUND` | `NOT_FOUND` | `ResourceInfo`: the service |
 //! | `GENERATION_MISMATCH` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `expected`, `actual` |
 //! | `NO_READY_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
+//! | `NOTHING_TO_ROLL_BACK` | `FAILED_PRECONDITION` | `PreconditionFailure` |
+//! | `NO_LEASE` | `FAILED_PRECONDITION` | `PreconditionFailure` |
 //! | `LAST_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version`, `backend` |
 //! | `REQUEST_ID_REUSED` | `ALREADY_EXISTS` | |
 //! | `EXHAUSTED` | `RESOURCE_EXHAUSTED` | `QuotaFailure`; metadata `limit`, `asked` |
@@ -64,6 +66,14 @@ impl From<Error> for Status {
                 metadata.insert("version".into(), version.to_string());
                 (Code::FailedPrecondition, "NO_READY_BACKEND")
             }
+            Error::NothingToRollBack { service, .. } => {
+                details.add_precondition_failure_violation("UNSETTLED", service.as_str(), &message);
+                (Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK")
+            }
+            Error::NoLease(service) => {
+                details.add_precondition_failure_violation("LEASE", service.as_str(), &message);
+                (Code::FailedPrecondition, "NO_LEASE")
+            }
             Error::LastBackend { service, version, backend } => {
                 details.add_precondition_failure_violation(
                     "READY_BACKEND",
@@ -95,9 +105,9 @@ impl From<Error> for Status {
     }
 }
 
-/// The status for one counter stream too many.
-pub(super) fn too_many_watchers(limit: usize) -> Status {
-    let message = format!("{limit} counter streams are open already; close one");
+/// The status for one stream of a kind too many.
+pub(super) fn too_many_watchers(kind: &str, limit: usize) -> Status {
+    let message = format!("{limit} {kind} streams are open already; close one");
     let mut details = ErrorDetails::with_quota_failure_violation("watchers", &message);
     details.set_error_info("TOO_MANY_WATCHERS", DOMAIN, HashMap::new());
     Status::with_error_details(Code::ResourceExhausted, message, details)

@@ -3,12 +3,15 @@
 //! - [`socket`]: the socket file, of one agent at a time
 //! - [`server`]: what is served on it, and until when
 //! - `service`: one function a method
-//! - `watch`: the counter stream
+//! - `watch`: streams that end with their client or with the server
+//! - `counters`, `events`: what is sent in them
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
 pub mod convert;
+mod counters;
 pub mod error;
+mod events;
 pub mod server;
 mod service;
 pub mod socket;

@@ -2,22 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, watch as stop};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as stop};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
-    convert::{answer, drain, request},
+    convert::{answer, drain, events as wire, lease, request},
+    counters,
     error::too_many_watchers,
-    watch,
+    events, watch,
 };
 use crate::{
     model::Violation,
     node::{Error, Handle},
 };
 
-/// The most counter streams at once.
+/// The most streams of a kind at once.
 pub(super) const MAX_WATCHERS: usize = 64;
 /// The shortest, longest and default interval of a counter stream.
 const INTERVAL_MS: (u32, u32, u32) = (100, 3_600_000, 1_000);
@@ -25,20 +26,40 @@ const INTERVAL_MS: (u32, u32, u32) = (100, 3_600_000, 1_000);
 /// The service behind the socket.
 pub(super) struct Weir {
     node: Handle,
-    watchers: Arc<Semaphore>,
+    /// Room for counter streams, and for event streams.
+    watchers: [Arc<Semaphore>; 2],
     /// Turns true when the server stops; ends the streams.
     stopping: stop::Receiver<bool>,
 }
 
 impl Weir {
     pub(super) fn new(node: Handle, stopping: stop::Receiver<bool>) -> Self {
-        Self { node, watchers: Arc::new(Semaphore::new(MAX_WATCHERS)), stopping }
+        let watchers = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_WATCHERS)));
+        Self { node, watchers, stopping }
     }
+
+    /// Room for one more stream.
+    fn room(&self, kind: Stream) -> Result<OwnedSemaphorePermit, Status> {
+        let (watchers, name) = match kind {
+            Stream::Counters => (&self.watchers[0], "counter"),
+            Stream::Events => (&self.watchers[1], "event"),
+        };
+        let permit = Arc::clone(watchers).try_acquire_owned();
+        permit.map_err(|_| too_many_watchers(name, MAX_WATCHERS))
+    }
+}
+
+/// What is streamed.
+#[derive(Debug, Clone, Copy)]
+enum Stream {
+    Counters,
+    Events,
 }
 
 #[tonic::async_trait]
 impl weir_server::Weir for Weir {
     type WatchCountersStream = ReceiverStream<Result<v1::WatchCountersResponse, Status>>;
+    type WatchEventsStream = ReceiverStream<Result<v1::WatchEventsResponse, Status>>;
 
     async fn apply(
         &self,
@@ -84,6 +105,25 @@ impl weir_server::Weir for Weir {
             commit: Some(answer::commit(changed.commit)),
             changes: changed.changes.into_iter().map(answer::change).collect(),
         }))
+    }
+
+    async fn roll_back(
+        &self,
+        request: Request<v1::RollBackRequest>,
+    ) -> Result<Response<v1::RollBackResponse>, Status> {
+        let changed = self.node.roll_back(lease::roll_back(request.get_ref())?).await?;
+        Ok(Response::new(v1::RollBackResponse {
+            commit: Some(answer::commit(changed.commit)),
+            change: changed.changes.into_iter().next().map(answer::change),
+        }))
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<v1::RenewLeaseRequest>,
+    ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
+        let renewed = self.node.renew_lease(lease::renew(request.get_ref())?).await?;
+        Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease::lease(renewed)) }))
     }
 
     async fn set_backend_state(
@@ -140,19 +180,25 @@ impl weir_server::Weir for Weir {
         let request = request.into_inner();
         let interval = interval(request.interval_ms)?;
         let services = request::names(&request.services)?;
-        let permit = Arc::clone(&self.watchers).try_acquire_owned();
-        let permit = permit.map_err(|_| too_many_watchers(MAX_WATCHERS))?;
+        let permit = self.room(Stream::Counters)?;
         // The first answer is read here, so that a wrong name fails the call and not the stream.
         let first = self.node.counters(services.clone()).await?;
-        let stream = watch::start(
-            self.node.clone(),
-            services,
-            first,
-            interval,
-            self.stopping.clone(),
-            permit,
-        );
-        Ok(Response::new(stream))
+        let node = self.node.clone();
+        let feed = |answers| counters::feed(node, services, first, interval, answers);
+        Ok(Response::new(watch::start(self.stopping.clone(), permit, feed)))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let query = wire::query(&request)?;
+        let permit = self.room(Stream::Events)?;
+        let first = self.node.events(query.clone()).await?;
+        let node = self.node.clone();
+        let feed = move |answers| events::feed(node, query, first, request.follow, answers);
+        Ok(Response::new(watch::start(self.stopping.clone(), permit, feed)))
     }
 
     async fn node_status(

@@ -146,8 +146,9 @@ impl Drain {
         let options: ChangeOptions = self.change.into();
         let dry_run = options.dry_run;
         let in_flight = InFlight::Drain { timeout: self.timeout, on_timeout };
-        let changed =
-            client.shift(&messages::Shift { shifts: vec![shift], in_flight, options }).await?;
+        let changed = client
+            .shift(&messages::Shift { shifts: vec![shift], in_flight, lease: None, options })
+            .await?;
         let status = if dry_run { Vec::new() } else { client.drains(&[self.service]).await? };
         output.answer(&changed, |changed, colour| {
             let mut text = change::render(changed, colour);

@@ -1,12 +1,14 @@
 //! `weir get`
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::Args;
+use comfy_table::Cell;
 
 use super::{
     fail::Failure,
-    figures::{count, interval, observed, table_share},
+    figures::{count, interval, long_time, observed, short_time, table_share},
     output::{Output, print, yaml},
     table::{
         Side::{Left, Right},
@@ -15,8 +17,11 @@ use super::{
 };
 use crate::{
     client::Client,
-    model::{BackendState, ServiceName, SpecFile, Version},
-    node::messages::{NextHop, ServiceStatus, VersionStatus},
+    model::{
+        BackendState, ServiceName, SpecFile, Version,
+        spec::{CheckType, HealthSpec},
+    },
+    node::messages::{BackendHealth, NextHop, ServiceStatus, VersionStatus},
 };
 
 /// Show services: the weights asked for, the shares of the table, the shares observed.
@@ -117,9 +122,19 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
     if !spec.udp.is_default() {
         let _ = writeln!(lines, "udp         {}", spec.udp);
     }
+    if let Some(health) = &spec.health {
+        let _ = writeln!(lines, "health      {}", check(health));
+    }
     if !spec.steering.is_empty() {
         let rules = count(spec.steering.len() as u64);
         let _ = writeln!(lines, "steering    {rules} rules");
+    }
+    let asked = service.versions.iter().map(|(version, status)| (version, status.asked));
+    if !service.settled.iter().eq(asked) {
+        let _ = writeln!(lines, "rollback    to {}", service.settled);
+    }
+    if let Some(lease) = &service.lease {
+        let _ = writeln!(lines, "lease       {lease}; renew it with `weir renew {}`", spec.name);
     }
     let _ = writeln!(lines, "digest      {}\n", service.digest);
     lines.push_str(&render_all(std::slice::from_ref(service), colour));
@@ -129,7 +144,7 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
 }
 
 fn render_backends(service: &ServiceStatus, colour: bool) -> String {
-    let columns = [
+    let mut columns = vec![
         ("VERSION", Left),
         ("BACKEND", Left),
         ("WEIGHT", Right),
@@ -138,6 +153,9 @@ fn render_backends(service: &ServiceStatus, colour: bool) -> String {
         ("CONNECTIONS", Right),
         ("NEXT HOP", Left),
     ];
+    if service.spec.health.is_some() {
+        columns.push(("HEALTH", Left));
+    }
     let mut table = Table::new(&columns, colour);
     let all = service
         .versions
@@ -145,7 +163,7 @@ fn render_backends(service: &ServiceStatus, colour: bool) -> String {
         .flat_map(|(version, status)| status.backends.iter().map(move |one| (version, one)));
     for (name, backend) in all {
         let name: Version = name;
-        table.row([
+        let cells = [
             version(name),
             text(std::net::SocketAddr::new(backend.address, backend.port)),
             text(backend.weight),
@@ -160,19 +178,52 @@ fn render_backends(service: &ServiceStatus, colour: bool) -> String {
                 NextHop::Resolved { interface } => text(interface),
                 NextHop::Unresolved => warning("unresolved"),
             },
-        ]);
+        ];
+        table.row(cells.into_iter().chain(backend.health.as_ref().map(health)));
     }
     if table.is_empty() { "no backends\n".to_owned() } else { table.render() }
+}
+
+/// `http :8080/healthz, every 2s`
+fn check(spec: &HealthSpec) -> String {
+    let port = spec.port.map(|port| format!(" port {port}")).unwrap_or_default();
+    let (kind, what) = match spec.kind {
+        CheckType::Tcp => ("tcp", None),
+        CheckType::Http => ("http", Some(spec.path.as_deref().unwrap_or("/"))),
+        CheckType::Grpc => ("grpc", spec.service.as_deref()),
+    };
+    let what = what.map(|what| format!(" {what}")).unwrap_or_default();
+    format!("{kind}{port}{what}, every {}", spec.interval.as_deref().unwrap_or("2s"))
+}
+
+/// `down for 42s: connection refused; 1 of 2 good; next check in 1.2 s`
+fn health(health: &BackendHealth) -> Cell {
+    let since = long_time(health.since.elapsed().unwrap_or_default());
+    let BackendHealth { failing, against, needed, .. } = *health;
+    let error = health.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    let row = match (against, failing) {
+        (0, false) => String::new(),
+        (_, true) => format!("; {against} of {needed} good"),
+        (_, false) => format!("; {against} of {needed} bad"),
+    };
+    let next = health.next_check_ms.map_or_else(
+        || "being checked".to_owned(),
+        |next| format!("next check in {}", short_time(Duration::from_millis(next))),
+    );
+    let line = format!("{} for {since}{error}{row}; {next}", if failing { "down" } else { "up" });
+    if failing || against > 0 { warning(line) } else { text(format!("up for {since}{error}")) }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::{
-        model::{Observed, PerVersion, TableShare, Weight},
-        node::messages::BackendStatus,
+        model::{Observed, OnExpiry, PerVersion, TableShare, Weight, Weights},
+        node::messages::{BackendStatus, LeaseStatus},
     };
 
     /// A service in the middle of a drain: one backend leaves, the other's way is not known.
@@ -186,6 +237,7 @@ mod tests {
             slots: 512,
             connections: 1_234_567,
             next_hop,
+            health: None,
         };
         let nothing = || VersionStatus {
             release: String::new(),
@@ -204,7 +256,9 @@ mod tests {
             ..nothing()
         };
         let spec = SpecFile::parse(file).unwrap().services.remove(0);
-        ServiceStatus { spec, generation: 12, digest: "ab".into(), versions }
+        let settled = Weights::all_to(Version::Blue);
+        let (digest, lease) = ("ab".into(), None);
+        ServiceStatus { spec, generation: 12, digest, versions, settled, lease }
     }
 
     #[test]
@@ -225,6 +279,61 @@ blue     [fd00::2]:53     100  draining    512    1 234 567  eth1
 blue     [fd00::3]:53     100  active      512    1 234 567  unresolved
 "
         );
+    }
+
+    #[test]
+    fn what_would_be_rolled_back_and_the_lease_are_shown() {
+        let lease = LeaseStatus {
+            left: Duration::from_millis(41_900),
+            deadline: SystemTime::UNIX_EPOCH,
+            length: "60s".parse().unwrap(),
+            on_expiry: OnExpiry::Revert,
+            revert_to: Weights::all_to(Version::Canary),
+        };
+        let settled = Weights::all_to(Version::Green);
+        let text = render_one(&ServiceStatus { settled, lease: Some(lease), ..draining() }, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[3..5],
+            [
+                "rollback    to green 100%",
+                "lease       42s left of 1m, then back to canary 100%; renew it with `weir renew v6`",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_checks_find_is_shown() {
+        let mut service = draining();
+        let spec = HealthSpec { path: Some("/healthz".into()), ..HealthSpec::new(CheckType::Http) };
+        service.spec.health = Some(spec);
+        let ago = |seconds| std::time::SystemTime::now() - Duration::from_secs(seconds);
+        let up = BackendHealth {
+            failing: false,
+            since: ago(3_660),
+            error: None,
+            against: 0,
+            needed: 3,
+            next_check_ms: None,
+        };
+        let down = BackendHealth {
+            failing: true,
+            since: ago(42),
+            error: Some("connection refused".into()),
+            next_check_ms: Some(1_234),
+            ..up.clone()
+        };
+        let backends = &mut service.versions[Version::Blue].backends;
+        backends[0].health = Some(up);
+        (backends[1].health, backends[1].state) = (Some(down), BackendState::Down);
+        let shown = render_one(&service, false);
+        for line in [
+            "health      http /healthz, every 2s\n",
+            "eth1        up for 1h 1m\n",
+            "unresolved  down for 42s: connection refused; 0 of 3 good; next check in 1.2 s\n",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
     }
 
     #[test]

@@ -14,10 +14,13 @@ mod delete;
 mod detach;
 mod drain;
 mod drains;
+mod events;
 mod fail;
 mod figures;
 mod get;
 mod output;
+mod renew;
+mod rollback;
 mod settle;
 mod shift;
 mod status;
@@ -105,9 +108,12 @@ enum Verb {
     Down(drain::Down),
     Drains(drains::Drains),
     Settle(settle::Settle),
+    Rollback(rollback::Rollback),
+    Renew(renew::Renew),
     Steer(steer::Steer),
     Counters(counters::Counters),
     Decap(decap::Decap),
+    Events(events::Events),
     Status(status::Status),
     Completions(completions::Completions),
 }
@@ -142,8 +148,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Down(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Drains(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Settle(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Rollback(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Renew(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Events(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
     }
 }

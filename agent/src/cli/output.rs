@@ -75,6 +75,18 @@ impl Output {
         print(&text)
     }
 
+    /// Prints one of a series of answers below the one before.
+    pub(super) fn line<T: Serialize>(
+        self,
+        answer: &T,
+        table: impl FnOnce(&T, bool) -> String,
+    ) -> Result<(), Failure> {
+        print(&match self.format {
+            Format::Table => table(answer, self.colour),
+            Format::Json | Format::Yaml => self.document(answer)?,
+        })
+    }
+
     /// Prints one of a series of answers. On a terminal a table takes the place of the one before.
     pub(super) fn series<T: Serialize>(
         self,
@@ -87,14 +99,19 @@ impl Output {
                 format!("\x1b[H\x1b[2J{}", table(answer, self.colour))
             }
             Format::Table => format!("{}\n", table(answer, self.colour)),
-            Format::Json => {
-                let json = serde_json::to_string(answer)
-                    .map_err(|error| Failure::Failed(error.to_string()))?;
-                format!("{json}\n")
-            }
-            Format::Yaml => format!("---\n{}", yaml(answer)?),
+            Format::Json | Format::Yaml => self.document(answer)?,
         };
         print(&text)
+    }
+
+    /// One of a series of answers, for programs.
+    fn document<T: Serialize>(self, answer: &T) -> Result<String, Failure> {
+        if self.format == Format::Yaml {
+            return Ok(format!("---\n{}", yaml(answer)?));
+        }
+        let json =
+            serde_json::to_string(answer).map_err(|error| Failure::Failed(error.to_string()))?;
+        Ok(format!("{json}\n"))
     }
 }
 

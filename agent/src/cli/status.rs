@@ -13,7 +13,7 @@ use super::{
         Table, dim, text, warning,
     },
 };
-use crate::{client::Client, node::messages::NodeStatus};
+use crate::{client::Client, health::Counts, node::messages::NodeStatus};
 
 /// Show the agent, its interfaces and how full its tables are.
 #[derive(Debug, Args)]
@@ -23,6 +23,22 @@ impl Status {
     pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
         output.answer(&client.status().await?, render)
     }
+}
+
+/// `4 096 backends checked, 2 down; 12 checks under way, 0 wait for a place (3 of 12 345 had to)`
+fn checks(health: &Counts) -> String {
+    if health.backends == 0 {
+        return "no backend is checked".to_owned();
+    }
+    format!(
+        "{} backends checked, {} down; {} checks under way, {} wait for a place ({} of {} had to)",
+        count(health.backends),
+        count(health.failing),
+        count(health.in_flight),
+        count(health.waiting),
+        count(health.waited),
+        count(health.made)
+    )
 }
 
 #[allow(clippy::cast_precision_loss, reason = "two decimals are shown")]
@@ -41,7 +57,8 @@ fn render(status: &NodeStatus, colour: bool) -> String {
     let _ = writeln!(lines, "state       {}", status.state_dir);
     let sources: Vec<String> = status.outer_sources.iter().map(ToString::to_string).collect();
     let sources = if sources.is_empty() { "no source".to_owned() } else { sources.join(" and ") };
-    let _ = writeln!(lines, "tunnels     from {sources}\n");
+    let _ = writeln!(lines, "tunnels     from {sources}");
+    let _ = writeln!(lines, "health      {}\n", checks(&status.health));
 
     let columns =
         [("INTERFACE", Left), ("INDEX", Right), ("ASKED", Left), ("MODE", Left), ("STATE", Left)];

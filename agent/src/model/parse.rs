@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     Backend, Family, Forwarding, Listener, PerVersion, Quic, Seed, Service, ServiceName,
-    ServiceSpec, Version, VersionGroup, Violation, Violations, Weight, Weights, drain,
+    ServiceSpec, Version, VersionGroup, Violation, Violations, Weight, Weights, drain, health,
     service::{
         DEFAULT_GUE_PORT, MAX_BACKEND_WEIGHT, MAX_BACKENDS, MAX_LISTENERS, MAX_RELEASE,
         MAX_SERVICES,
@@ -83,6 +83,10 @@ fn service(
         None => VersionGroup::default(),
     });
     udp::compare_ids(&versions, path, |field, message| own.push(field, message));
+    let health = spec.health.as_ref().and_then(|spec| {
+        let note = |field: &str, message| own.push(format!("{path}.health.{field}"), message);
+        health::health(spec, &listeners, &versions, note)
+    });
     let family = listeners.first().map(|listener| Family::of(listener.address));
     let steering =
         steering::rules(&spec.steering, family, path, |field, message| own.push(field, message));
@@ -99,6 +103,7 @@ fn service(
         udp_idle: idle?,
         quic,
         drain,
+        health,
         seed: seed.flatten(),
         weights: weights?,
         steering,

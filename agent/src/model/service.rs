@@ -8,8 +8,11 @@ use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
 use super::udp::idle_text;
 use super::{
-    Drain, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
-    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec, VersionsSpec},
+    Drain, Health, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    spec::{
+        BackendSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec,
+        VersionsSpec,
+    },
 };
 
 /// The most services of a node.
@@ -272,6 +275,7 @@ pub struct Service {
     pub(super) udp_idle: u16,
     pub(super) quic: Option<Quic>,
     pub(super) drain: Drain,
+    pub(super) health: Option<Arc<Health>>,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
     pub(super) steering: Arc<[Rule]>,
@@ -331,6 +335,12 @@ impl Service {
     #[must_use]
     pub fn drain(&self) -> Drain {
         self.drain
+    }
+
+    /// How its backends are checked; without it they are taken to be up.
+    #[must_use]
+    pub fn health(&self) -> Option<&Arc<Health>> {
+        self.health.as_ref()
     }
 
     /// The key of the hashes: as given, else derived from the name.
@@ -415,6 +425,7 @@ impl From<&Service> for ServiceSpec {
             udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
             quic: service.quic.map(QuicSpec::from),
             drain: (service.drain != Drain::default()).then(|| service.drain.into()),
+            health: service.health.as_deref().map(HealthSpec::from),
             seed: service.seed.map(|seed| seed.to_string()),
             steering: service.steering.iter().map(RuleSpec::from).collect(),
             versions: VersionsSpec {

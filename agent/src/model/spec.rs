@@ -13,6 +13,7 @@
 //!     quic: { config: 0, server_id_length: 2 }   # only with udp: quic, where connection ids name backends
 //!     drain: { idle: 15m, timeout: 30m, on_timeout: keep }   # keep | reset; each may be left out
 //!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
+//!     health: { type: http, path: /healthz, interval: 2s, fall: 3 }   # how backends are checked, see below
 //!     steering:                       # clients of a prefix go to a version, whatever its weight
 //!       - { source: 10.9.0.0/16, version: canary }                # the longest prefix counts
 //!     versions:                       # blue | green | canary
@@ -35,7 +36,15 @@
 //! plaintext server id in their connection id (draft-ietf-quic-load-balancers): its first octet has
 //! `config` in its upper three bits, and the server id follows. Each backend then has its
 //! `server_id: "0a1b"`, in hexadecimal digits.
+//!
+//! `health` says how backends are checked; without it they are taken to be up. `type` is `tcp`, `http`
+//! (with `path`, `host`, `status: 200-399`) or `grpc` (with `service`). Further keys: `port`,
+//! `interval: 2s`, `timeout: 1s`, `rise: 2`, `fall: 3`, `on_down: keep | reset`,
+//! `on_empty: failover | hold`.
 
+mod health;
+
+pub use health::{CheckType, HealthSpec};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
@@ -86,6 +95,9 @@ pub struct ServiceSpec {
     /// How long flows that a change leaves behind are waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainSpec>,
+    /// How the backends are checked; left out, they are taken to be up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
     /// 32 hexadecimal digits, or nothing to derive them from the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,

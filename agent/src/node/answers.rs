@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 
+use super::clock;
 use super::directory::Key;
 use super::error::Error;
 use super::messages::{
@@ -75,6 +76,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                         moved: moves.steered,
                     },
                     digest: entry.digest.to_string(),
+                    lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
                 })
             })
             .collect();
@@ -111,6 +113,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             generation: entry.generation,
             digest: entry.digest.to_string(),
             versions,
+            settled: entry.settled,
+            lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
         })
     }
 
@@ -150,6 +154,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     slots: slots.get(&place.index).copied().unwrap_or(0),
                     connections: self.plane.counters(place.index).connections,
                     next_hop: self.next_hop(key.address),
+                    health: self.health_of(entry.service.name(), key),
                 }
             })
             .collect()
@@ -241,6 +246,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             interfaces: self.identity.interfaces.clone(),
             capacity: own.into_iter().chain(planes).collect(),
             outer_sources: self.plane.outer_source().addresses(),
+            health: self.checks.counts(),
             state_dir: self.identity.state_dir.display().to_string(),
             warnings: self.warnings(),
         }
@@ -307,14 +313,4 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Silenced => "drop-icmp-limit",
         Reason::NoSource => "drop-no-outer-source",
     }
-}
-
-/// Before and after, for the log.
-pub(super) fn in_words(change: &Change) -> String {
-    let part = |(version, change): (Version, &VersionChange)| {
-        (change.before != change.asked)
-            .then(|| format!("{version} {} → {}", change.before, change.asked))
-    };
-    let parts: Vec<String> = change.versions.iter().filter_map(part).collect();
-    if parts.is_empty() { "weights as before".to_owned() } else { parts.join(", ") }
 }

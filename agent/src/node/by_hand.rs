@@ -10,6 +10,7 @@ use super::answers::move_list;
 use super::clock;
 use super::directory::{Directory, Key, Place};
 use super::error::Error;
+use super::events::{Event, Kind};
 use super::messages::{Changed, SetBackend, Settle, Settled};
 use super::owner::Owner;
 use super::repeats::Asked;
@@ -50,12 +51,17 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let _ = settle(&mut tables, &|_| true) | steering.settle();
         let (tables, steering) = (Arc::new(tables), Arc::new(steering));
         let mut next = self.state.clone();
-        let entry = Entry { tables, steering, ..Entry::clone(&entry) };
+        let (weights, asked) = (*entry.service.weights(), Vec::new());
+        let entry = Entry { tables, steering, settled: weights, asked, ..Entry::clone(&entry) };
         next.services.insert(request.service.clone(), Arc::new(entry));
         let began = Instant::now();
         self.commit(next)?;
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, "the settled weights are not stored");
+        }
         settled.commit = self.commit_answer(began.elapsed(), false);
-        tracing::info!(service = request.service.as_str(), "settled by hand");
+        let text = "by hand: what was silent since the last change is not known any more";
+        self.events.push(Event::new(Kind::Settled, text).of(&request.service));
         Ok(settled)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, ServerKey};
 
 use super::directory::{Directory, Place, address};
-use super::state::{Entry, State, is_given_up};
+use super::state::{Entry, State};
 use crate::dataplane::{Commit, Image};
 use crate::model::{Affinity, BackendState, Forwarding, Protocol, Quic, ServiceName, Udp};
 
@@ -123,7 +123,7 @@ fn new_flags(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, u32
 /// What the program shall know of a backend.
 fn flags(entry: &Entry, place: Place) -> u32 {
     let down = if place.state() == BackendState::Down { abi::DOWN } else { 0 };
-    let given_up = if is_given_up(&entry.service, place) { abi::GIVEN_UP } else { 0 };
+    let given_up = if entry.given_up.contains(&place.index) { abi::GIVEN_UP } else { 0 };
     down | given_up
 }
 

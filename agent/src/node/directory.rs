@@ -132,6 +132,12 @@ impl Directory {
         place.is_some_and(|place| std::mem::replace(place, known) != known)
     }
 
+    /// Forgets that backends of a service have failed, for nobody checks them any more.
+    pub(super) fn take_to_be_up(&mut self, service: &ServiceName) {
+        let places = self.places.get_mut(service).into_iter().flat_map(BTreeMap::values_mut);
+        places.for_each(|place| place.failing = false);
+    }
+
     /// Takes over the backends that a later directory has given to a service, to drain.
     pub(super) fn drain_those_of(&mut self, service: &ServiceName, later: &Self) {
         let places = self.places.entry(service.clone()).or_default();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use weir_ebpf::abi::VERSIONS;
 
 use super::directory::{Directory, Place};
-use super::messages::{InFlight, Shift};
+use super::messages::InFlight;
 use super::state::{Entry, Next, State};
 use crate::model::{BackendState, Drain, Draining, ServiceName, Version};
 use crate::plan::abandon::abandon;
@@ -58,18 +58,21 @@ pub(super) fn has_weight(entry: &Entry, version: Version) -> bool {
     entry.service.weights().get(version).bp() > 0
 }
 
-/// Does with the flows of versions that lose all their weight, or are asked for with none, what the
-/// shift says.
-pub(super) fn in_flight(before: &State, next: &mut Next, shift: &Shift, now: u64) {
-    for one in &shift.shifts {
-        let (Some(was), Some(entry)) =
-            (before.services.get(&one.service), next.state.services.get_mut(&one.service))
-        else {
-            continue;
-        };
+/// Does with the flows of versions of a service that lose all their weight, or are asked for with
+/// none, what a change says.
+/// `named` are the versions that it names.
+pub(super) fn in_flight(
+    before: &State,
+    next: &mut Next,
+    (service, named): (&ServiceName, &[Version]),
+    in_flight: InFlight,
+    now: u64,
+) {
+    let (was, entry) = (before.services.get(service), next.state.services.get_mut(service));
+    if let (Some(was), Some(entry)) = (was, entry) {
         let drain = entry.service.drain();
-        let draining = match shift.in_flight {
-            InFlight::BySpec => continue,
+        let draining = match in_flight {
+            InFlight::BySpec => return,
             InFlight::Keep => Drain::default().begin(now),
             InFlight::Reset => Draining::reset(now),
             InFlight::Drain { timeout, on_timeout } => {
@@ -80,8 +83,8 @@ pub(super) fn in_flight(before: &State, next: &mut Next, shift: &Shift, now: u64
         };
         let mut new = Entry::clone(entry);
         for version in Version::ALL {
-            let named = one.set.iter().any(|(named, _)| *named == version);
-            if !has_weight(entry, version) && (named || has_weight(was, version)) {
+            let lost = named.contains(&version) || has_weight(was, version);
+            if lost && !has_weight(entry, version) {
                 new.draining[version.index()] = Some(draining);
             }
         }

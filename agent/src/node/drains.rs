@@ -11,6 +11,7 @@ use super::difference::endpoint;
 use super::directory::{Key, Place};
 use super::draining::{self, has_weight};
 use super::error::Error;
+use super::events::{Event, Kind};
 use super::messages::{DrainStatus, MayStop};
 use super::owner::Owner;
 use super::settle::is_tracked;
@@ -251,7 +252,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Says of drains that were over since `last`, in seconds since 1970.
-    pub(super) fn tell_deadlines(&self, last: u64, now: u64) {
+    pub(super) fn tell_deadlines(&mut self, last: u64, now: u64) {
         for (subject, drain) in draining::all(&self.state) {
             let over = |end: u64| end > last && end <= now && !drain.is_at_once();
             if !drain.deadline().is_some_and(over) {
@@ -260,10 +261,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             let backend = subject.backend.map(|key| SocketAddr::new(key.address, key.port));
             let what = backend.map_or_else(|| subject.version.to_string(), |at| at.to_string());
             let then = match drain.on_timeout {
-                OnTimeout::Keep => "flows that are left stay",
-                OnTimeout::Reset => "flows that are left are given up",
+                OnTimeout::Keep => "the flows that are left stay",
+                OnTimeout::Reset => "the flows that are left are given up",
             };
-            tracing::warn!(service = subject.service.as_str(), "drain of {what} is over: {then}");
+            let text = format!("the drain of {what} has lasted for too long: {then}");
+            self.events.push(Event::new(Kind::DrainOver, text).of(&subject.service));
         }
     }
 }

@@ -9,9 +9,10 @@ use tokio::{
 
 use super::{
     Error,
+    events::{EventQuery, Look},
     messages::{
-        Apply, Changed, Commit, Counters, Delete, DrainStatus, NodeStatus, ServiceStatus,
-        SetBackend, Settle, Settled, Shift, Steer,
+        Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
+        RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
     },
 };
 use crate::model::ServiceName;
@@ -45,12 +46,18 @@ pub enum Request {
     Drains(Vec<ServiceName>, Reply<Vec<DrainStatus>>),
     /// End a transition now.
     Settle(Settle, Reply<Settled>),
+    /// Restore the last settled weights.
+    RollBack(RollBack, Reply<Changed>),
+    /// Renew a lease.
+    RenewLease(RenewLease, Reply<LeaseStatus>),
     /// Change steering rules.
     Steer(Steer, Reply<Changed>),
     /// The counters of the named services, or of all if none is named.
     Counters(Vec<ServiceName>, Reply<Counters>),
     /// The agent itself.
     Status(Reply<NodeStatus>),
+    /// What happened.
+    Events(EventQuery, Reply<Look>),
 }
 
 /// Speaks to the owner task. Cheap to clone.
@@ -92,6 +99,16 @@ impl Handle {
         self.ask(|reply| Request::Shift(shift, reply)).await
     }
 
+    /// Restores the last settled weights of a service.
+    pub async fn roll_back(&self, roll_back: RollBack) -> Result<Changed, Error> {
+        self.ask(|reply| Request::RollBack(roll_back, reply)).await
+    }
+
+    /// Renews a lease.
+    pub async fn renew_lease(&self, renew: RenewLease) -> Result<LeaseStatus, Error> {
+        self.ask(|reply| Request::RenewLease(renew, reply)).await
+    }
+
     /// Changes steering rules.
     pub async fn steer(&self, steer: Steer) -> Result<Changed, Error> {
         self.ask(|reply| Request::Steer(steer, reply)).await
@@ -120,6 +137,11 @@ impl Handle {
     /// The agent itself.
     pub async fn status(&self) -> Result<NodeStatus, Error> {
         self.ask(Request::Status).await
+    }
+
+    /// What happened, and how to hear of what happens next.
+    pub async fn events(&self, query: EventQuery) -> Result<Look, Error> {
+        self.ask(|reply| Request::Events(query, reply)).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {

@@ -3,6 +3,7 @@
 //! The serialized form of the answers is what `weir -o json` prints: names and units are stable.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -10,16 +11,18 @@ use std::{
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
+use crate::health::Counts;
 use crate::model::{
-    AttachMode, BackendState, Hook, Observed, OnTimeout, PerVersion, Rule, Service, ServiceName,
-    ServiceSpec, TableShare, Version, Weight,
+    AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
+    PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
 };
 
 /// The most characters of a request id.
 pub const MAX_REQUEST_ID: usize = 64;
 
 /// Names a request, so that repeating it is harmless.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
 pub struct RequestId(String);
 
 impl RequestId {
@@ -79,6 +82,8 @@ pub struct Shift {
     pub shifts: Vec<ServiceShift>,
     /// What becomes of the connections of versions that lose all their weight.
     pub in_flight: InFlight,
+    /// The new weights hold only as long as this is renewed.
+    pub lease: Option<LeaseTerms>,
     /// How.
     pub options: ChangeOptions,
 }
@@ -211,6 +216,30 @@ pub struct ServiceShift {
     pub expected_generation: Option<u64>,
 }
 
+/// Restore the last settled weights of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RollBack {
+    /// The service.
+    pub service: ServiceName,
+    /// What becomes of the connections of versions that lose all their weight.
+    pub in_flight: InFlight,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// Renew the lease on the weights of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RenewLease {
+    /// The service.
+    pub service: ServiceName,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+    /// How long it lasts from now; as long as before, if not said.
+    pub length: Option<LeaseLength>,
+}
+
 /// Add and remove steering rules of one service. [`crate::model::steering::revise`] says what it
 /// means.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -227,7 +256,7 @@ pub struct Steer {
     pub options: ChangeOptions,
 }
 
-/// The answer to [`Apply`], [`Shift`] and [`Steer`].
+/// The answer to [`Apply`], [`Shift`], [`RollBack`] and [`Steer`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Changed {
     /// The commit that made the change.
@@ -265,6 +294,8 @@ pub struct Change {
     pub steering: Steered,
     /// Digest of the new tables, hexadecimal.
     pub digest: String,
+    /// The lease on the weights.
+    pub lease: Option<LeaseStatus>,
 }
 
 /// What changed for one version.
@@ -315,6 +346,44 @@ pub struct ServiceStatus {
     pub digest: String,
     /// By version.
     pub versions: PerVersion<VersionStatus>,
+    /// The weights it had when its tables last settled: what a rollback restores.
+    #[serde(rename = "settled_bp")]
+    pub settled: Weights,
+    /// The lease on the weights.
+    pub lease: Option<LeaseStatus>,
+}
+
+/// A lease that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LeaseStatus {
+    /// Until it runs out.
+    #[serde(rename = "left_ms", serialize_with = "milliseconds")]
+    pub left: Duration,
+    /// When it runs out; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub deadline: SystemTime,
+    /// How long it lasts from when it is renewed.
+    #[serde(rename = "length_s")]
+    pub length: LeaseLength,
+    /// What happens when it runs out.
+    pub on_expiry: OnExpiry,
+    /// The weights it would go back to.
+    #[serde(rename = "revert_to_bp")]
+    pub revert_to: Weights,
+}
+
+impl fmt::Display for LeaseStatus {
+    /// `42s left of 1m, then back to blue 100%`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded up: a lease that is just begun has all of its time left.
+        let seconds = self.left.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX);
+        let left = humantime::format_duration(Duration::from_secs(seconds));
+        write!(f, "{left} left of {}, then ", self.length)?;
+        match self.on_expiry {
+            OnExpiry::Hold => f.write_str("the weights stay"),
+            OnExpiry::Revert => write!(f, "back to {}", self.revert_to),
+        }
+    }
 }
 
 /// One version of a service.
@@ -363,6 +432,26 @@ pub struct BackendStatus {
     pub connections: u64,
     /// How packets leave towards it.
     pub next_hop: NextHop,
+    /// What its health check says; nothing if there is none.
+    pub health: Option<BackendHealth>,
+}
+
+/// What the health check of a backend says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendHealth {
+    /// It is down.
+    pub failing: bool,
+    /// Since when it is what it is, as far as this agent has seen; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// What the last check found wrong.
+    pub error: Option<String>,
+    /// Results in a row that speak against what it is.
+    pub against: u32,
+    /// How many of these it takes now.
+    pub needed: u32,
+    /// Milliseconds until the next check; nothing while there is one.
+    pub next_check_ms: Option<u64>,
 }
 
 /// All counters at one moment.
@@ -469,6 +558,8 @@ pub struct NodeStatus {
     pub capacity: Vec<Capacity>,
     /// The node's addresses that packets in tunnels come from: at most one of each family.
     pub outer_sources: Vec<IpAddr>,
+    /// Health checks.
+    pub health: Counts,
     /// Directory of the state store.
     pub state_dir: String,
     /// What an operator should know.
@@ -505,10 +596,14 @@ fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
     serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
+fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(duration.as_secs())
 }
 
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&prost_types::Timestamp::from(*time))
 }

@@ -3,34 +3,42 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
+//! - [`events`]: what happened on the node
 //! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
 //! - `by_hand`: what an operator sets of backends, and settling by hand
 //! - `draining`, `drains`: when drains begin and end; what to say of them
+//! - `health`: which checks are wanted, and what they have found
 //! - `sweep`, `settle`: how a transition ends
+//! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
-//! - `owner`, `follow`, `answers`, `task`: the owner, what it hears and says, and its loop
+//! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
 mod backends;
 mod by_hand;
-mod clock;
+pub mod clock;
 mod devices;
 mod difference;
 mod directory;
 mod draining;
 mod drains;
 pub mod error;
+pub mod events;
+mod expiry;
 mod follow;
 pub mod handle;
+mod health;
+mod lease;
 pub mod messages;
 mod owner;
 mod repeats;
 mod restore;
 mod return_paths;
+mod rollback;
 mod settle;
 mod state;
 mod sweep;
@@ -38,6 +46,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod tunnels;
+mod words;
 
 pub use error::Error;
 pub use handle::{Handle, Request, channel};

@@ -14,13 +14,16 @@ use super::difference::{difference, lost_flows};
 use super::draining;
 use super::drains::Look;
 use super::error::Error;
+use super::events::{Event, Kind, Log};
+use super::lease::Lease;
 use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
-use super::tunnels;
+use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, next_hop};
+use crate::health::Checks;
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
 use crate::store::{self, Store, Stored, StoredBackend, StoredService};
 
@@ -46,6 +49,7 @@ pub struct Owner<P, S> {
     /// Number of the last commit.
     pub(super) generation: u32,
     repeats: Repeats,
+    pub(super) events: Log,
     /// Connections of each version when its service's weights changed last.
     pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
     /// Addresses of all backends.
@@ -72,6 +76,8 @@ pub struct Owner<P, S> {
     /// What backends have counted that are gone.
     pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
+    /// Which backends are well.
+    pub(super) checks: Checks,
 }
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
@@ -82,18 +88,20 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// The stored state cannot be read or applied. It is left as it is.
     pub fn start(plane: P, store: S) -> Result<Self, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let mut owner = Self {
             plane,
             store,
             state: State::default(),
             generation: 0,
             repeats: Repeats::default(),
+            events: Log::new(epoch),
             marks: BTreeMap::new(),
             addresses: Arc::default(),
             hops: HashMap::new(),
             devices: BTreeMap::new(),
             explained: BTreeSet::new(),
-            epoch: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            epoch,
             started: Instant::now(),
             idle: DEFAULT_IDLE,
             failures: BTreeMap::new(),
@@ -102,9 +110,14 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
+            checks: Checks::default(),
         };
         let stored = owner.store.load()?;
         owner.restore(&stored.unwrap_or_default())?;
+        // Those that ran out while no agent ran. What cannot be ended now is tried again.
+        if let Err(error) = owner.expire(clock::unix_milliseconds()) {
+            tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
+        }
         owner.save()?;
         Ok(owner)
     }
@@ -120,7 +133,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(answer);
         }
         tunnels::check(&apply.services, self.plane.outer_source())?;
-        let next = self.state.apply(&apply.services, clock::seconds())?;
+        let next = self.state.apply(&apply.services, apply.options.force, clock::seconds())?;
         let names: Vec<ServiceName> =
             apply.services.iter().map(|service| service.name().clone()).collect();
         self.change(&next, &names, &apply.options, asked)
@@ -138,9 +151,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(answer);
         }
         let mut next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
-        draining::in_flight(&self.state, &mut next, shift, clock::wall());
+        for one in &shift.shifts {
+            let named: Vec<Version> = one.set.iter().map(|(version, _)| *version).collect();
+            let about = (&one.service, named.as_slice());
+            draining::in_flight(&self.state, &mut next, about, shift.in_flight, clock::wall());
+        }
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
+        if let Some(terms) = shift.lease {
+            next.lease(&self.state, &names, terms, clock::unix_milliseconds());
+        }
         let answer = self.change(&next, &names, &shift.options, asked)?;
         if shift.in_flight == InFlight::Reset && !shift.options.dry_run {
             self.forget_given_up();
@@ -149,7 +169,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Adds and removes steering rules.
-    pub(super) fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
         let asked = Asked::Steer(steer);
         if let Some(answer) = self.repeated(&steer.options, asked)? {
             return Ok(answer);
@@ -188,21 +212,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let commit = self.commit_answer(took, false);
         let answer = self.changed(commit, names, next, &before, &observed);
         for change in &answer.changes {
-            tracing::info!(
-                service = change.service.as_str(),
-                generation = change.generation,
-                digest = change.digest,
-                took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                "changed: {}",
-                super::answers::in_words(change)
-            );
+            let kind = if change.created { Kind::Created } else { asked.kind() };
+            let text = format!("{}{}", asked.about(), words::of_change(change));
+            let event = Event::new(kind, text).of(&change.service);
+            self.events.push(event.asked_by(options.request_id.as_ref()));
         }
         self.repeats.keep(options.request_id.as_ref(), asked, Answered::Changed(answer.clone()));
         Ok(answer)
     }
 
     /// Removes services.
-    pub(super) fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
         let asked = Asked::Delete(delete);
         if let Some(Answered::Commit(answer)) =
             self.repeats.find(delete.request_id.as_ref(), asked)?
@@ -215,7 +239,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             self.marks.remove(name);
             self.failures.remove(name);
             self.retired.retain(|(service, _), _| service != name);
-            tracing::info!(service = name.as_str(), "deleted");
+            let event = Event::new(Kind::Deleted, "the service is gone").of(name);
+            self.events.push(event.asked_by(delete.request_id.as_ref()));
         }
         let answer = self.commit_answer(took, false);
         self.repeats.keep(delete.request_id.as_ref(), asked, Answered::Commit(answer));
@@ -239,6 +264,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let services = self.state.services.values().map(|entry| StoredService {
             generation: entry.generation,
             index: entry.index,
+            settled: (entry.settled != *entry.service.weights()).then_some(entry.settled),
+            lease: entry.lease.map(Lease::stored),
             spec: ServiceSpec::from(&entry.service),
             backends: self
                 .state
@@ -274,24 +301,27 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Leads the data plane back to `before`, because the store failed. Gives the error to answer.
     fn take_back(&mut self, before: &State, error: &store::Error) -> Error {
         // If this is refused too, then what the tables say is what holds.
-        match self.commit(before.back_from(&self.state)) {
+        let said = match self.commit(before.back_from(&self.state)) {
             Ok(failed) => {
                 self.clean_up(&failed);
-                Error::Store(format!("{error}; nothing was changed"))
+                format!("{error}; nothing was changed")
             }
             Err(refused) => {
                 self.clean_up(before);
-                Error::Store(format!(
+                format!(
                     "{error}; the change is in the tables all the same, for it could not be taken \
                      back: {refused}"
-                ))
+                )
             }
-        }
+        };
+        self.events.push(Event::new(Kind::StoreFailed, said.clone()));
+        Error::Store(said)
     }
 
     /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
     /// what was known of indices that were given up; tells backends that are new their next hops.
     pub(super) fn clean_up(&mut self, before: &State) {
+        self.ask_checks(before);
         if let Some(lost) = lost_flows(before, &self.state)
             && let Err(error) = self.plane.forget(&lost)
         {
@@ -305,6 +335,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             self.plane.clear_counters(*index);
         }
         self.place_hops(before);
+    }
+
+    /// Ends, and gives the data plane back as it is: the next owner takes it up.
+    #[must_use]
+    pub fn into_plane(self) -> P {
+        self.plane
     }
 
     /// The data plane, to attach it.
@@ -328,7 +364,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Notes the counts from which shares are observed, for services whose weights have changed.
-    fn mark(&mut self, before: &State, names: &[ServiceName]) {
+    pub(super) fn mark(&mut self, before: &State, names: &[ServiceName]) {
         for name in names {
             let weights = |state: &State| Some(*state.services.get(name)?.service.weights());
             if weights(before) != weights(&self.state) {

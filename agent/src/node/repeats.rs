@@ -3,8 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use std::net::SocketAddr;
+
 use super::error::Error;
-use super::messages::{Apply, Changed, Commit, Delete, RequestId, SetBackend, Shift, Steer};
+use super::events::Kind;
+use super::messages::{
+    Apply, Changed, Commit, Delete, RequestId, RollBack, SetBackend, Shift, Steer,
+};
+use crate::model::BackendState;
 
 /// Ids that are kept. The oldest is forgotten.
 const KEPT: usize = 1024;
@@ -16,10 +22,34 @@ pub(super) enum Asked<'a> {
     Shift(&'a Shift),
     Steer(&'a Steer),
     SetBackend(&'a SetBackend),
+    RollBack(&'a RollBack),
     Delete(&'a Delete),
 }
 
 impl Asked<'_> {
+    /// The kind of event that carrying it out is.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Apply(_) => Kind::Applied,
+            Self::Shift(_) => Kind::Shifted,
+            Self::Steer(_) => Kind::Steered,
+            Self::SetBackend(_) => Kind::BackendSet,
+            Self::RollBack(_) => Kind::RolledBack,
+            Self::Delete(_) => Kind::Deleted,
+        }
+    }
+
+    /// What it is about, where the change does not say it.
+    pub(super) fn about(self) -> String {
+        let Self::SetBackend(set) = self else { return String::new() };
+        let state = match set.state {
+            BackendState::Active => "active",
+            BackendState::Draining => "draining",
+            BackendState::Down => "down",
+        };
+        format!("{} {state} by hand: ", SocketAddr::new(set.address, set.port))
+    }
+
     /// Tells two requests apart well enough to find a mistake; a request may be megabytes long.
     fn fingerprint(self) -> u64 {
         let mut hasher = DefaultHasher::new();

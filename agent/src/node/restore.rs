@@ -15,6 +15,7 @@ use super::clock;
 use super::difference::difference;
 use super::directory::{Key, Place};
 use super::error::Error;
+use super::events::{Event, Kind};
 use super::owner::{Owner, next_generation, plane_error};
 use super::state::{Next, State};
 use crate::dataplane::DataPlane;
@@ -74,12 +75,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             tracing::warn!("{warning}");
         }
         if !self.state.services.is_empty() {
-            let taken_up = carried.services.len();
-            tracing::info!(
-                services = self.state.services.len(),
-                taken_up,
-                "applied the stored state"
-            );
+            let (services, taken_up) = (self.state.services.len(), carried.services.len());
+            self.events.push(Event::new(
+                Kind::Restored,
+                format!(
+                    "services: {services} applied as stored, {taken_up} found in the data plane"
+                ),
+            ));
         }
         Ok(())
     }
@@ -118,10 +120,7 @@ fn state(
             }
         }
         let steering = plane.steering(kept.index);
-        next.put_restored(service, kept.index, kept.generation, tables.as_ref(), &steering)?;
-        if let Some(entry) = next.state.services.get_mut(name) {
-            Arc::make_mut(entry).draining = kept.draining;
-        }
+        next.put_restored(service, kept, tables.as_ref(), &steering)?;
     }
     Ok(next.state)
 }

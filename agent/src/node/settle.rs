@@ -21,13 +21,14 @@ use super::difference::{endpoint, image};
 use super::directory::Key;
 use super::draining::{give_up, given_up};
 use super::error::Error;
+use super::events::{Event, Kind};
 use super::owner::{Owner, plane_error};
 use super::restore::named;
 use super::state::{Entry, State};
 use super::sweep::{Named, Sweep, Swept};
 use crate::dataplane::DataPlane;
 use crate::model::{Service, ServiceName};
-use crate::plan::settle::untrack;
+use crate::plan::settle::{SlotRef, settle, untrack};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
@@ -43,7 +44,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// # Errors
     ///
     /// Something could not be read or written; nothing was settled, and the next round tries again.
-    pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
+    pub fn round(&mut self, now: u32) -> Result<(), Error> {
         self.round_at(now, clock::wall())
     }
 
@@ -54,8 +55,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.tell_deadlines(last_wall, wall);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
         let watched = self.is_watched();
-        let tracked = self.state.services.values().any(|entry| is_tracked(entry));
-        if !drains && !watched && !tracked {
+        let transition = self.state.services.values().any(|entry| is_in_transition(entry));
+        if !drains && !watched && !transition {
             return Ok(());
         }
         let state = self.state.clone();
@@ -70,11 +71,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             self.plane.sweep(UDP, keep).map_err(plane_error)?;
         }
         let mut next = state.clone();
+        let mut settled = Vec::new();
         for (entry, swept) in state.services.values().zip(&sweep.services) {
-            let settled = self.settled(entry, swept, now);
-            let mut new = settled.clone().unwrap_or_else(|| Entry::clone(entry));
-            if give_up(&mut new, &state.directory, wall) || settled.is_some() {
-                next.services.insert(entry.service.name().clone(), Arc::new(new));
+            let name = entry.service.name();
+            let step = self.settled(entry, swept, now);
+            let changed = step.is_some();
+            let (mut new, settles) = step.unwrap_or_else(|| (Entry::clone(entry), false));
+            settled.extend(settles.then(|| name.clone()));
+            if give_up(&mut new, &state.directory, wall) || changed {
+                next.services.insert(name.clone(), Arc::new(new));
             }
         }
         let named = sweep.named;
@@ -88,7 +93,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 *entry = Arc::new(Entry::clone(entry));
             }
         }
-        self.finish_round(next, &released, ended)
+        self.finish_round(next, &released, ended)?;
+        for name in &settled {
+            let text = "what began before the last change has ended or is remembered";
+            self.events.push(Event::new(Kind::Settled, text).of(name));
+        }
+        Ok(())
     }
 
     /// Forgets at once what a change has given up.
@@ -142,9 +152,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         since.max(failed).saturating_add(self.idle_of(&entry.service))
     }
 
-    /// The service one step further, if there is one to take.
-    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<Entry> {
-        if !is_tracked(entry) {
+    /// The service one step further, if there is one to take, and whether all of it settles by that.
+    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<(Entry, bool)> {
+        if !is_in_transition(entry) {
             return None;
         }
         let mut tables = ServiceTables::clone(&entry.tables);
@@ -152,15 +162,20 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let untracked = untrack(&mut tables, &|slot| swept.pinned(slot))
             | steering.untrack(&|index| swept.steers(index));
         let quiet = |since: u32| now > self.settles_at(entry, since);
-        let settled = entry.moved.settle(&mut tables, &mut steering, &quiet);
-        let what = match (settled, untracked) {
-            (true, _) => "settled: what began before the last shift has ended or is remembered",
-            (false, true) => "slots without remembered flows are tracked no longer",
-            (false, false) => return None,
-        };
-        tracing::debug!(service = entry.service.name().as_str(), "{what}");
-        let (tables, steering) = (Arc::new(tables), Arc::new(steering));
-        Some(Entry { tables, steering, ..entry.clone() })
+        let whole = quiet(entry.moved.newest());
+        let settles = settle_quiet(entry, (&mut tables, &mut steering), whole, &quiet);
+        let mut next = entry.clone();
+        if whole {
+            (next.settled, next.asked) = (*entry.service.weights(), Vec::new());
+        } else if let Some(weights) = entry.weights_of_bases(&tables) {
+            next.settled = weights;
+        }
+        let news = settles || next.settled != entry.settled;
+        if !news && !untracked {
+            return None;
+        }
+        (next.tables, next.steering) = (Arc::new(tables), Arc::new(steering));
+        Some((next, news && whole))
     }
 
     /// Draining backends that nothing names any more.
@@ -216,27 +231,58 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if next.services.iter().all(|(name, entry)| same(name, entry)) {
             return Ok(());
         }
+        let settled = |(name, entry): (&ServiceName, &Arc<Entry>)| {
+            self.state.services.get(name).is_some_and(|was| was.settled != entry.settled)
+        };
+        let settled = next.services.iter().any(settled);
         let before = self.commit(next)?;
         for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
             self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
-            tracing::info!(
-                service = service.as_str(),
-                version = key.version.name(),
-                backend = %SocketAddr::new(key.address, key.port),
-                "drained: no slot and no flow names it any more"
-            );
+            let (version, backend) = (key.version, SocketAddr::new(key.address, key.port));
+            let text = format!("{version} {backend}: no slot and no flow names it any more");
+            self.events.push(Event::new(Kind::Drained, text).of(service));
         }
         self.clean_up(&before);
         if !released.is_empty() {
             // A walk over the table of UDP flows may miss one that moves within it.
             let gone: BTreeSet<u16> = released.iter().map(|(.., index)| *index).collect();
             self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
+        }
+        if settled || !released.is_empty() {
             self.save()?;
         }
         tracing::debug!(ended, released = released.len(), "a transition went on");
         Ok(())
     }
+}
+
+/// Settles what is quiet, and says whether anything was. Of the version table either all that is, or
+/// nothing: only so much that some weights which were asked for put each slot where its `base` is
+/// then. To these weights a rollback goes, and it must need nothing of the flow table.
+fn settle_quiet(
+    entry: &Entry,
+    (tables, steering): (&mut ServiceTables, &mut Steering),
+    whole: bool,
+    quiet: &dyn Fn(u32) -> bool,
+) -> bool {
+    let (mut all, mut rules) = (tables.clone(), steering.clone());
+    let settles = entry.moved.settle(&mut all, &mut rules, quiet);
+    if whole || settles && entry.weights_of_bases(&all).is_some() {
+        (*tables, *steering) = (all, rules);
+        return settles;
+    }
+    let backends = |slot| match slot {
+        SlotRef::Version(_) => false,
+        SlotRef::Backend { .. } => quiet(entry.moved.since(steering, slot)),
+    };
+    settles && settle(tables, &backends)
+}
+
+/// Whether a service has not come to the end of its last change. Also one whose tables are new, and
+/// so settled, because the data plane of an earlier agent is gone.
+fn is_in_transition(entry: &Entry) -> bool {
+    is_tracked(entry) || entry.settled != *entry.service.weights()
 }
 
 /// Whether any slot must still be looked up.

@@ -11,20 +11,26 @@ use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 use super::directory::{Directory, Key, Place, address, identity};
 use super::draining::OfVersions;
 use super::error::Error;
+use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
-    Backend, BackendState, PerVersion, Rule, Service, ServiceName, Version, Violation, Weights,
-    resolve, steering::revise, validate_set,
+    Backend, BackendState, OnDown, OnEmpty, PerVersion, Rule, Service, ServiceName, Version,
+    Violation, Weights, resolve, steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
 use crate::plan::moved::Moved;
-use crate::plan::stand_in::{Member, Standing};
+use crate::plan::stand_in::{Member, Standing, is_served};
 use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
+use crate::plan::version_table::lay_out;
+use crate::store::StoredService;
+
+/// Weights of the past that are kept while a service has not settled.
+const MAX_ASKED: usize = 32;
 
 /// All services of a node, with the tables that serve them.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +56,15 @@ pub(super) struct Entry {
     pub(super) moved: Moved,
     /// Versions that drain.
     pub(super) draining: OfVersions,
+    /// The weights it had when it was created or last settled: where they have put each version slot,
+    /// there is its base.
+    pub(super) settled: Weights,
+    /// Other weights that were asked for since, the newest last, at most [`MAX_ASKED`].
+    pub(super) asked: Vec<Weights>,
+    /// The lease on its weights.
+    pub(super) lease: Option<Lease>,
+    /// Backends whose flows are void, by index.
+    pub(super) given_up: Arc<BTreeSet<u16>>,
 }
 
 /// The next state, and how each service of the request comes to it.
@@ -62,8 +77,9 @@ pub(super) struct Next {
 }
 
 impl State {
-    /// Creates or replaces services.
-    pub(super) fn apply(&self, services: &[Service], now: u32) -> Result<Next, Error> {
+    /// Creates or replaces services. Unless forced, no version without a ready backend is given
+    /// weight or clients.
+    pub(super) fn apply(&self, services: &[Service], force: bool, now: u32) -> Result<Next, Error> {
         let existing: Vec<&Service> = self.services.values().map(|entry| &entry.service).collect();
         validate_set(services, &existing).map_err(Error::Invalid)?;
         let mut next = Next::new(self.clone(), now);
@@ -71,6 +87,9 @@ impl State {
             next.put(service)?;
         }
         return_paths::check(&next.state, services)?;
+        for service in services.iter().filter(|_| !force) {
+            self.check_ready(service, &next.state)?;
+        }
         Ok(next)
     }
 
@@ -91,15 +110,7 @@ impl State {
                         message: error.to_string(),
                     }])
                 })?;
-            let service = entry.service.clone().with_weights(weights);
-            // A version that had weight already keeps it: only what is given is refused.
-            let given = |version: &Version| {
-                weights.get(*version).bp() > entry.service.weights().get(*version).bp()
-            };
-            if let Some(version) = service.unserved().find(given).filter(|_| !force) {
-                return Err(Error::NoReadyBackend { service: shift.service.clone(), version });
-            }
-            next.reweigh(entry, service);
+            next.shift(entry, weights, force)?;
         }
         Ok(next)
     }
@@ -109,7 +120,7 @@ impl State {
         let entry = self.at(&steer.service, steer.expected_generation)?;
         let rules = revise(&entry.service, &steer.add, &steer.remove).map_err(Error::Invalid)?;
         let service = entry.service.clone().with_steering(rules);
-        let given = |rule: &&Rule| !service.versions()[rule.version].is_served();
+        let given = |rule: &&Rule| !self.is_ready(&service, rule.version);
         if let Some(rule) = steer.add.iter().find(given).filter(|_| !steer.options.force) {
             let (service, version) = (steer.service.clone(), rule.version);
             return Err(Error::NoReadyBackend { service, version });
@@ -123,6 +134,30 @@ impl State {
         let mut next = Next::new(self.clone(), now);
         next.resteer(entry, service);
         Ok(next)
+    }
+
+    /// Whether a backend of a version of a service takes new flows.
+    pub(super) fn is_ready(&self, service: &Service, version: Version) -> bool {
+        is_served(&members(service, version, &self.directory))
+    }
+
+    /// Refuses what would give weight or clients to a version whose backends are known to be down.
+    fn check_ready(&self, service: &Service, next: &Self) -> Result<(), Error> {
+        let old = self.services.get(service.name()).map(|entry| &entry.service);
+        let weight = |service: &Service, version| service.weights().get(version).bp();
+        let given = |version: Version| {
+            let rules = service.steering().iter().filter(|rule| rule.version == version);
+            let is_new = |rule: &Rule| old.is_none_or(|old| !old.steering().contains(rule));
+            weight(service, version) > old.map_or(0, |old| weight(old, version))
+                || rules.into_iter().any(is_new)
+        };
+        let unready = |version: &Version| !next.is_ready(service, *version) && given(*version);
+        match Version::ALL.into_iter().find(unready) {
+            Some(version) => {
+                Err(Error::NoReadyBackend { service: service.name().clone(), version })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes note of what is known of backends now. Those that have no index any more are skipped;
@@ -144,7 +179,11 @@ impl State {
     }
 
     /// A service by name, if it has the generation that is expected.
-    fn at(&self, name: &ServiceName, expected: Option<u64>) -> Result<&Arc<Entry>, Error> {
+    pub(super) fn at(
+        &self,
+        name: &ServiceName,
+        expected: Option<u64>,
+    ) -> Result<&Arc<Entry>, Error> {
         let entry = self.get(name)?;
         match expected.filter(|expected| *expected != entry.generation) {
             None => Ok(entry),
@@ -223,8 +262,7 @@ impl Next {
     pub(super) fn put_restored(
         &mut self,
         service: &Service,
-        index: u32,
-        generation: u64,
+        kept: &StoredService,
         tables: Option<&ServiceTables>,
         steering: &Steering,
     ) -> Result<(), Error> {
@@ -237,23 +275,23 @@ impl Next {
         };
         let void = given_up(&directory, service);
         let led = transition(tables, &target, &|one| void.contains(&one)).tables;
-        let (tables, steering) = (Arc::new(led), Arc::new(steering));
-        let digest = Digest::of_goal(&goal);
-        let service = service.clone();
-        let name = service.name().clone();
         let entry = Entry {
-            service,
-            index,
-            generation,
+            service: service.clone(),
+            index: kept.index,
+            generation: kept.generation,
+            digest: Digest::of_goal(&goal),
+            settled: kept.settled.unwrap_or(*service.weights()),
+            asked: Vec::new(),
+            lease: kept.lease.as_ref().map(Lease::from_stored),
+            moved: Moved::all(self.now),
+            draining: kept.draining,
+            given_up: Arc::new(void),
             goal,
             target,
-            tables,
-            steering,
-            digest,
-            moved: Moved::all(self.now),
-            draining: OfVersions::default(),
+            tables: Arc::new(led),
+            steering: Arc::new(steering),
         };
-        self.state.services.insert(name, Arc::new(entry));
+        self.state.services.insert(service.name().clone(), Arc::new(entry));
         Ok(())
     }
 
@@ -271,11 +309,37 @@ impl Next {
             limit: u64::from(MAX_BACKENDS),
             asked,
         })?;
+        if service.health().is_none() {
+            directory.take_to_be_up(service.name());
+        }
         Ok(Arc::clone(&self.state.directory))
     }
 
+    /// Gives a service other weights, if what gets more has backends. They are nobody's lease.
+    pub(super) fn shift(
+        &mut self,
+        old: &Entry,
+        weights: Weights,
+        force: bool,
+    ) -> Result<(), Error> {
+        let service = old.service.clone().with_weights(weights);
+        // A version that had weight already keeps it: only what is given is refused.
+        let given = |version: &Version| {
+            weights.get(*version).bp() > old.service.weights().get(*version).bp()
+        };
+        let unready =
+            |version: &Version| given(version) && !self.state.is_ready(&service, *version);
+        if let Some(version) = Version::ALL.into_iter().find(unready).filter(|_| !force) {
+            return Err(Error::NoReadyBackend { service: service.name().clone(), version });
+        }
+        let name = service.name().clone();
+        self.reweigh(old, service);
+        self.state.set_lease(&name, None);
+        Ok(())
+    }
+
     /// Gives a service other weights.
-    fn reweigh(&mut self, old: &Entry, service: Service) {
+    pub(super) fn reweigh(&mut self, old: &Entry, service: Service) {
         let goal = old.goal.clone().with_weights(basis_points(*service.weights()));
         let target = target(&goal, &self.state.directory, &service);
         self.insert(Some(old), service, old.index, goal, target);
@@ -327,9 +391,13 @@ impl Next {
         if let Some(old) = old {
             moved.note(&old.tables, &led.tables, &led.moves, self.now);
         }
+        let weights = *service.weights();
         let entry = Entry {
             moved,
             draining: old.map(|old| old.draining).unwrap_or_default(),
+            settled: old.map_or(weights, |old| old.settled),
+            asked: old.map(|old| old.asked(weights)).unwrap_or_default(),
+            lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),
@@ -338,6 +406,7 @@ impl Next {
             index,
             goal,
             target,
+            given_up: Arc::new(void),
         };
         self.moves.insert(name.clone(), led.moves);
         self.state.services.insert(name, Arc::new(entry));
@@ -350,6 +419,29 @@ impl Next {
             limit: u64::from(MAX_SERVICES),
             asked: used.len() as u64 + 1,
         })
+    }
+}
+
+impl Entry {
+    /// The weights asked for since it settled, when these are now.
+    fn asked(&self, weights: Weights) -> Vec<Weights> {
+        let mut asked = self.asked.clone();
+        if *self.service.weights() != weights {
+            asked.push(*self.service.weights());
+        }
+        let beyond = asked.len().saturating_sub(MAX_ASKED);
+        asked.drain(..beyond);
+        asked
+    }
+
+    /// The weights of those asked for that put each version slot where its `base` is in `tables`.
+    pub(super) fn weights_of_bases(&self, tables: &ServiceTables) -> Option<Weights> {
+        let bases = || tables.versions().iter().map(|slot| slot.base());
+        let asked = self.asked.iter().rev();
+        let mut all = [&self.settled].into_iter().chain(asked).chain([self.service.weights()]);
+        let is_it =
+            |weights: &&Weights| lay_out(basis_points(**weights)).iter().copied().eq(bases());
+        all.find(is_it).copied()
     }
 }
 
@@ -371,15 +463,21 @@ fn members(service: &Service, version: Version, directory: &Directory) -> Vec<Me
     service.versions()[version].backends.iter().map(member).collect()
 }
 
-/// Whether the flows of a backend of a service are void.
-pub(super) fn is_given_up(_service: &Service, _place: Place) -> bool {
-    false
+/// Whether the flows of a backend of a service are void as soon as another stands in for it.
+fn is_given_up(service: &Service, place: Place) -> bool {
+    let on_down = service.health().map_or(OnDown::default(), |health| health.on_down());
+    place.state() == BackendState::Down && on_down == OnDown::Reset
 }
 
 /// Backends of a service whose flows are void.
 fn given_up(directory: &Directory, service: &Service) -> BTreeSet<u16> {
-    let places = directory.of(service.name()).map(|(_, place)| place);
-    places.filter(|place| is_given_up(service, *place)).map(|place| place.index).collect()
+    let mut lost = directory.of(service.name()).filter(|(_, place)| is_given_up(service, *place));
+    let Some(first) = lost.next() else { return BTreeSet::new() };
+    let members = Version::ALL.map(|version| members(service, version, directory));
+    // Where nothing stands in, nothing moves, and no flow is better off elsewhere.
+    let standing = standing(service, &members);
+    let replaced = |(key, _): &(&Key, Place)| standing.replaces(key.version.index());
+    std::iter::once(first).chain(lost).filter(replaced).map(|(_, place)| place.index).collect()
 }
 
 fn candidate(backend: &Backend) -> Candidate {
@@ -410,6 +508,16 @@ fn rules(service: &Service) -> Rules {
     Rules::new(service.steering().iter().map(rule))
 }
 
+/// What a service's layout is for.
+fn standing<'a>(service: &Service, members: &'a [Vec<Member>; VERSIONS]) -> Standing<'a> {
+    Standing {
+        seed: service.seed().0,
+        weights: basis_points(*service.weights()),
+        members: members.each_ref().map(Vec::as_slice),
+        holds: service.health().is_some_and(|health| health.on_empty() == OnEmpty::Hold),
+    }
+}
+
 /// The same on this node: by the indices of its backends, of which every one of the service has one,
 /// with others in place of those that are not ready.
 fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
@@ -418,13 +526,7 @@ fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
     let goal = if members.iter().flatten().all(|member| member.ready) {
         goal
     } else {
-        let standing = Standing {
-            seed: service.seed().0,
-            weights: basis_points(*service.weights()),
-            members: members.each_ref().map(Vec::as_slice),
-            holds: false,
-        };
-        laid = standing.lay_over(goal);
+        laid = standing(service, &members).lay_over(goal);
         &laid
     };
     let indices: BTreeMap<_, u16> = directory

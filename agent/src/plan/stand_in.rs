@@ -49,8 +49,7 @@ impl Standing<'_> {
             self.replace(layout, members);
         }
         let served = self.members.map(is_served);
-        let taken = |version: usize| served[version] && self.weights[version] > 0;
-        if self.holds || served == [true; VERSIONS] || !(0..VERSIONS).any(taken) {
+        if served == [true; VERSIONS] || !self.fails_over() {
             return laid;
         }
         laid.rules = goal.rules.without(served.map(|served| !served));
@@ -65,6 +64,18 @@ impl Standing<'_> {
             }
         }
         laid
+    }
+
+    /// Whether something stands in for the backends of a version that are not ready.
+    #[must_use]
+    pub fn replaces(&self, version: usize) -> bool {
+        is_served(self.members[version]) || self.fails_over()
+    }
+
+    /// Whether a version without a ready backend gives its weight to another.
+    fn fails_over(&self) -> bool {
+        let takes = |version: usize| self.weights[version] > 0 && is_served(self.members[version]);
+        !self.holds && (0..VERSIONS).any(takes)
     }
 
     /// Puts ready backends into the slots of those that are not, if there is any.
@@ -94,8 +105,9 @@ impl Standing<'_> {
     }
 }
 
-/// Whether a backend takes new flows.
-fn is_served(members: &[Member]) -> bool {
+/// Whether one of these backends takes new flows.
+#[must_use]
+pub fn is_served(members: &[Member]) -> bool {
     members.iter().any(|member| member.ready && member.candidate.weight > 0)
 }
 

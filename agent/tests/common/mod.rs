@@ -26,18 +26,21 @@ use tokio::{
 use weir::{
     api::{serve, socket},
     client::Client,
+    health::Counts,
     model::{
-        AttachMode, BackendState, Hook, Observed, OnTimeout, PerVersion, Rule, Service,
-        ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, resolve,
+        AttachMode, BackendState, Hook, LeaseTerms, Observed, OnTimeout, PerVersion, Rule, Service,
+        ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, Weights, resolve,
         steering::revise, validate_set,
     },
     node::{
         Error, Handle, Request, channel,
+        events::{Event, Kind, Log},
         messages::{
-            Apply, BackendCounters, BackendStatus, Capacity, Change, ChangeOptions, Changed,
-            Commit, Counters, Delete, DrainStatus, InterfaceStatus, MayStop, Move, NextHop,
-            NodeStatus, RequestId, ServiceCounters, ServiceStatus, SetBackend, Settle, Settled,
-            Shift, Steer, Steered, Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
+            Apply, BackendCounters, BackendHealth, BackendStatus, Capacity, Change, ChangeOptions,
+            Changed, Commit, Counters, Delete, DrainStatus, InterfaceStatus, LeaseStatus, MayStop,
+            Move, NextHop, NodeStatus, RenewLease, RequestId, RollBack, ServiceCounters,
+            ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered, Traffic, Verdict,
+            VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -45,12 +48,15 @@ use weir::{
 const SLOTS: u32 = 16_384;
 
 /// The state of the fake.
-#[derive(Default)]
 struct Node {
     services: BTreeMap<ServiceName, (u64, Service)>,
     generation: u64,
     done: HashMap<RequestId, Changed>,
     reads: u64,
+    events: Log,
+    /// The weights of services before they were changed last, and leases on the new ones.
+    before: BTreeMap<ServiceName, Weights>,
+    leases: BTreeMap<ServiceName, LeaseStatus>,
 }
 
 impl Node {
@@ -64,12 +70,15 @@ impl Node {
                 drop(reply.send(self.services.keys().map(|name| self.get(name)).collect()));
             }
             Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
+            Request::RollBack(roll_back, reply) => drop(reply.send(self.roll_back(&roll_back))),
+            Request::RenewLease(renew, reply) => drop(reply.send(self.renew(&renew))),
             Request::SetBackend(set, reply) => drop(reply.send(self.set_backend(&set))),
             Request::Drains(names, reply) => drop(reply.send(self.drains(&names))),
             Request::Settle(settle, reply) => drop(reply.send(self.settle(&settle))),
             Request::Steer(steer, reply) => drop(reply.send(self.steer(&steer))),
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
+            Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
         }
     }
 
@@ -105,7 +114,48 @@ impl Node {
             }
             services.push(service);
         }
+        for service in &services {
+            self.lease(service.name(), shift.lease);
+        }
         Ok(self.change(services, &shift.options))
+    }
+
+    /// Nothing runs out here: all of the time is left.
+    fn lease(&mut self, name: &ServiceName, terms: Option<LeaseTerms>) {
+        let weights = self.services.get(name).map(|(_, service)| *service.weights());
+        self.leases.remove(name);
+        if let (Some(LeaseTerms { length, on_expiry }), Some(revert_to)) = (terms, weights) {
+            let deadline = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            let left = length.duration();
+            let lease = LeaseStatus { left, deadline, length, on_expiry, revert_to };
+            self.leases.insert(name.clone(), lease);
+        }
+    }
+
+    fn renew(&mut self, renew: &RenewLease) -> Result<LeaseStatus, Error> {
+        self.get(&renew.service)?;
+        let lease = self.leases.get_mut(&renew.service);
+        let lease = lease.ok_or_else(|| Error::NoLease(renew.service.clone()))?;
+        lease.length = renew.length.unwrap_or(lease.length);
+        lease.left = lease.length.duration();
+        Ok(*lease)
+    }
+
+    fn roll_back(&mut self, roll_back: &RollBack) -> Result<Changed, Error> {
+        let found = self.services.get(&roll_back.service);
+        let (_, service) = found.ok_or_else(|| Error::NotFound(roll_back.service.clone()))?;
+        let weights = self.before.get(&roll_back.service).filter(|old| *old != service.weights());
+        let weights = *weights.ok_or_else(|| Error::NothingToRollBack {
+            service: roll_back.service.clone(),
+            weights: *service.weights(),
+        })?;
+        let service = service.clone().with_weights(weights);
+        self.leases.remove(&roll_back.service);
+        let answer = self.change(vec![service], &roll_back.options);
+        if !roll_back.options.dry_run {
+            self.before.insert(roll_back.service.clone(), weights);
+        }
+        Ok(answer)
     }
 
     fn set_backend(&mut self, set: &SetBackend) -> Result<Changed, Error> {
@@ -195,10 +245,13 @@ impl Node {
         if !options.dry_run {
             self.generation += 1;
             for service in services {
+                let event = Event::new(Kind::Applied, "as asked").of(service.name());
+                self.events.push(event.asked_by(options.request_id.as_ref()));
                 let entry = self
                     .services
                     .entry(service.name().clone())
                     .or_insert_with(|| (0, service.clone()));
+                self.before.insert(service.name().clone(), *entry.1.weights());
                 *entry = (entry.0 + 1, service);
             }
         }
@@ -249,6 +302,7 @@ impl Node {
                 moved: before.map_or(0, |(_, old)| moved_rules(old, service)),
             },
             digest: "0123456789abcdef".into(),
+            lease: self.leases.get(service.name()).copied(),
         }
     }
 
@@ -286,6 +340,14 @@ impl Node {
                 slots: 1_024,
                 connections: 7,
                 next_hop: NextHop::Resolved { interface: "eth1".into() },
+                health: service.health().map(|_| BackendHealth {
+                    failing: true,
+                    since: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+                    error: Some("connection refused".into()),
+                    against: 1,
+                    needed: 2,
+                    next_check_ms: Some(1_200),
+                }),
             };
             VersionStatus {
                 release: group.release.clone(),
@@ -300,6 +362,8 @@ impl Node {
             generation: *generation,
             digest: "0123456789abcdef".into(),
             versions: PerVersion::from_fn(version),
+            settled: self.before.get(name).copied().unwrap_or(*service.weights()),
+            lease: self.leases.get(name).copied(),
         })
     }
 
@@ -360,6 +424,13 @@ impl Node {
             }],
             capacity: vec![Capacity { resource: "flows".into(), used: 3, limit: 1_048_576 }],
             outer_sources: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            health: Counts {
+                backends: 3,
+                failing: 1,
+                in_flight: 2,
+                made: 1_234,
+                ..Counts::default()
+            },
             state_dir: "/var/lib/weir".into(),
             warnings: vec!["eth1 went away".into()],
         }
@@ -415,7 +486,15 @@ impl FakeAgent {
 }
 
 async fn run(mut requests: mpsc::Receiver<Request>) {
-    let mut node = Node::default();
+    let mut node = Node {
+        services: BTreeMap::new(),
+        generation: 0,
+        done: HashMap::new(),
+        reads: 0,
+        events: Log::new(1),
+        before: BTreeMap::new(),
+        leases: BTreeMap::new(),
+    };
     while let Some(request) = requests.recv().await {
         node.handle(request);
     }

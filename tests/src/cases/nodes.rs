@@ -254,6 +254,7 @@ impl Node {
             owner.shift(&Shift {
                 shifts: vec![shift],
                 in_flight: InFlight::default(),
+                lease: None,
                 options: forced(),
             })?;
         }

@@ -2,7 +2,7 @@
 
 use weir_proto::v1;
 
-use super::{spec, version_number};
+use super::{health, lease, spec, version_number};
 use crate::{
     model::{BackendState, Observed, PerVersion, TableShare, Version},
     node::messages::{
@@ -41,6 +41,7 @@ pub fn change(change: Change) -> v1::Change {
         moves: change.moves.into_iter().map(slots_moved).collect(),
         steering: Some(v1::Steered { rules: change.steering.rules, moved: change.steering.moved }),
         digest: change.digest,
+        lease: change.lease.map(lease::lease),
     }
 }
 
@@ -82,6 +83,8 @@ pub fn service_status(status: ServiceStatus) -> v1::ServiceStatus {
         generation: status.generation,
         digest: status.digest,
         versions: by_version(status.versions, version_status),
+        settled: lease::weights(status.settled),
+        lease: status.lease.map(lease::lease),
     }
 }
 
@@ -119,6 +122,7 @@ fn backend_status(status: BackendStatus) -> v1::BackendStatus {
         slots: status.slots,
         connections: status.connections,
         next_hop: Some(next_hop),
+        health: status.health.map(health::backend_to_proto),
     }
 }
 
@@ -198,6 +202,7 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         interfaces: status.interfaces.into_iter().map(interface).collect(),
         capacity: status.capacity.into_iter().map(capacity).collect(),
         state_dir: status.state_dir,
+        health: Some(health::counts_to_proto(status.health)),
         warnings: status.warnings,
         outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
     }

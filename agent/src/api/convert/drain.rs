@@ -6,11 +6,11 @@ use weir_proto::v1;
 
 use super::{
     Malformed, answer, on_timeout, on_timeout_number, read,
-    request::{id_text, options},
+    request::{id_text, options, service},
     version, version_number,
 };
 use crate::{
-    model::{BackendState, ServiceName, Violations, drain::seconds},
+    model::{BackendState, Violations, drain::seconds},
     node::{
         Error,
         messages::{DrainStatus, InFlight, MayStop, SetBackend, Settle, Settled},
@@ -21,7 +21,7 @@ use crate::{
 pub fn set_backend(request: &v1::SetBackendStateRequest) -> Result<SetBackend, Error> {
     let mut violations = Violations::default();
     let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
-    let service = name(&request.service, &mut violations);
+    let service = service(&request.service, &mut violations);
     let address = request.address.parse().ok();
     if address.is_none() {
         violations.push("address", format!("{:?} is not an IP address", request.address));
@@ -43,14 +43,10 @@ pub fn set_backend(request: &v1::SetBackendStateRequest) -> Result<SetBackend, E
 /// From the wire: the end of a transition.
 pub fn settle(request: &v1::SettleRequest) -> Result<Settle, Error> {
     let mut violations = Violations::default();
-    let service = name(&request.service, &mut violations);
+    let service = service(&request.service, &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
     let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
     Ok(Settle { service, dry_run: request.dry_run })
-}
-
-fn name(name: &str, violations: &mut Violations) -> Option<ServiceName> {
-    ServiceName::new(name).map_err(|message| violations.push("service", message)).ok()
 }
 
 /// From the wire: what becomes of connections that a change leaves behind.

@@ -5,6 +5,9 @@
 
 pub mod answer;
 pub mod drain;
+pub mod events;
+mod health;
+pub mod lease;
 pub mod read;
 pub mod request;
 pub mod spec;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use weir_proto::v1;
 
-use super::{drain, spec, version, version_number};
+use super::{drain, lease, spec, version, version_number};
 use crate::{
     model::{
         Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
@@ -94,8 +94,9 @@ pub fn shift(request: &v1::ShiftWeightsRequest) -> Result<Shift, Error> {
         shifts.extend(service_shift(shift, &format!("shifts[{index}]"), &mut violations));
     }
     let in_flight = drain::in_flight(request.in_flight.as_ref(), &mut violations);
+    let lease = lease::terms(request, &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
-    Ok(Shift { shifts, in_flight, options })
+    Ok(Shift { shifts, in_flight, lease, options })
 }
 
 fn service_shift(
@@ -148,9 +149,7 @@ fn service_shift(
 pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
     let mut violations = Violations::default();
     let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
-    let service = ServiceName::new(&request.service)
-        .map_err(|message| violations.push("service", message))
-        .ok();
+    let service = service(&request.service, &mut violations);
     for (field, named) in [("add", request.add.len()), ("remove", request.remove.len())] {
         if named > MAX_RULES {
             let message = format!("holds {named}; a service has at most {MAX_RULES} rules");
@@ -177,6 +176,11 @@ pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
     let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
     let expected_generation = request.expected_generation;
     Ok(Steer { service, add, remove, expected_generation, options })
+}
+
+/// From the wire: the service that a request names.
+pub(super) fn service(name: &str, violations: &mut Violations) -> Option<ServiceName> {
+    ServiceName::new(name).map_err(|message| violations.push("service", message)).ok()
 }
 
 pub(super) fn options(
@@ -253,8 +257,11 @@ pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
         remainder: version_number(shift.remainder),
         expected_generation: shift.expected_generation,
     };
+    let (lease, on_expiry) = lease::terms_to_proto(shift.lease);
     v1::ShiftWeightsRequest {
         shifts: shift.shifts.iter().map(one).collect(),
+        lease,
+        on_expiry,
         request_id: id_text(shift.options.request_id.as_ref()),
         dry_run: shift.options.dry_run,
         force: shift.options.force,

@@ -2,7 +2,7 @@
 
 use weir_proto::v1;
 
-use super::{on_timeout, on_timeout_number, protocol, version, version_number};
+use super::{health, on_timeout, on_timeout_number, protocol, version, version_number};
 use crate::model::{
     Affinity, Forwarding, OnTimeout, Protocol, ServiceSpec, Udp, Version, Violations,
     service::DEFAULT_BACKEND_WEIGHT,
@@ -57,6 +57,7 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
             .quic
             .map(|quic| v1::Quic { config: quic.config, server_id_length: quic.server_id_length }),
         drain: spec.drain.as_ref().map(drain_to_proto),
+        health: spec.health.as_ref().map(health::to_proto),
         affinity: match spec.affinity {
             Affinity::Connection => v1::Affinity::Connection,
             Affinity::Client => v1::Affinity::Client,
@@ -126,6 +127,9 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         }),
     });
     let steering = steering.collect();
+    let health = spec
+        .health
+        .and_then(|check| health::from_proto(check, &format!("{path}.health"), violations));
     let versions = spec.versions.unwrap_or_default();
     ServiceSpec {
         name: spec.name,
@@ -139,6 +143,7 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
             .quic
             .map(|quic| QuicSpec { config: quic.config, server_id_length: quic.server_id_length }),
         drain,
+        health,
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
         steering,
         versions: VersionsSpec {

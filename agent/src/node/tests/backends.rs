@@ -53,7 +53,11 @@ fn a_version_that_fails_gives_its_weight_to_the_others_and_takes_it_back() {
     assert!(!node.open(1, 500..1000).contains(&Some(3)));
     assert_eq!(node.go_on(1, 0..500), old);
     // A shift in the meantime goes by what is asked for, as soon as it can.
-    node.shift(&[("shop", Canary, 20)]).unwrap();
+    let mut asked = shift(&[("shop", Canary, 20)]);
+    let refused = node.owner.shift(&asked).unwrap_err();
+    assert_eq!(refused, Error::NoReadyBackend { service: name("shop"), version: Canary });
+    asked.options.force = true;
+    node.owner.shift(&asked).unwrap();
     assert!(node.share("shop", Canary) == 0.0);
     node.learn("shop", Canary, 3, |place| place.failing = false);
     assert!((node.share("shop", Canary) - 0.2).abs() < 0.001);
@@ -62,7 +66,8 @@ fn a_version_that_fails_gives_its_weight_to_the_others_and_takes_it_back() {
 
 #[test]
 fn what_was_known_is_known_after_a_restart() {
-    let mut node = Node::with(&[spec("shop", 1, &[(Blue, 100, &[1, 2])])]);
+    let spec = spec("shop", 1, &[(Blue, 100, &[1, 2])]) + "    health: { type: tcp }\n";
+    let mut node = Node::with(&[spec]);
     node.learn("shop", Blue, 1, |place| place.failing = true);
     node.learn("shop", Blue, 2, |place| place.by_hand = BackendState::Draining);
     let again = Node::start(node.store.clone()).unwrap();

@@ -5,14 +5,19 @@
 mod backends;
 mod chaos;
 mod drain;
+mod events;
 mod failures;
+mod health;
 mod host;
 mod indices;
+mod leases;
 mod quic;
 mod requests;
 mod restart;
+mod rollback;
 mod settle;
 mod steering;
+mod unreliable;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,6 +49,8 @@ type Failure = Box<dyn FnOnce() + Send>;
 /// A store in memory.
 #[derive(Clone, Default)]
 struct TestStore {
+    /// By chance saves fail as calls of the data plane do.
+    chance: chaos::Plan,
     kept: Arc<Mutex<Option<Stored>>>,
     failure: Arc<Mutex<Option<Failure>>>,
 }
@@ -67,6 +74,10 @@ impl Store for TestStore {
         if let Some(meanwhile) = self.failure.lock().unwrap().take() {
             meanwhile();
             let (path, reason) = ("/state".into(), "the disk is full".to_owned());
+            return Err(StoreError::Corrupt { path, reason });
+        }
+        if self.chance.fails_by_chance() {
+            let (path, reason) = ("/state".into(), "chance has it so".to_owned());
             return Err(StoreError::Corrupt { path, reason });
         }
         *self.kept.lock().unwrap() = Some(state.clone());
@@ -251,7 +262,8 @@ fn shift(shifts: &[(&str, Version, u32)]) -> Shift {
         expected_generation: None,
     };
     let shifts = shifts.iter().map(one).collect();
-    Shift { shifts, in_flight: InFlight::default(), options: ChangeOptions::default() }
+    let (in_flight, options) = (InFlight::default(), ChangeOptions::default());
+    Shift { shifts, in_flight, lease: None, options }
 }
 
 fn id(id: &str) -> RequestId {

@@ -1,0 +1,104 @@
+//! The agent's counters, watched: none may fall, and at the end they are exact.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use weir::node::messages::Traffic;
+
+use crate::lab::Lab;
+use crate::node::Node;
+
+const WATCHED: [&str; 4] = ["web4", "web6", "echo4", "echo6"];
+/// Of a flood the servers see connections that never are.
+const FLOODED: &str = "echo4";
+
+/// Counters of backends by service.
+type All = BTreeMap<(&'static str, IpAddr), Traffic>;
+
+pub(super) struct Counts {
+    last: All,
+    /// What fell.
+    fell: Vec<String>,
+}
+
+impl Counts {
+    pub(super) fn start(node: &mut Node) -> Result<Self> {
+        Ok(Self { last: read(node)?, fell: Vec::new() })
+    }
+
+    /// Compares with the look before.
+    pub(super) fn look(&mut self, node: &mut Node) -> Result<()> {
+        let now = read(node)?;
+        for (of, was) in &self.last {
+            let is = now.get(of).copied().unwrap_or_default();
+            let grew = [
+                (was.connections, is.connections),
+                (was.packets_in, is.packets_in),
+                (was.bytes_in, is.bytes_in),
+                (was.packets_out, is.packets_out),
+                (was.bytes_out, is.bytes_out),
+                (was.tracked, is.tracked),
+            ];
+            if grew.iter().any(|(was, is)| was > is) {
+                self.fell.push(format!("counters of {of:?} fell from {was:?} to {is:?}"));
+            }
+        }
+        self.last = now;
+        Ok(())
+    }
+
+    /// Compares the connections that were counted with those that the servers have taken. A SYN that
+    /// was sent again is one connection for the server and may be two for weir, which remembers
+    /// nothing in the steady state.
+    pub(super) fn verify(mut self, node: &mut Node) -> Result<Vec<String>> {
+        let served: BTreeMap<IpAddr, (u64, u64)> = node
+            .lab()
+            .served()
+            .iter()
+            .map(|(who, served)| (who.address, (served.http_connections, served.echo_connections)))
+            .collect();
+        let again = retransmitted_syns(node.lab())?;
+        let mut more = 0;
+        let exact = read(node)?.into_iter().filter(|((service, _), _)| *service != FLOODED);
+        for ((service, address), traffic) in exact {
+            let (http, echo) = served.get(&address).copied().unwrap_or_default();
+            let taken = if service.starts_with("web") { http } else { echo };
+            match traffic.connections.checked_sub(taken) {
+                Some(difference) => more += difference,
+                None => self.fell.push(format!(
+                    "{service} at {address}: counted {}, served {taken}",
+                    traffic.connections
+                )),
+            }
+        }
+        if more > again {
+            self.fell.push(format!(
+                "{more} connections were counted that no server saw; {again} SYNs were sent again"
+            ));
+        }
+        Ok(self.fell)
+    }
+}
+
+fn read(node: &mut Node) -> Result<All> {
+    let mut all = All::new();
+    for service in WATCHED {
+        let traffic = node.traffic(service)?;
+        all.extend(traffic.into_iter().map(|(address, traffic)| ((service, address), traffic)));
+    }
+    Ok(all)
+}
+
+/// SYNs that the clients have sent again.
+pub(super) fn retransmitted_syns(lab: &Lab) -> Result<u64> {
+    let read = || fs::read_to_string("/proc/thread-self/net/netstat");
+    let text = lab.clients().inside(read)??;
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+    let mut both = names.split(' ').zip(values.split(' '));
+    let (_, value) =
+        both.find(|(name, _)| *name == "TCPSynRetrans").context("no count of SYNs sent again")?;
+    Ok(value.parse()?)
+}

@@ -1,0 +1,91 @@
+//! The soak: thousands of connections that live through everything an operator and a machine can do
+//! to a balancer, for as long as one likes.
+//!
+//! - `load`: the connections, new and long-lived, and what became of them
+//! - `trouble`: shifts, steering, kills, upgrades, floods: what happens when
+//! - `counts`: the agent's counters, watched: none may fall, and at the end they are exact
+//! - `flood`: SYNs from addresses that nobody has
+
+mod counts;
+mod flood;
+mod load;
+mod trouble;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::demo::{Paint, Screen};
+use crate::interrupt::Interrupt;
+use crate::lab::LabBuilder;
+use crate::node::{Mode, Node};
+use counts::Counts;
+use load::Load;
+use trouble::Trouble;
+
+/// How often a line is printed.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// What can be chosen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the program is attached.
+    pub mode: Mode,
+    /// How long it goes on.
+    pub length: Duration,
+    /// Long-lived TCP connections, a third of them silent for long.
+    pub connections: u32,
+    /// New connections a second.
+    pub rate: u32,
+    /// Chance follows from it.
+    pub seed: u64,
+    /// Another build of `weir`, which takes the other's place and gives it back.
+    pub other: Option<PathBuf>,
+}
+
+/// Runs it and gives what was wrong: nothing, if all is well.
+pub fn run(options: &Options, interrupt: &Interrupt, screen: &mut Screen) -> Result<Vec<String>> {
+    let paint = screen.paint();
+    screen.say(&title(paint, options))?;
+    let mut node = Node::start(LabBuilder::new().backends(4), options.mode, &["--on-exit=keep"])?;
+    let services = load::services(node.lab());
+    node.apply(&services)?;
+    let mut load = Load::start(node.lab(), options)?;
+    let mut counts = Counts::start(&mut node)?;
+    let mut trouble = Trouble::new(options, services);
+    screen.say(&paint.bold(trouble::HEADER))?;
+    let (begun, mut report) = (Instant::now(), Instant::now() + REPORT);
+    while begun.elapsed() < options.length {
+        interrupt.sleep_until(trouble.next())?;
+        trouble.happen(&mut node)?;
+        if Instant::now() >= report {
+            report += REPORT;
+            counts.look(&mut node)?;
+            load.refresh(node.lab())?;
+            screen.say(&trouble.line(begun.elapsed(), &load.seen(), &mut node)?)?;
+        }
+    }
+    screen.say(&trouble.line(begun.elapsed(), &load.seen(), &mut node)?)?;
+    counts.look(&mut node)?;
+    let mut wrong = load.verify();
+    wrong.extend(counts.verify(&mut node)?);
+    node.take_agent()?.stop()?;
+    Ok(wrong)
+}
+
+fn title(paint: Paint, options: &Options) -> String {
+    let Options { connections, rate, seed, .. } = options;
+    format!(
+        "{}   {} s of trouble, in mode {}, by chance {seed}\n\n  \
+         {connections} long-lived TCP connections, a third of them silent; {} UDP flows; {rate} new \
+         connections a second\n  \
+         a random shift each 500 ms, steering each 5 s, kill -9 of the agent each 20 s,\n  \
+         a flood of SYNs and {} each minute\n",
+        paint.bold("weir soak"),
+        options.length.as_secs(),
+        options.mode.name(),
+        load::UDP_FLOWS,
+        if options.other.is_some() { "another build of the agent" } else { "a clean restart" },
+    )
+}
