@@ -27,3 +27,8 @@ pub(super) fn unix_milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Seconds since 1970, likewise.
+pub(super) fn wall() -> u64 {
+    unix_milliseconds() / 1_000
+}
