@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod many;
+mod packets;
 mod vitals;
 
 use std::net::{IpAddr, SocketAddr};
