@@ -16,6 +16,7 @@ use tonic_types::StatusExt as _;
 use weir_proto::v1::{self, weir_client::WeirClient};
 
 mod events;
+mod lease;
 
 use crate::{
     api::{

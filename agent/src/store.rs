@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendState, ServiceSpec, Version};
+use crate::model::{BackendState, LeaseLength, OnExpiry, ServiceSpec, Version, Weights};
 
 /// Number of the file's form.
 const FORM: u32 = 1;
@@ -50,8 +50,28 @@ pub struct StoredService {
     pub index: u32,
     /// What was asked for.
     pub spec: ServiceSpec,
+    /// The weights it had when its tables last settled. Absent: those of its spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Weights>,
+    /// The lease on its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<StoredLease>,
     /// Its backends as the kernel knows them, those that drain included.
     pub backends: Vec<StoredBackend>,
+}
+
+/// A lease on the weights of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredLease {
+    /// When it runs out, in milliseconds since 1970.
+    pub deadline_ms: u64,
+    /// How long it lasts from when it is renewed, in seconds.
+    pub length_s: LeaseLength,
+    /// What happens then.
+    pub on_expiry: OnExpiry,
+    /// The weights to go back to, in basis points.
+    pub revert_to: Weights,
 }
 
 /// A backend and its index in the kernel.

@@ -44,7 +44,7 @@ fn canary(bp: u32) -> ServiceShift {
 }
 
 fn shift(one: ServiceShift) -> Shift {
-    Shift { shifts: vec![one], options: ChangeOptions::default() }
+    Shift { shifts: vec![one], lease: None, options: ChangeOptions::default() }
 }
 
 async fn channel(agent: &FakeAgent) -> Channel {

@@ -54,7 +54,7 @@ async fn shift(client: &mut Client, id: &str) {
     };
     let request_id = Some(RequestId::new(id).unwrap());
     let options = ChangeOptions { request_id, ..ChangeOptions::default() };
-    client.shift(&Shift { shifts: vec![one], options }).await.unwrap();
+    client.shift(&Shift { shifts: vec![one], lease: None, options }).await.unwrap();
 }
 
 fn ids(events: &Events) -> Vec<u64> {

@@ -16,6 +16,7 @@
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`soak`]: connections that live through everything that happens to a balancer.
+//! - [`operations`]: random operations on a whole node, against the same model.
 //! - [`random`]: chance that can be repeated.
 
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod load;
 pub mod node;
+pub mod operations;
 pub mod pace;
 pub mod packet;
 pub mod program;

@@ -147,7 +147,7 @@ impl Node {
             })
         });
         let shifts = shifts.collect::<Result<_>>()?;
-        let shift = Shift { shifts, options: ChangeOptions::default() };
+        let shift = Shift { shifts, lease: None, options: ChangeOptions::default() };
         Ok(self.runtime.block_on(self.client.shift(&shift))?)
     }
 

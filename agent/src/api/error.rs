@@ -9,6 +9,8 @@
 //! | `NOT_FOUND` | `NOT_FOUND` | `ResourceInfo`: the service |
 //! | `GENERATION_MISMATCH` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `expected`, `actual` |
 //! | `NO_READY_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
+//! | `NOTHING_TO_ROLL_BACK` | `FAILED_PRECONDITION` | `PreconditionFailure` |
+//! | `NO_LEASE` | `FAILED_PRECONDITION` | `PreconditionFailure` |
 //! | `REQUEST_ID_REUSED` | `ALREADY_EXISTS` | |
 //! | `EXHAUSTED` | `RESOURCE_EXHAUSTED` | `QuotaFailure`; metadata `limit`, `asked` |
 //! | `TOO_MANY_WATCHERS` | `RESOURCE_EXHAUSTED` | `QuotaFailure` |
@@ -62,6 +64,14 @@ impl From<Error> for Status {
                 );
                 metadata.insert("version".into(), version.to_string());
                 (Code::FailedPrecondition, "NO_READY_BACKEND")
+            }
+            Error::NothingToRollBack { service, .. } => {
+                details.add_precondition_failure_violation("UNSETTLED", service.as_str(), &message);
+                (Code::FailedPrecondition, "NOTHING_TO_ROLL_BACK")
+            }
+            Error::NoLease(service) => {
+                details.add_precondition_failure_violation("LEASE", service.as_str(), &message);
+                (Code::FailedPrecondition, "NO_LEASE")
             }
             Error::RequestIdReused(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
             Error::Exhausted { what, limit, asked } => {

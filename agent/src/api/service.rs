@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
-    convert::{answer, events as wire, request},
+    convert::{answer, events as wire, lease, request},
     counters,
     error::too_many_watchers,
     events, watch,
@@ -105,6 +105,25 @@ impl weir_server::Weir for Weir {
             commit: Some(answer::commit(changed.commit)),
             changes: changed.changes.into_iter().map(answer::change).collect(),
         }))
+    }
+
+    async fn roll_back(
+        &self,
+        request: Request<v1::RollBackRequest>,
+    ) -> Result<Response<v1::RollBackResponse>, Status> {
+        let changed = self.node.roll_back(lease::roll_back(request.get_ref())?).await?;
+        Ok(Response::new(v1::RollBackResponse {
+            commit: Some(answer::commit(changed.commit)),
+            change: changed.changes.into_iter().next().map(answer::change),
+        }))
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<v1::RenewLeaseRequest>,
+    ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
+        let renewed = self.node.renew_lease(lease::renew(request.get_ref())?).await?;
+        Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease::lease(renewed)) }))
     }
 
     async fn steer(

@@ -68,6 +68,7 @@ pub(super) fn render(changed: &Changed, colour: bool) -> String {
     lines.push('\n');
     for change in &changed.changes {
         lines.push_str(&moved(change));
+        lines.push_str(&lease(change));
     }
     lines.push_str(&commit(&changed.commit));
     lines
@@ -94,6 +95,12 @@ fn moved(change: &Change) -> String {
         (false, false) => format!("moved {}", parts.join(", ")),
     };
     format!("{}: {what}; digest {}\n", change.service, change.digest)
+}
+
+/// `shop: lease: 1m left of 1m, then back to blue 100%; renew it with weir renew shop`
+fn lease(change: &Change) -> String {
+    let Some(lease) = &change.lease else { return String::new() };
+    format!("{0}: lease: {lease}; renew it with `weir renew {0}`\n", change.service)
 }
 
 /// `committed as generation 12 in 1.3 ms`

@@ -129,6 +129,13 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
         let rules = count(spec.steering.len() as u64);
         let _ = writeln!(lines, "steering    {rules} rules");
     }
+    let asked = service.versions.iter().map(|(version, status)| (version, status.asked));
+    if !service.settled.iter().eq(asked) {
+        let _ = writeln!(lines, "rollback    to {}", service.settled);
+    }
+    if let Some(lease) = &service.lease {
+        let _ = writeln!(lines, "lease       {lease}; renew it with `weir renew {}`", spec.name);
+    }
     let _ = writeln!(lines, "digest      {}\n", service.digest);
     lines.push_str(&render_all(std::slice::from_ref(service), colour));
     lines.push('\n');
@@ -211,10 +218,12 @@ fn health(health: &BackendHealth) -> Cell {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::{
-        model::{Observed, PerVersion, TableShare, Weight},
-        node::messages::BackendStatus,
+        model::{Observed, OnExpiry, PerVersion, TableShare, Weight, Weights},
+        node::messages::{BackendStatus, LeaseStatus},
     };
 
     /// A service in the middle of a drain: one backend leaves, the other's way is not known.
@@ -247,7 +256,9 @@ mod tests {
             ..nothing()
         };
         let spec = SpecFile::parse(file).unwrap().services.remove(0);
-        ServiceStatus { spec, generation: 12, digest: "ab".into(), versions }
+        let settled = Weights::all_to(Version::Blue);
+        let (digest, lease) = ("ab".into(), None);
+        ServiceStatus { spec, generation: 12, digest, versions, settled, lease }
     }
 
     #[test]
@@ -267,6 +278,27 @@ VERSION  BACKEND       WEIGHT  STATE     SLOTS  CONNECTIONS  NEXT HOP
 blue     [fd00::2]:53     100  draining    512    1 234 567  eth1
 blue     [fd00::3]:53     100  active      512    1 234 567  unresolved
 "
+        );
+    }
+
+    #[test]
+    fn what_would_be_rolled_back_and_the_lease_are_shown() {
+        let lease = LeaseStatus {
+            left: Duration::from_millis(41_900),
+            deadline: SystemTime::UNIX_EPOCH,
+            length: "60s".parse().unwrap(),
+            on_expiry: OnExpiry::Revert,
+            revert_to: Weights::all_to(Version::Canary),
+        };
+        let settled = Weights::all_to(Version::Green);
+        let text = render_one(&ServiceStatus { settled, lease: Some(lease), ..draining() }, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[3..5],
+            [
+                "rollback    to green 100%",
+                "lease       42s left of 1m, then back to canary 100%; renew it with `weir renew v6`",
+            ]
         );
     }
 

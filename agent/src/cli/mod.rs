@@ -17,6 +17,8 @@ mod fail;
 mod figures;
 mod get;
 mod output;
+mod renew;
+mod rollback;
 mod shift;
 mod status;
 mod steer;
@@ -98,6 +100,8 @@ enum Verb {
     Delete(delete::Delete),
     Detach(detach::Detach),
     Shift(shift::Shift),
+    Rollback(rollback::Rollback),
+    Renew(renew::Renew),
     Steer(steer::Steer),
     Counters(counters::Counters),
     Decap(decap::Decap),
@@ -131,6 +135,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Rollback(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Renew(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Events(verb) => with_client(&global.socket, |client| verb.run(client, output)),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    model::{ServiceName, Version, Weight},
+    model::{LeaseLength, LeaseTerms, OnExpiry, ServiceName, Version, Weight},
     node::messages::{self, ServiceShift},
 };
 
@@ -23,7 +23,9 @@ Examples:
   weir shift shop green=100%                 everything to green
   weir shift shop blue=90% --from canary     canary gives or takes the rest
   weir shift shop,api canary=5%              the same change to two services, at one instant
-  weir shift shop canary=25% --dry-run       show what would move")]
+  weir shift shop canary=25% --dry-run       show what would move
+  weir shift shop canary=5% --lease 60s --on-expiry revert
+                                             back to what was, unless `weir renew` comes in time")]
 pub(super) struct Shift {
     /// The service; several with commas between them make the same change in one commit.
     #[arg(value_name = "SERVICE[,SERVICE...]")]
@@ -37,6 +39,14 @@ pub(super) struct Shift {
     /// Refuse unless the service has this generation, as `weir get` shows it. For one service.
     #[arg(long, value_name = "N")]
     expect_generation: Option<u64>,
+    /// The new weights hold only as long as `weir renew` comes before this time has passed, 1s to 24h.
+    /// A shift without it ends the lease that the service has.
+    #[arg(long, value_name = "TIME")]
+    lease: Option<LeaseLength>,
+    /// What happens when nobody renews: hold (the weights stay) or revert (they go back to what they
+    /// were before the lease, or before the first of leases that followed each other).
+    #[arg(long, requires = "lease", default_value_t, value_name = "WHAT")]
+    on_expiry: OnExpiry,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -86,8 +96,10 @@ impl Shift {
             expected_generation: self.expect_generation,
         };
         let shifts = self.services.0.into_iter().map(shift).collect();
-        let changed =
-            client.shift(&messages::Shift { shifts, options: self.change.into() }).await?;
+        let on_expiry = self.on_expiry;
+        let lease = self.lease.map(|length| LeaseTerms { length, on_expiry });
+        let shift = messages::Shift { shifts, lease, options: self.change.into() };
+        let changed = client.shift(&shift).await?;
         output.answer(&changed, change::render)
     }
 }

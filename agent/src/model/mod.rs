@@ -9,6 +9,7 @@
 //! - [`steering`]: rules by clients' prefixes
 //! - [`udp`]: what is remembered of UDP flows, and how QUIC names backends
 //! - [`shift`]: the new weights that a change of some of them makes
+//! - [`lease`]: weights that hold only as long as somebody renews them
 //! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
 //! - [`violation`]: what is wrong with a request, by field
@@ -18,6 +19,7 @@
 pub mod backend_state;
 pub mod health;
 pub mod interface;
+pub mod lease;
 pub mod observed;
 pub mod parse;
 pub mod service;
@@ -34,6 +36,7 @@ pub mod weight;
 pub use backend_state::BackendState;
 pub use health::{Health, OnDown, OnEmpty};
 pub use interface::{AttachMode, Hook, InterfaceSpec};
+pub use lease::{LeaseLength, LeaseTerms, OnExpiry};
 pub use observed::Observed;
 pub use parse::parse_services;
 pub use service::{

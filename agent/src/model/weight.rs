@@ -113,6 +113,27 @@ pub fn parse_bp(text: &str) -> Result<u32, String> {
 #[serde(transparent)]
 pub struct Weights(PerVersion<Weight>);
 
+impl<'de> Deserialize<'de> for Weights {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let weights = PerVersion::deserialize(deserializer)?;
+        Self::new(weights).map_err(|SumIsOff(sum)| {
+            serde::de::Error::custom(format!("weights add up to {}, not 100%", percent(sum)))
+        })
+    }
+}
+
+impl fmt::Display for Weights {
+    /// Those that are not zero: `blue 95%, canary 5%`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (version, weight) in self.iter().filter(|(_, weight)| *weight != Weight::ZERO) {
+            write!(f, "{separator}{version} {weight}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
 /// Weights that do not add up to 10 000; holds what they add up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SumIsOff(pub u32);

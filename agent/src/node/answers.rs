@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 
+use super::clock;
 use super::directory::Key;
 use super::error::Error;
 use super::messages::{
@@ -75,6 +76,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                         moved: moves.steered,
                     },
                     digest: entry.digest.to_string(),
+                    lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
                 })
             })
             .collect();
@@ -111,6 +113,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             generation: entry.generation,
             digest: entry.digest.to_string(),
             versions,
+            settled: entry.settled,
+            lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
         })
     }
 

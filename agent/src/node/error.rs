@@ -1,6 +1,6 @@
 //! Why a request to the node fails. `api::error` maps each to a gRPC status.
 
-use crate::model::{ServiceName, Version, Violation};
+use crate::model::{ServiceName, Version, Violation, Weights};
 use crate::store;
 
 /// A request that was not carried out. Nothing was changed, unless the variant says otherwise.
@@ -30,6 +30,23 @@ pub enum Error {
         /// The version that would get weight.
         version: Version,
     },
+    /// The weights are those that the tables last settled with.
+    #[error(
+        "service {:?} has nothing to roll back: {weights} are its last settled weights; for others, \
+         use `weir shift`", .service.as_str()
+    )]
+    NothingToRollBack {
+        /// The service.
+        service: ServiceName,
+        /// Its weights.
+        weights: Weights,
+    },
+    /// There is no lease to renew.
+    #[error(
+        "service {:?} has no lease: it ran out, or its weights were changed without one; look with \
+         `weir get`, and shift with a lease", .0.as_str()
+    )]
+    NoLease(ServiceName),
     /// The id was used for a request that asks for something else.
     #[error("request id {0:?} was used for another request; choose a new one")]
     RequestIdReused(String),

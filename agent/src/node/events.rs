@@ -54,6 +54,12 @@ kinds! {
     Steered = "steered",
     /// A service was removed.
     Deleted = "deleted",
+    /// The last settled weights of a service were restored.
+    RolledBack = "rolled-back",
+    /// The lease on a service's weights was renewed.
+    LeaseRenewed = "lease-renewed",
+    /// A lease ran out: the weights stay or went back.
+    LeaseExpired = "lease-expired",
     /// A transition has settled: `base` became `cur`.
     Settled = "settled",
     /// A removed backend was released: no slot and no flow names it any more.
@@ -76,7 +82,10 @@ impl Kind {
     /// Whether somebody should look: such events are warnings in the agent's log.
     #[must_use]
     pub const fn warns(self) -> bool {
-        matches!(self, Self::StoreFailed | Self::BackendDown | Self::VersionEmpty)
+        matches!(
+            self,
+            Self::LeaseExpired | Self::StoreFailed | Self::BackendDown | Self::VersionEmpty
+        )
     }
 }
 
@@ -220,6 +229,13 @@ impl Log {
             event.text.truncate(end);
             event.text.push('…');
         }
+        if event.kind == Kind::LeaseRenewed {
+            // Leases are renewed all the time: only the last renewal of each service is worth its place.
+            let superseded = |one: &Recorded| {
+                (one.event.kind, &one.event.service) == (event.kind, &event.service)
+            };
+            self.kept.retain(|one| !superseded(one));
+        }
         if self.kept.len() == KEPT
             && let Some(oldest) = self.kept.pop_front()
         {
@@ -291,6 +307,17 @@ mod tests {
         assert_eq!(ids(&log, &since(4)), (6, kept.clone()));
         assert_eq!(ids(&log, &since(10)), (0, kept.clone()));
         assert_eq!(ids(&log, &since(11)), (0, kept[1..].to_vec()));
+    }
+
+    #[test]
+    fn a_renewal_takes_the_place_of_the_one_before() {
+        let mut log = log(2);
+        for (number, service) in [(3, "a"), (4, "b"), (5, "a"), (6, "a")] {
+            let event = Event::new(Kind::LeaseRenewed, number.to_string());
+            let service = ServiceName::new(service).unwrap();
+            log.record(event.of(&service), SystemTime::UNIX_EPOCH);
+        }
+        assert_eq!(ids(&log, &since(0)), (0, vec![1, 2, 4, 6]), "which is no loss");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use tokio::{
 use super::{
     Error,
     events::{EventQuery, Look},
-    messages::{Apply, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift, Steer},
+    messages::{
+        Apply, Changed, Commit, Counters, Delete, LeaseStatus, NodeStatus, RenewLease, RollBack,
+        ServiceStatus, Shift, Steer,
+    },
 };
 use crate::model::ServiceName;
 
@@ -37,6 +40,10 @@ pub enum Request {
     List(Reply<Vec<ServiceStatus>>),
     /// Change weights.
     Shift(Shift, Reply<Changed>),
+    /// Restore the last settled weights.
+    RollBack(RollBack, Reply<Changed>),
+    /// Renew a lease.
+    RenewLease(RenewLease, Reply<LeaseStatus>),
     /// Change steering rules.
     Steer(Steer, Reply<Changed>),
     /// The counters of the named services, or of all if none is named.
@@ -84,6 +91,16 @@ impl Handle {
     /// Changes weights.
     pub async fn shift(&self, shift: Shift) -> Result<Changed, Error> {
         self.ask(|reply| Request::Shift(shift, reply)).await
+    }
+
+    /// Restores the last settled weights of a service.
+    pub async fn roll_back(&self, roll_back: RollBack) -> Result<Changed, Error> {
+        self.ask(|reply| Request::RollBack(roll_back, reply)).await
+    }
+
+    /// Renews a lease.
+    pub async fn renew_lease(&self, renew: RenewLease) -> Result<LeaseStatus, Error> {
+        self.ask(|reply| Request::RenewLease(renew, reply)).await
     }
 
     /// Changes steering rules.

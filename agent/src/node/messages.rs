@@ -3,6 +3,7 @@
 //! The serialized form of the answers is what `weir -o json` prints: names and units are stable.
 
 use std::{
+    fmt,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -12,8 +13,8 @@ use serde::{Serialize, Serializer};
 
 use crate::health::Counts;
 use crate::model::{
-    AttachMode, BackendState, Hook, Observed, PerVersion, Rule, Service, ServiceName, ServiceSpec,
-    TableShare, Version, Weight,
+    AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, PerVersion, Rule,
+    Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
 };
 
 /// The most characters of a request id.
@@ -79,6 +80,8 @@ pub struct Delete {
 pub struct Shift {
     /// At least one; no service twice.
     pub shifts: Vec<ServiceShift>,
+    /// The new weights hold only as long as this is renewed.
+    pub lease: Option<LeaseTerms>,
     /// How.
     pub options: ChangeOptions,
 }
@@ -94,6 +97,28 @@ pub struct ServiceShift {
     pub remainder: Version,
     /// The generation the service must have.
     pub expected_generation: Option<u64>,
+}
+
+/// Restore the last settled weights of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RollBack {
+    /// The service.
+    pub service: ServiceName,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// Renew the lease on the weights of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RenewLease {
+    /// The service.
+    pub service: ServiceName,
+    /// The generation the service must have.
+    pub expected_generation: Option<u64>,
+    /// How long it lasts from now; as long as before, if not said.
+    pub length: Option<LeaseLength>,
 }
 
 /// Add and remove steering rules of one service. [`crate::model::steering::revise`] says what it
@@ -112,7 +137,7 @@ pub struct Steer {
     pub options: ChangeOptions,
 }
 
-/// The answer to [`Apply`], [`Shift`] and [`Steer`].
+/// The answer to [`Apply`], [`Shift`], [`RollBack`] and [`Steer`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Changed {
     /// The commit that made the change.
@@ -150,6 +175,8 @@ pub struct Change {
     pub steering: Steered,
     /// Digest of the new tables, hexadecimal.
     pub digest: String,
+    /// The lease on the weights.
+    pub lease: Option<LeaseStatus>,
 }
 
 /// What changed for one version.
@@ -200,6 +227,44 @@ pub struct ServiceStatus {
     pub digest: String,
     /// By version.
     pub versions: PerVersion<VersionStatus>,
+    /// The weights it had when its tables last settled: what a rollback restores.
+    #[serde(rename = "settled_bp")]
+    pub settled: Weights,
+    /// The lease on the weights.
+    pub lease: Option<LeaseStatus>,
+}
+
+/// A lease that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LeaseStatus {
+    /// Until it runs out.
+    #[serde(rename = "left_ms", serialize_with = "milliseconds")]
+    pub left: Duration,
+    /// When it runs out; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub deadline: SystemTime,
+    /// How long it lasts from when it is renewed.
+    #[serde(rename = "length_s")]
+    pub length: LeaseLength,
+    /// What happens when it runs out.
+    pub on_expiry: OnExpiry,
+    /// The weights it would go back to.
+    #[serde(rename = "revert_to_bp")]
+    pub revert_to: Weights,
+}
+
+impl fmt::Display for LeaseStatus {
+    /// `42s left of 1m, then back to blue 100%`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded up: a lease that is just begun has all of its time left.
+        let seconds = self.left.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX);
+        let left = humantime::format_duration(Duration::from_secs(seconds));
+        write!(f, "{left} left of {}, then ", self.length)?;
+        match self.on_expiry {
+            OnExpiry::Hold => f.write_str("the weights stay"),
+            OnExpiry::Revert => write!(f, "back to {}", self.revert_to),
+        }
+    }
 }
 
 /// One version of a service.
@@ -410,6 +475,10 @@ pub struct Capacity {
 
 fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -10,26 +10,30 @@
 //! - `backends`: what becomes known of backends, and what it changes
 //! - `health`: which checks are wanted, and what they have found
 //! - `sweep`, `settle`: how a transition ends
+//! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
 //! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
 mod backends;
-mod clock;
+pub mod clock;
 mod devices;
 mod difference;
 mod directory;
 pub mod error;
 pub mod events;
+mod expiry;
 mod follow;
 pub mod handle;
 mod health;
+mod lease;
 pub mod messages;
 mod owner;
 mod repeats;
 mod restore;
 mod return_paths;
+mod rollback;
 mod settle;
 mod state;
 mod sweep;

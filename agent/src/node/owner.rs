@@ -13,6 +13,7 @@ use super::clock;
 use super::difference::{difference, lost_flows};
 use super::error::Error;
 use super::events::{Event, Kind, Log};
+use super::lease::Lease;
 use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
 };
@@ -104,6 +105,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         };
         let stored = owner.store.load()?;
         owner.restore(&stored.unwrap_or_default())?;
+        // Those that ran out while no agent ran. What cannot be ended now is tried again.
+        if let Err(error) = owner.expire(clock::unix_milliseconds()) {
+            tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
+        }
         owner.save()?;
         Ok(owner)
     }
@@ -136,14 +141,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&shift.options, asked)? {
             return Ok(answer);
         }
-        let next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
+        let mut next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
+        if let Some(terms) = shift.lease {
+            next.lease(&self.state, &names, terms, clock::unix_milliseconds());
+        }
         self.change(&next, &names, &shift.options, asked)
     }
 
     /// Adds and removes steering rules.
-    pub(super) fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
         let asked = Asked::Steer(steer);
         if let Some(answer) = self.repeated(&steer.options, asked)? {
             return Ok(answer);
@@ -153,7 +165,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The answer that this request got the first time.
-    fn repeated(
+    pub(super) fn repeated(
         &self,
         options: &ChangeOptions,
         asked: Asked<'_>,
@@ -164,7 +176,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    fn change(
+    pub(super) fn change(
         &mut self,
         next: &Next,
         names: &[ServiceName],
@@ -191,7 +203,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Removes services.
-    pub(super) fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
         let asked = Asked::Delete(delete);
         if let Some(Answered::Commit(answer)) =
             self.repeats.find(delete.request_id.as_ref(), asked)?
@@ -228,6 +244,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let services = self.state.services.values().map(|entry| StoredService {
             generation: entry.generation,
             index: entry.index,
+            settled: (entry.settled != *entry.service.weights()).then_some(entry.settled),
+            lease: entry.lease.map(Lease::stored),
             spec: ServiceSpec::from(&entry.service),
             backends: self
                 .state
@@ -296,6 +314,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.place_hops(before);
     }
 
+    /// Ends, and gives the data plane back as it is: the next owner takes it up.
+    #[must_use]
+    pub fn into_plane(self) -> P {
+        self.plane
+    }
+
     /// The data plane, to attach it.
     pub fn plane(&mut self) -> &mut P {
         &mut self.plane
@@ -317,7 +341,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Notes the counts from which shares are observed, for services whose weights have changed.
-    fn mark(&mut self, before: &State, names: &[ServiceName]) {
+    pub(super) fn mark(&mut self, before: &State, names: &[ServiceName]) {
         for name in names {
             let weights = |state: &State| Some(*state.services.get(name)?.service.weights());
             if weights(before) != weights(&self.state) {
@@ -343,7 +367,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         counts
     }
 
-    fn commit_answer(&self, duration: Duration, dry_run: bool) -> Commit {
+    pub(super) fn commit_answer(&self, duration: Duration, dry_run: bool) -> Commit {
         Commit { generation: u64::from(self.generation), dry_run, duration }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::error::Error;
 use super::events::Kind;
-use super::messages::{Apply, Changed, Commit, Delete, RequestId, Shift, Steer};
+use super::messages::{Apply, Changed, Commit, Delete, RequestId, RollBack, Shift, Steer};
 
 /// Ids that are kept. The oldest is forgotten.
 const KEPT: usize = 1024;
@@ -16,6 +16,7 @@ pub(super) enum Asked<'a> {
     Apply(&'a Apply),
     Shift(&'a Shift),
     Steer(&'a Steer),
+    RollBack(&'a RollBack),
     Delete(&'a Delete),
 }
 
@@ -26,6 +27,7 @@ impl Asked<'_> {
             Self::Apply(_) => Kind::Applied,
             Self::Shift(_) => Kind::Shifted,
             Self::Steer(_) => Kind::Steered,
+            Self::RollBack(_) => Kind::RolledBack,
             Self::Delete(_) => Kind::Deleted,
         }
     }

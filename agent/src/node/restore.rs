@@ -120,7 +120,7 @@ fn state(
             }
         }
         let steering = plane.steering(kept.index);
-        next.put_restored(service, kept.index, kept.generation, tables.as_ref(), &steering)?;
+        next.put_restored(service, kept, tables.as_ref(), &steering)?;
     }
     Ok(next.state)
 }

@@ -34,11 +34,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// # Errors
     ///
     /// Something could not be read or written; nothing was settled, and the next round tries again.
-    pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
+    pub fn round(&mut self, now: u32) -> Result<(), Error> {
         self.note_failures(now);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
-        let tracked = self.state.services.values().any(|entry| is_tracked(entry));
-        if !drains && !tracked {
+        let transition = self.state.services.values().any(|entry| is_in_transition(entry));
+        if !drains && !transition {
             return Ok(());
         }
         let state = self.state.clone();
@@ -85,7 +85,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// The service one step further, if there is one to take, and whether it settles by that.
     fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<(Entry, bool)> {
-        if !is_tracked(entry) {
+        if !is_in_transition(entry) {
             return None;
         }
         let mut tables = ServiceTables::clone(&entry.tables);
@@ -94,12 +94,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             | steering.untrack(&|index| swept.steers(index));
         let quiet = |since: u32| now.saturating_sub(since) > self.idle;
         let ready = quiet(entry.moved_at) && quiet(self.failures.1);
-        let settled = ready && settle(&mut tables, &|_| true) | steering.settle();
+        let settled = ready
+            && settle(&mut tables, &|_| true)
+                | steering.settle()
+                | (entry.settled != *entry.service.weights());
         if !settled && !untracked {
             return None;
         }
+        let weights = if ready { *entry.service.weights() } else { entry.settled };
         let (tables, steering) = (Arc::new(tables), Arc::new(steering));
-        Some((Entry { tables, steering, ..entry.clone() }, settled))
+        Some((Entry { tables, steering, settled: weights, ..entry.clone() }, settled))
     }
 
     /// Draining backends that nothing names any more.
@@ -157,6 +161,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if next.services.iter().all(|(name, entry)| same(name, entry)) {
             return Ok(());
         }
+        let settled = |(name, entry): (&ServiceName, &Arc<Entry>)| {
+            self.state.services.get(name).is_some_and(|was| was.settled != entry.settled)
+        };
+        let settled = next.services.iter().any(settled);
         let before = self.commit(next)?;
         for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
@@ -170,11 +178,19 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             // A walk over the table of UDP flows may miss one that moves within it.
             let gone: BTreeSet<u16> = released.iter().map(|(.., index)| *index).collect();
             self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
+        }
+        if settled || !released.is_empty() {
             self.save()?;
         }
         tracing::debug!(ended, released = released.len(), "a transition went on");
         Ok(())
     }
+}
+
+/// Whether a service has not come to the end of its last change. Also one whose tables are new, and
+/// so settled, because the data plane of an earlier agent is gone.
+fn is_in_transition(entry: &Entry) -> bool {
+    is_tracked(entry) || entry.settled != *entry.service.weights()
 }
 
 /// Whether any slot must still be looked up.

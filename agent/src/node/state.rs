@@ -10,6 +10,7 @@ use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
 use super::directory::{Directory, Key, Place, address, identity};
 use super::error::Error;
+use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
@@ -23,6 +24,7 @@ use crate::plan::stand_in::{Member, Standing, is_served};
 use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
+use crate::store::StoredService;
 
 /// All services of a node, with the tables that serve them.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +46,11 @@ pub(super) struct Entry {
     pub(super) tables: Arc<ServiceTables>,
     pub(super) steering: Arc<Steering>,
     pub(super) digest: Digest,
+    /// The weights it had when it was created or last settled: where they have put each version slot,
+    /// there is its base.
+    pub(super) settled: Weights,
+    /// The lease on its weights.
+    pub(super) lease: Option<Lease>,
     /// Backends whose flows are void, by index.
     pub(super) given_up: Arc<BTreeSet<u16>>,
     /// When a slot or a steering entry last moved, in seconds since boot. A restart counts as a move.
@@ -93,16 +100,7 @@ impl State {
                         message: error.to_string(),
                     }])
                 })?;
-            let service = entry.service.clone().with_weights(weights);
-            // A version that had weight already keeps it: only what is given is refused.
-            let given = |version: &Version| {
-                weights.get(*version).bp() > entry.service.weights().get(*version).bp()
-            };
-            let unready = |version: &Version| given(version) && !self.is_ready(&service, *version);
-            if let Some(version) = Version::ALL.into_iter().find(unready).filter(|_| !force) {
-                return Err(Error::NoReadyBackend { service: shift.service.clone(), version });
-            }
-            next.reweigh(entry, service);
+            next.shift(entry, weights, force)?;
         }
         Ok(next)
     }
@@ -171,7 +169,11 @@ impl State {
     }
 
     /// A service by name, if it has the generation that is expected.
-    fn at(&self, name: &ServiceName, expected: Option<u64>) -> Result<&Arc<Entry>, Error> {
+    pub(super) fn at(
+        &self,
+        name: &ServiceName,
+        expected: Option<u64>,
+    ) -> Result<&Arc<Entry>, Error> {
         let entry = self.get(name)?;
         match expected.filter(|expected| *expected != entry.generation) {
             None => Ok(entry),
@@ -249,8 +251,7 @@ impl Next {
     pub(super) fn put_restored(
         &mut self,
         service: &Service,
-        index: u32,
-        generation: u64,
+        kept: &StoredService,
         tables: Option<&ServiceTables>,
         steering: &Steering,
     ) -> Result<(), Error> {
@@ -263,24 +264,21 @@ impl Next {
         };
         let void = given_up(&directory, service);
         let led = transition(tables, &target, &|one| void.contains(&one)).tables;
-        let (tables, steering) = (Arc::new(led), Arc::new(steering));
-        let digest = Digest::of_goal(&goal);
-        let service = service.clone();
-        let name = service.name().clone();
-        let moved_at = self.now;
         let entry = Entry {
-            service,
-            index,
-            generation,
+            service: service.clone(),
+            index: kept.index,
+            generation: kept.generation,
+            digest: Digest::of_goal(&goal),
+            settled: kept.settled.unwrap_or(*service.weights()),
+            lease: kept.lease.as_ref().map(Lease::from_stored),
+            moved_at: self.now,
+            given_up: Arc::new(void),
             goal,
             target,
-            tables,
-            steering,
-            digest,
-            given_up: Arc::new(void),
-            moved_at,
+            tables: Arc::new(led),
+            steering: Arc::new(steering),
         };
-        self.state.services.insert(name, Arc::new(entry));
+        self.state.services.insert(service.name().clone(), Arc::new(entry));
         Ok(())
     }
 
@@ -304,8 +302,31 @@ impl Next {
         Ok(Arc::clone(&self.state.directory))
     }
 
+    /// Gives a service other weights, if what gets more has backends. They are nobody's lease.
+    pub(super) fn shift(
+        &mut self,
+        old: &Entry,
+        weights: Weights,
+        force: bool,
+    ) -> Result<(), Error> {
+        let service = old.service.clone().with_weights(weights);
+        // A version that had weight already keeps it: only what is given is refused.
+        let given = |version: &Version| {
+            weights.get(*version).bp() > old.service.weights().get(*version).bp()
+        };
+        let unready =
+            |version: &Version| given(version) && !self.state.is_ready(&service, *version);
+        if let Some(version) = Version::ALL.into_iter().find(unready).filter(|_| !force) {
+            return Err(Error::NoReadyBackend { service: service.name().clone(), version });
+        }
+        let name = service.name().clone();
+        self.reweigh(old, service);
+        self.state.set_lease(&name, None);
+        Ok(())
+    }
+
     /// Gives a service other weights.
-    fn reweigh(&mut self, old: &Entry, service: Service) {
+    pub(super) fn reweigh(&mut self, old: &Entry, service: Service) {
         let goal = old.goal.clone().with_weights(basis_points(*service.weights()));
         let target = target(&goal, &self.state.directory, &service);
         self.insert(Some(old), service, old.index, goal, target);
@@ -357,8 +378,11 @@ impl Next {
             Some(old) if led.moves.is_none() => old.moved_at,
             _ => self.now,
         };
+        let weights = *service.weights();
         let entry = Entry {
             moved_at,
+            settled: old.map_or(weights, |old| old.settled),
+            lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),

@@ -1,5 +1,5 @@
-//! The owner's loop: one request after the other, next hops as they change, and every few seconds
-//! a look at transitions.
+//! The owner's loop: one request after the other, next hops as they change, every few seconds a look
+//! at transitions, and every second one at leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use crate::store::Store;
 
 /// How often transitions are looked after.
 const ROUND: Duration = Duration::from_secs(5);
+/// How often leases are looked after: so late may one end.
+const LEASES: Duration = Duration::from_secs(1);
 
 /// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
 /// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
@@ -30,6 +32,8 @@ pub async fn serve<P: DataPlane, S: Store>(
     resolver.watch(wanted.as_ref().clone());
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leases = tokio::time::interval(LEASES);
+    leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let checks = owner.checks.clone();
     loop {
         tokio::select! {
@@ -43,6 +47,11 @@ pub async fn serve<P: DataPlane, S: Store>(
                 owner.hear();
                 if let Err(error) = owner.round(clock::seconds()) {
                     tracing::warn!(%error, "a transition could not go on; it is tried again");
+                }
+            }
+            _ = leases.tick() => {
+                if let Err(error) = owner.expire(clock::unix_milliseconds()) {
+                    tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
                 }
             }
             _ = &mut stop => return owner,
@@ -62,6 +71,8 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Get(name, reply) => drop(reply.send(owner.get(&name))),
         Request::List(reply) => drop(reply.send(owner.list())),
         Request::Shift(shift, reply) => drop(reply.send(owner.shift(&shift))),
+        Request::RollBack(roll_back, reply) => drop(reply.send(owner.roll_back(&roll_back))),
+        Request::RenewLease(renew, reply) => drop(reply.send(owner.renew(&renew))),
         Request::Steer(steer, reply) => drop(reply.send(owner.steer(&steer))),
         Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),

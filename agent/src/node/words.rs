@@ -18,5 +18,6 @@ pub(super) fn of_change(change: &Change) -> String {
     if parts.is_empty() {
         parts.push("nothing moved".to_owned());
     }
-    format!("{} (generation {})", parts.join(", "), change.generation)
+    let lease = change.lease.map(|lease| format!("; lease: {lease}")).unwrap_or_default();
+    format!("{} (generation {}){lease}", parts.join(", "), change.generation)
 }

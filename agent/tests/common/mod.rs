@@ -28,18 +28,18 @@ use weir::{
     client::Client,
     health::Counts,
     model::{
-        AttachMode, BackendState, Hook, Observed, PerVersion, Rule, Service, ServiceName,
-        ServiceSpec, TableShare, Version, Violation, Weight, resolve, steering::revise,
-        validate_set,
+        AttachMode, BackendState, Hook, LeaseTerms, Observed, PerVersion, Rule, Service,
+        ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, Weights, resolve,
+        steering::revise, validate_set,
     },
     node::{
         Error, Handle, Request, channel,
         events::{Event, Kind, Log},
         messages::{
             Apply, BackendCounters, BackendHealth, BackendStatus, Capacity, Change, ChangeOptions,
-            Changed, Commit, Counters, Delete, InterfaceStatus, Move, NextHop, NodeStatus,
-            RequestId, ServiceCounters, ServiceStatus, Shift, Steer, Steered, Traffic, Verdict,
-            VersionChange, VersionCounters, VersionStatus,
+            Changed, Commit, Counters, Delete, InterfaceStatus, LeaseStatus, Move, NextHop,
+            NodeStatus, RenewLease, RequestId, RollBack, ServiceCounters, ServiceStatus, Shift,
+            Steer, Steered, Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -53,6 +53,9 @@ struct Node {
     done: HashMap<RequestId, Changed>,
     reads: u64,
     events: Log,
+    /// The weights of services before they were changed last, and leases on the new ones.
+    before: BTreeMap<ServiceName, Weights>,
+    leases: BTreeMap<ServiceName, LeaseStatus>,
 }
 
 impl Node {
@@ -66,6 +69,8 @@ impl Node {
                 drop(reply.send(self.services.keys().map(|name| self.get(name)).collect()));
             }
             Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
+            Request::RollBack(roll_back, reply) => drop(reply.send(self.roll_back(&roll_back))),
+            Request::RenewLease(renew, reply) => drop(reply.send(self.renew(&renew))),
             Request::Steer(steer, reply) => drop(reply.send(self.steer(&steer))),
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
@@ -105,7 +110,48 @@ impl Node {
             }
             services.push(service);
         }
+        for service in &services {
+            self.lease(service.name(), shift.lease);
+        }
         Ok(self.change(services, &shift.options))
+    }
+
+    /// Nothing runs out here: all of the time is left.
+    fn lease(&mut self, name: &ServiceName, terms: Option<LeaseTerms>) {
+        let weights = self.services.get(name).map(|(_, service)| *service.weights());
+        self.leases.remove(name);
+        if let (Some(LeaseTerms { length, on_expiry }), Some(revert_to)) = (terms, weights) {
+            let deadline = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            let left = length.duration();
+            let lease = LeaseStatus { left, deadline, length, on_expiry, revert_to };
+            self.leases.insert(name.clone(), lease);
+        }
+    }
+
+    fn renew(&mut self, renew: &RenewLease) -> Result<LeaseStatus, Error> {
+        self.get(&renew.service)?;
+        let lease = self.leases.get_mut(&renew.service);
+        let lease = lease.ok_or_else(|| Error::NoLease(renew.service.clone()))?;
+        lease.length = renew.length.unwrap_or(lease.length);
+        lease.left = lease.length.duration();
+        Ok(*lease)
+    }
+
+    fn roll_back(&mut self, roll_back: &RollBack) -> Result<Changed, Error> {
+        let found = self.services.get(&roll_back.service);
+        let (_, service) = found.ok_or_else(|| Error::NotFound(roll_back.service.clone()))?;
+        let weights = self.before.get(&roll_back.service).filter(|old| *old != service.weights());
+        let weights = *weights.ok_or_else(|| Error::NothingToRollBack {
+            service: roll_back.service.clone(),
+            weights: *service.weights(),
+        })?;
+        let service = service.clone().with_weights(weights);
+        self.leases.remove(&roll_back.service);
+        let answer = self.change(vec![service], &roll_back.options);
+        if !roll_back.options.dry_run {
+            self.before.insert(roll_back.service.clone(), weights);
+        }
+        Ok(answer)
     }
 
     fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {
@@ -140,6 +186,7 @@ impl Node {
                     .services
                     .entry(service.name().clone())
                     .or_insert_with(|| (0, service.clone()));
+                self.before.insert(service.name().clone(), *entry.1.weights());
                 *entry = (entry.0 + 1, service);
             }
         }
@@ -190,6 +237,7 @@ impl Node {
                 moved: before.map_or(0, |(_, old)| moved_rules(old, service)),
             },
             digest: "0123456789abcdef".into(),
+            lease: self.leases.get(service.name()).copied(),
         }
     }
 
@@ -249,6 +297,8 @@ impl Node {
             generation: *generation,
             digest: "0123456789abcdef".into(),
             versions: PerVersion::from_fn(version),
+            settled: self.before.get(name).copied().unwrap_or(*service.weights()),
+            lease: self.leases.get(name).copied(),
         })
     }
 
@@ -377,6 +427,8 @@ async fn run(mut requests: mpsc::Receiver<Request>) {
         done: HashMap::new(),
         reads: 0,
         events: Log::new(1),
+        before: BTreeMap::new(),
+        leases: BTreeMap::new(),
     };
     while let Some(request) = requests.recv().await {
         node.handle(request);

@@ -66,6 +66,9 @@ pub enum Request {
     Shift(v1::ShiftWeightsRequest),
     Steer(v1::SteerRequest),
     Watch(v1::WatchCountersRequest),
+    Events(v1::WatchEventsRequest),
+    RollBack(v1::RollBackRequest),
+    Renew(v1::RenewLeaseRequest),
 }
 
 impl Request {
@@ -80,6 +83,9 @@ impl Request {
             Self::Shift(request) => weir.shift_weights(request).await.map(drop),
             Self::Steer(request) => weir.steer(request).await.map(drop),
             Self::Watch(request) => weir.watch_counters(request).await.map(drop),
+            Self::Events(request) => weir.watch_events(request).await.map(drop),
+            Self::RollBack(request) => weir.roll_back(request).await.map(drop),
+            Self::Renew(request) => weir.renew_lease(request).await.map(drop),
         };
         refused.err().unwrap_or_else(|| panic!("not refused: {about}"))
     }
@@ -158,7 +164,10 @@ services:
 
 /// All requests that are refused by a node that has [`FILE`], where `shop` has this generation.
 pub fn requests(generation: u64) -> Vec<Case> {
-    [shifts(generation), steers(generation), applies(), others()].into_iter().flatten().collect()
+    [shifts(generation), steers(generation), leases(), applies(), others()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A shift of `shop`, with the one thing wrong that the case names.
@@ -246,6 +255,50 @@ fn shifts(generation: u64) -> Vec<Case> {
             "NO_READY_BACKEND",
             "green of service \"shop\" has no backend that takes connections; give it one, or force",
         ),
+    ]
+}
+
+fn leases() -> Vec<Case> {
+    let lease = |lease: &str, on_expiry| {
+        let lease = lease.to_owned();
+        Request::Shift(v1::ShiftWeightsRequest { lease, on_expiry, ..shift(|_| ()) })
+    };
+    let renew = |service: &str, lease: &str| {
+        let (service, lease) = (service.to_owned(), lease.to_owned());
+        Request::Renew(v1::RenewLeaseRequest { service, lease, ..Default::default() })
+    };
+    let roll_back = |service: &str, request_id: &str| {
+        let (service, request_id) = (service.to_owned(), request_id.to_owned());
+        Request::RollBack(v1::RollBackRequest { service, request_id, ..Default::default() })
+    };
+    let no_service = "service: is empty; a service needs a name";
+    vec![
+        invalid(lease("soon", 1), &["lease: \"soon\" is not a time; write it as 60s, 5m or 1h"]),
+        invalid(lease("25h", 2), &["lease: 25h is not a whole number of seconds from 1s to 24h"]),
+        invalid(
+            lease("1500ms", 3),
+            &[
+                "on_expiry: must be hold or revert",
+                "lease: 1500ms is not a whole number of seconds from 1s to 24h",
+            ],
+        ),
+        invalid(lease("", 2), &["on_expiry: has no meaning without lease; leave it out"]),
+        invalid(
+            renew("", "0s"),
+            &[no_service, "lease: 0s is not a whole number of seconds from 1s to 24h"],
+        ),
+        not_found(renew("none", "")),
+        failed(
+            renew("shop", "60s"),
+            "NO_LEASE",
+            "service \"shop\" has no lease: it ran out, or its weights were changed without one; \
+             look with `weir get`, and shift with a lease",
+        ),
+        invalid(
+            roll_back("", "a b"),
+            &["request_id: is not 1 to 64 printable ASCII characters without spaces", no_service],
+        ),
+        not_found(roll_back("none", "")),
     ]
 }
 
@@ -383,5 +436,9 @@ fn others() -> Vec<Case> {
         invalid(watch(99, &[]), &["interval_ms: 99 is not within 100 and 3600000"]),
         invalid(watch(3_600_001, &[]), &["interval_ms: 3600001 is not within 100 and 3600000"]),
         not_found(watch(100, &["none"])),
+        invalid(
+            Request::Events(v1::WatchEventsRequest { service: "a_b".into(), ..Default::default() }),
+            &["service: \"a_b\" holds something other than a-z, 0-9 and -"],
+        ),
     ]
 }

@@ -251,7 +251,7 @@ impl Node {
         }
         for (service, weights) in spec.shifts {
             let shift = shift(service, *weights)?;
-            owner.shift(&Shift { shifts: vec![shift], options: forced() })?;
+            owner.shift(&Shift { shifts: vec![shift], lease: None, options: forced() })?;
         }
         let hops = spec
             .hops

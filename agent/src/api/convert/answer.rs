@@ -2,7 +2,7 @@
 
 use weir_proto::v1;
 
-use super::{health, spec, version_number};
+use super::{health, lease, spec, version_number};
 use crate::{
     model::{BackendState, Observed, PerVersion, TableShare, Version},
     node::messages::{
@@ -41,6 +41,7 @@ pub fn change(change: Change) -> v1::Change {
         moves: change.moves.into_iter().map(slots_moved).collect(),
         steering: Some(v1::Steered { rules: change.steering.rules, moved: change.steering.moved }),
         digest: change.digest,
+        lease: change.lease.map(lease::lease),
     }
 }
 
@@ -82,6 +83,8 @@ pub fn service_status(status: ServiceStatus) -> v1::ServiceStatus {
         generation: status.generation,
         digest: status.digest,
         versions: by_version(status.versions, version_status),
+        settled: lease::weights(status.settled),
+        lease: status.lease.map(lease::lease),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod events;
 mod health;
+pub mod lease;
 pub mod read;
 pub mod request;
 pub mod spec;

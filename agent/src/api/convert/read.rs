@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use weir_proto::v1;
 
-use super::{Malformed, health, spec, version};
+use super::{Malformed, health, lease, spec, version};
 use crate::{
     model::{
         BackendState, Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight,
@@ -19,7 +19,7 @@ use crate::{
 type Read<T> = Result<T, Malformed>;
 
 /// One value for each version, whatever their order; each must be there once.
-fn by_version<T, U>(
+pub(super) fn by_version<T, U>(
     values: Vec<T>,
     number: impl Fn(&T) -> i32,
     read: impl Fn(T) -> Read<U>,
@@ -39,7 +39,7 @@ fn all<T, U>(values: Vec<T>, read: impl Fn(T) -> Read<U>) -> Read<Vec<U>> {
     values.into_iter().map(read).collect()
 }
 
-fn weight(bp: u32) -> Read<Weight> {
+pub(super) fn weight(bp: u32) -> Read<Weight> {
     Weight::from_bp(bp).ok_or(Malformed("weight_bp"))
 }
 
@@ -76,6 +76,7 @@ pub fn changes(changes: Vec<v1::Change>) -> Read<Vec<Change>> {
             moves: all(change.moves, slots_moved)?,
             steering: change.steering.map(steered).unwrap_or_default(),
             digest: change.digest,
+            lease: change.lease.map(lease::read_lease).transpose()?,
         })
     })
 }
@@ -125,6 +126,8 @@ pub fn service_status(status: v1::ServiceStatus) -> Read<ServiceStatus> {
         generation: status.generation,
         digest: status.digest,
         versions: by_version(status.versions, |status| status.version, version_status)?,
+        settled: lease::read_weights(status.settled)?,
+        lease: status.lease.map(lease::read_lease).transpose()?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use weir_proto::v1;
 
-use super::{spec, version, version_number};
+use super::{lease, spec, version, version_number};
 use crate::{
     model::{
         Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
@@ -93,8 +93,9 @@ pub fn shift(request: &v1::ShiftWeightsRequest) -> Result<Shift, Error> {
         }
         shifts.extend(service_shift(shift, &format!("shifts[{index}]"), &mut violations));
     }
+    let lease = lease::terms(request, &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
-    Ok(Shift { shifts, options })
+    Ok(Shift { shifts, lease, options })
 }
 
 fn service_shift(
@@ -147,9 +148,7 @@ fn service_shift(
 pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
     let mut violations = Violations::default();
     let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
-    let service = ServiceName::new(&request.service)
-        .map_err(|message| violations.push("service", message))
-        .ok();
+    let service = service(&request.service, &mut violations);
     for (field, named) in [("add", request.add.len()), ("remove", request.remove.len())] {
         if named > MAX_RULES {
             let message = format!("holds {named}; a service has at most {MAX_RULES} rules");
@@ -178,7 +177,17 @@ pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
     Ok(Steer { service, add, remove, expected_generation, options })
 }
 
-fn options(id: &str, dry_run: bool, force: bool, violations: &mut Violations) -> ChangeOptions {
+/// From the wire: the service that a request names.
+pub(super) fn service(name: &str, violations: &mut Violations) -> Option<ServiceName> {
+    ServiceName::new(name).map_err(|message| violations.push("service", message)).ok()
+}
+
+pub(super) fn options(
+    id: &str,
+    dry_run: bool,
+    force: bool,
+    violations: &mut Violations,
+) -> ChangeOptions {
     ChangeOptions { request_id: request_id(id, violations), dry_run, force }
 }
 
@@ -247,8 +256,11 @@ pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
         remainder: version_number(shift.remainder),
         expected_generation: shift.expected_generation,
     };
+    let (lease, on_expiry) = lease::terms_to_proto(shift.lease);
     v1::ShiftWeightsRequest {
         shifts: shift.shifts.iter().map(one).collect(),
+        lease,
+        on_expiry,
         request_id: id_text(shift.options.request_id.as_ref()),
         dry_run: shift.options.dry_run,
         force: shift.options.force,
@@ -273,6 +285,6 @@ pub fn steer_to_proto(steer: &Steer) -> v1::SteerRequest {
     }
 }
 
-fn id_text(id: Option<&RequestId>) -> String {
+pub(super) fn id_text(id: Option<&RequestId>) -> String {
     id.map(|id| id.as_str().to_owned()).unwrap_or_default()
 }

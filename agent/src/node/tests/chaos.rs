@@ -18,26 +18,50 @@ pub(super) enum Call {
     Tables,
     SetNextHop,
     Forget,
+    Sweep,
+    SetDevices,
 }
 
-/// Which calls fail: each entry once, with so many calls of its kind that go well before.
+/// Which calls fail.
 #[derive(Clone, Default)]
-pub(super) struct Plan(Arc<Mutex<Vec<(Call, u32)>>>);
+pub(super) struct Plan(Arc<Mutex<Planned>>);
+
+#[derive(Default)]
+struct Planned {
+    /// Each once, with so many calls of its kind that go well before.
+    once: Vec<(Call, u32)>,
+    /// Of a hundred calls so many fail, by chance that follows from the second number.
+    often: (u64, u64),
+}
 
 impl Plan {
     pub(super) fn fail(&self, call: Call, after: u32) {
-        self.0.lock().unwrap().push((call, after));
+        self.0.lock().unwrap().once.push((call, after));
+    }
+
+    /// From now on so many of a hundred calls fail, whatever they are.
+    pub(super) fn fail_often(&self, percent: u64, seed: u64) {
+        self.0.lock().unwrap().often = (percent, seed);
+    }
+
+    /// Whether chance lets this call fail.
+    pub(super) fn fails_by_chance(&self) -> bool {
+        let (percent, chance) = &mut self.0.lock().unwrap().often;
+        // SplitMix64.
+        *chance = chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*chance ^ *chance >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % 100 < *percent
     }
 
     /// Whether all that was told to fail has failed.
     pub(super) fn is_done(&self) -> bool {
-        self.0.lock().unwrap().is_empty()
+        self.0.lock().unwrap().once.is_empty()
     }
 
     fn check(&self, call: Call) -> Result<(), Error> {
-        let mut planned = self.0.lock().unwrap();
-        let mut fails = false;
-        planned.retain_mut(|(kind, after)| {
+        let mut fails = self.fails_by_chance();
+        self.0.lock().unwrap().once.retain_mut(|(kind, after)| {
             if *kind != call {
                 return true;
             }
@@ -85,6 +109,7 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
     }
 
     fn set_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        self.plan.check(Call::SetDevices)?;
         self.plane.set_devices(devices)
     }
 
@@ -101,6 +126,7 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error> {
+        self.plan.check(Call::Sweep)?;
         self.plane.sweep(protocol, keep)
     }
 

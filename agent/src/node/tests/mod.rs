@@ -9,11 +9,14 @@ mod failures;
 mod health;
 mod host;
 mod indices;
+mod leases;
 mod quic;
 mod requests;
 mod restart;
+mod rollback;
 mod settle;
 mod steering;
+mod unreliable;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -45,6 +48,8 @@ type Failure = Box<dyn FnOnce() + Send>;
 /// A store in memory.
 #[derive(Clone, Default)]
 struct TestStore {
+    /// By chance saves fail as calls of the data plane do.
+    chance: chaos::Plan,
     kept: Arc<Mutex<Option<Stored>>>,
     failure: Arc<Mutex<Option<Failure>>>,
 }
@@ -68,6 +73,10 @@ impl Store for TestStore {
         if let Some(meanwhile) = self.failure.lock().unwrap().take() {
             meanwhile();
             let (path, reason) = ("/state".into(), "the disk is full".to_owned());
+            return Err(StoreError::Corrupt { path, reason });
+        }
+        if self.chance.fails_by_chance() {
+            let (path, reason) = ("/state".into(), "chance has it so".to_owned());
             return Err(StoreError::Corrupt { path, reason });
         }
         *self.kept.lock().unwrap() = Some(state.clone());
@@ -251,7 +260,11 @@ fn shift(shifts: &[(&str, Version, u32)]) -> Shift {
         remainder: Version::Blue,
         expected_generation: None,
     };
-    Shift { shifts: shifts.iter().map(one).collect(), options: ChangeOptions::default() }
+    Shift {
+        shifts: shifts.iter().map(one).collect(),
+        lease: None,
+        options: ChangeOptions::default(),
+    }
 }
 
 fn id(id: &str) -> RequestId {

@@ -9,7 +9,7 @@ use crate::plan::tables::BackendTable;
 
 impl Node {
     /// Lets flows be stamped with this time.
-    fn at(&self, now: u32) -> u32 {
+    pub(super) fn at(&self, now: u32) -> u32 {
         self.plane.lock().flows.borrow_mut().now = now;
         now
     }

@@ -1,0 +1,41 @@
+//! `weir rollback`
+
+use clap::Args;
+
+use super::{
+    change::{self, ChangeArgs},
+    fail::Failure,
+    output::Output,
+};
+use crate::{client::Client, model::ServiceName, node::messages::RollBack};
+
+/// Restore the weights that a service had when its tables last settled, in one atomic commit.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+New connections leave the abandoned version at once, also if the flow table is full; those that have
+begun there stay. `weir get` shows what a rollback would restore.
+
+Examples:
+  weir rollback shop                 back to the last settled weights
+  weir rollback shop --dry-run       show what would move")]
+pub(super) struct Rollback {
+    /// The service.
+    #[arg(value_name = "SERVICE", value_parser = ServiceName::new)]
+    service: ServiceName,
+    /// Refuse unless the service has this generation, as `weir get` shows it.
+    #[arg(long, value_name = "N")]
+    expect_generation: Option<u64>,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+impl Rollback {
+    pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
+        let roll_back = RollBack {
+            service: self.service,
+            expected_generation: self.expect_generation,
+            options: self.change.into(),
+        };
+        output.answer(&client.roll_back(&roll_back).await?, change::render)
+    }
+}

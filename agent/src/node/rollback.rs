@@ -1,0 +1,46 @@
+//! Rollback: back to the weights that a service had when its tables last settled.
+//!
+//! A slot's `base` is where the last settled weights have put it. So a rollback makes `cur` equal to
+//! `base` in every slot of the version table: nothing must be remembered of new flows, and none of
+//! them reaches the version that is left, however full the flow table is.
+
+use super::clock;
+use super::error::Error;
+use super::messages::{Changed, RollBack};
+use super::owner::Owner;
+use super::repeats::Asked;
+use super::state::{Next, State};
+use crate::dataplane::DataPlane;
+use crate::store::Store;
+
+impl State {
+    /// The state with the last settled weights of a service.
+    fn roll_back(&self, roll_back: &RollBack, now: u32) -> Result<Next, Error> {
+        let entry = self.at(&roll_back.service, roll_back.expected_generation)?;
+        if entry.settled == *entry.service.weights() {
+            let (service, weights) = (roll_back.service.clone(), entry.settled);
+            return Err(Error::NothingToRollBack { service, weights });
+        }
+        let mut next = Next::new(self.clone(), now);
+        next.shift(entry, entry.settled, roll_back.options.force)?;
+        // What becomes of the flows that the abandoned version has would be decided here; they stay.
+        Ok(next)
+    }
+}
+
+impl<P: DataPlane, S: Store> Owner<P, S> {
+    /// Restores the last settled weights of a service.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn roll_back(&mut self, roll_back: &RollBack) -> Result<Changed, Error> {
+        let asked = Asked::RollBack(roll_back);
+        if let Some(answer) = self.repeated(&roll_back.options, asked)? {
+            return Ok(answer);
+        }
+        let next = self.state.roll_back(roll_back, clock::seconds())?;
+        let names = std::slice::from_ref(&roll_back.service);
+        self.change(&next, names, &roll_back.options, asked)
+    }
+}

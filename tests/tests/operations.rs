@@ -1,0 +1,65 @@
+//! Random operations on a whole node, packet by packet through the program in the kernel, against
+//! the model that a flow stays where it began: shifts, rules, backends that come and go, time that
+//! passes, restarts, with room for all flows, for few, and when flows come too fast.
+//!
+//! `WEIR_CASES=10000 cargo test -p weir-tests --test operations` runs as many.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::env;
+
+use weir_tests::operations::{Setting, Step, Tally, World, case, run};
+
+/// Cases in all, in a run of the test suite.
+const CASES: u64 = 200;
+/// Steps of a case.
+const STEPS: usize = 40;
+
+fn cases() -> u64 {
+    env::var("WEIR_CASES").map_or(CASES, |text| text.parse().unwrap())
+}
+
+/// Runs a quarter of the cases.
+fn quarter(number: u64, setting: Setting) -> Tally {
+    let mut world = World::new(setting);
+    let mut total = Tally::default();
+    for seed in (0..cases()).filter(|seed| seed % 4 == number) {
+        let name = format!("{setting:?}, case {seed}");
+        total += run(&mut world, &name, &case(seed, STEPS));
+    }
+    println!("{setting:?}: {total:?}");
+    assert!(total.changes > 0 && total.refused > 0 && total.restarts > 0 && total.silent > 0);
+    assert!(total.remembered > 0 && total.rolled_back > 0);
+    total
+}
+
+const ALL: Setting = Setting { room: 16_384, inserts_per_second: 1 << 30, ipv6: false };
+
+#[test]
+fn flows_stay_with_room_for_all() {
+    assert_eq!(quarter(0, ALL).fallbacks, 0);
+}
+
+#[test]
+fn flows_of_ipv6_stay_with_room_for_all() {
+    assert_eq!(quarter(1, Setting { ipv6: true, ..ALL }).fallbacks, 0);
+}
+
+#[test]
+fn flows_stay_with_room_for_few() {
+    assert!(quarter(2, Setting { room: 20, ..ALL }).fallbacks > 0);
+}
+
+#[test]
+fn flows_stay_when_they_come_too_fast() {
+    assert!(quarter(3, Setting { inserts_per_second: 20, ..ALL }).fallbacks > 0);
+}
+
+/// Cases that have broken something once.
+#[test]
+fn what_was_broken_stays_mended() {
+    let steps = [Step::Open(9), Step::Shift([0, 10_000, 0]), Step::Restart, Step::Speak(9)];
+    let tally = run(&mut World::new(ALL), "mended", &steps);
+    assert_eq!(tally.flows, 9);
+}

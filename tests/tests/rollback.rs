@@ -1,0 +1,216 @@
+//! A rollback takes every new connection off the abandoned version, also when the flow table is
+//! full, and breaks none that has begun there.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use weir::dataplane::kernel::{Kernel, Options};
+use weir::dataplane::next_hop::{Change, NextHop};
+use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
+use weir::node::Owner;
+use weir::node::messages::{Apply, ChangeOptions, RollBack, ServiceShift, Shift};
+use weir::store::Directory;
+use weir_ebpf::abi::TCP;
+use weir_tests::frames::{ACK, Frame, PSH, SYN, read};
+use weir_tests::lab::LabBuilder;
+use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
+use weir_tests::lab::spec::Protocol;
+use weir_tests::load::fresh::{Fresh, FreshPlan};
+use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
+use weir_tests::node::{Mode, Node};
+use weir_tests::program::{PROGRAMS, Program, SMALL, Verdict, load, redirect_to_all};
+
+/// Flows that the kernel's table has room for.
+const ROOM: u16 = 32;
+const FILE: &str = "services:
+  - name: shop
+    listeners: [{ address: 198.51.100.1, port: 80, protocol: tcp }]
+    versions:
+      blue: { weight: 100%, backends: [{ address: 10.0.0.1, port: 80 }, { address: 10.0.0.2, port: 80 }] }
+      canary: { backends: [{ address: 10.0.0.3, port: 80 }] }
+";
+
+fn shop() -> ServiceName {
+    ServiceName::new("shop").unwrap()
+}
+
+/// The agent's owner over the loaded program: no agent, and no interface.
+struct Loaded {
+    owner: Owner<Kernel, Directory>,
+    program: Program,
+    _state: tempfile::TempDir,
+}
+
+impl Loaded {
+    fn new(program: Program) -> Self {
+        let kernel = load(Options { flows: ROOM.into(), ..SMALL });
+        let state = tempfile::tempdir().unwrap();
+        let mut owner = Owner::start(kernel, Directory::open(state.path()).unwrap()).unwrap();
+        let services = parse_services(&SpecFile::parse(FILE).unwrap().services, false).unwrap();
+        owner.apply(&Apply { services, options: ChangeOptions::default() }).unwrap();
+        let hop = NextHop::plain(7, [2; 6], [4; 6]);
+        let hops = [1, 2, 3].map(|last| Change::Hop(IpAddr::from([10, 0, 0, last]), Some(hop)));
+        owner.follow(hops.into());
+        redirect_to_all(owner.plane());
+        Self { owner, program, _state: state }
+    }
+
+    fn shift(&mut self, canary: u32) {
+        let shift = ServiceShift {
+            service: shop(),
+            set: vec![(Version::Canary, Weight::from_bp(canary).unwrap())],
+            remainder: Version::Blue,
+            expected_generation: None,
+        };
+        let options = ChangeOptions::default();
+        self.owner.shift(&Shift { shifts: vec![shift], lease: None, options }).unwrap();
+    }
+
+    fn roll_back(&mut self) {
+        let options = ChangeOptions::default();
+        let roll_back = RollBack { service: shop(), expected_generation: None, options };
+        self.owner.roll_back(&roll_back).unwrap();
+    }
+
+    /// Sends a packet of a flow, and gives the last byte of the address of the backend it reached.
+    fn packet(&mut self, flow: u16, flags: u8) -> u8 {
+        let [high, low] = flow.to_be_bytes();
+        let from = SocketAddr::from(([192, 0, high, low], 40_000));
+        let frame = Frame::tcp(from, "198.51.100.1:80".parse().unwrap(), flags).bytes();
+        let (verdict, out) = self.program.run(self.owner.plane(), &frame);
+        assert_eq!(verdict, Verdict::Redirect);
+        match read(&out).unwrap().to.ip() {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => panic!("{address}"),
+        }
+    }
+
+    fn open(&mut self, flows: std::ops::Range<u16>) -> Vec<u8> {
+        flows.map(|flow| self.packet(flow, SYN)).collect()
+    }
+
+    fn go_on(&mut self, flows: std::ops::Range<u16>) -> Vec<u8> {
+        flows.map(|flow| self.packet(flow, PSH | ACK)).collect()
+    }
+
+    fn remembered(&mut self) -> usize {
+        self.owner.plane().flows(TCP).unwrap().len()
+    }
+}
+
+const CANARY: u8 = 3;
+
+fn on_canary(flows: &[u8]) -> usize {
+    flows.iter().map(|backend| usize::from(*backend == CANARY)).sum()
+}
+
+#[test]
+fn the_program_sends_no_new_flow_to_the_abandoned_version_with_a_full_table() {
+    for program in PROGRAMS {
+        let mut node = Loaded::new(program);
+        let old = node.open(0..500);
+        assert!(!old.contains(&CANARY) && node.remembered() == 0);
+        node.shift(5_000);
+        let new = node.open(500..1_000);
+        // The first that met a moved slot found room, the others went where older ones go.
+        assert_eq!([on_canary(&new), node.remembered()], [usize::from(ROOM); 2]);
+        // A shift between the two finds no room either: here the table makes a difference.
+        node.shift(2_500);
+        assert!(!node.open(1_000..1_500).contains(&CANARY));
+        assert_eq!(node.remembered(), usize::from(ROOM));
+
+        node.roll_back();
+        let later = node.open(10_000..12_000);
+        assert!(!later.contains(&CANARY), "{program:?}: a new flow reached the abandoned version");
+        assert_eq!(
+            node.remembered(),
+            usize::from(ROOM),
+            "{program:?}: nothing is remembered of it"
+        );
+        assert_eq!(node.go_on(10_000..12_000), later);
+        assert_eq!(node.go_on(0..500), old, "{program:?}: what began before the shift stays");
+        assert_eq!(node.go_on(500..1_000), new, "{program:?}: what began after it stays");
+        assert_eq!(node.open(500..1_000), new, "{program:?}: also if its SYN comes again");
+    }
+}
+
+/// The same from the other side: everything was on canary, and the abandoned version is blue, which
+/// the older flows are on. With room they are remembered; a rollback needs none.
+#[test]
+fn a_rollback_of_everything_needs_no_room() {
+    for program in PROGRAMS {
+        let mut node = Loaded::new(program);
+        let old = node.open(0..500);
+        node.shift(10_000);
+        let new = node.open(500..1_000);
+        assert_eq!(on_canary(&new), usize::from(ROOM));
+        node.roll_back();
+        assert!(!node.open(2_000..4_000).contains(&CANARY), "{program:?}");
+        assert_eq!([node.go_on(0..500), node.go_on(500..1_000)], [old, new], "{program:?}");
+    }
+}
+
+fn target(port: u16) -> SocketAddr {
+    SocketAddr::new(vip(Family::V4, 0), port)
+}
+
+/// Long-lived connections on both versions and new ones all the time, with a flow table that is
+/// full and with one that is not.
+#[test]
+fn no_connection_breaks_in_a_shift_and_its_rollback() {
+    for (mode, arguments) in [(Mode::Tc, &["--flows=100"][..]), (Mode::Xdp, &[])] {
+        let mut node = Node::start(LabBuilder::new(), mode, arguments).unwrap();
+        let services = [("echo", ECHO_PORT), ("web", HTTP_PORT)]
+            .map(|(name, port)| node.lab().service(name, target(port), Protocol::Tcp));
+        node.apply(&services).unwrap();
+        let open = |node: &Node| {
+            let clients = node.lab().client_addresses(Family::V4);
+            let plan = LongLivedPlan::new(target(ECHO_PORT), clients, 400)
+                .talking(200, Duration::from_millis(500));
+            let opened = LongLived::open(node.lab().clients(), plan).unwrap();
+            opened.state().check().unwrap();
+            opened
+        };
+        let first = open(&node);
+        let plan = FreshPlan::new(target(HTTP_PORT), node.lab().client_addresses(Family::V4));
+        let fresh = Fresh::start(node.lab().clients(), plan.rate(200)).unwrap();
+        let period = |fresh: &Fresh| {
+            let period = fresh.begin_period();
+            std::thread::sleep(Duration::from_secs(1));
+            period.end();
+            let counts = period.counts();
+            counts.check().unwrap();
+            counts.by_version()
+        };
+
+        node.lab().weir(&["shift", "echo,web", "canary=50%"]).unwrap();
+        let second = open(&node);
+        period(&fresh);
+        for service in ["echo", "web"] {
+            let said = node.lab().weir(&["rollback", service]).unwrap();
+            assert!(said.contains("committed as generation"), "{said}");
+        }
+        let [blue, green, canary] = period(&fresh);
+        assert!(blue > 0 && green == 0 && canary == 0, "{blue} {green} {canary}");
+        let third = open(&node);
+        assert_eq!(third.state().by_version(), [400, 0, 0]);
+        assert!(second.state().by_version()[2] > 0);
+        fresh.stop().unwrap().check().unwrap();
+        for connections in [&first, &second, &third] {
+            connections.verify().check().unwrap();
+        }
+        let full = node.total("echo").unwrap().fallback_full;
+        println!("{mode:?}: on canary {:?}, {full} found no room", second.state().by_version());
+        assert_eq!(full > 0, mode == Mode::Tc);
+
+        let refused = node.lab().weir_output(&["rollback", "echo"]).unwrap();
+        assert_eq!(refused.status.code(), Some(4));
+        let events = node.lab().weir(&["events", "echo"]).unwrap();
+        let last = events.lines().last().unwrap();
+        let text = "blue 50% → 100%, canary 50% → 0% (generation 3)";
+        assert!(last.contains("rolled-back") && last.ends_with(text), "{events}");
+    }
+}
