@@ -21,11 +21,12 @@ mod lease;
 use crate::{
     api::{
         MAX_MESSAGE,
-        convert::{Malformed, read, request},
+        convert::{Malformed, drain, read, request},
     },
     model::{ServiceName, ServiceSpec, Violation},
     node::messages::{
-        ChangeOptions, Changed, Commit, Counters, Delete, NodeStatus, ServiceStatus, Shift, Steer,
+        ChangeOptions, Changed, Commit, Counters, Delete, DrainStatus, NodeStatus, ServiceStatus,
+        SetBackend, Settle, Settled, Shift, Steer,
     },
 };
 
@@ -192,6 +193,35 @@ impl Client {
             commit: read::commit(answer.commit)?,
             changes: read::changes(answer.changes)?,
         })
+    }
+
+    /// Sets by hand whether a backend takes new connections.
+    pub async fn set_backend(&mut self, set: &SetBackend) -> Result<Changed, ClientError> {
+        let request = bounded(drain::set_backend_to_proto(set));
+        let answer = self.weir.set_backend_state(request).await;
+        let answer = answer.map_err(|status| self.failed(&status))?.into_inner();
+        Ok(Changed {
+            commit: read::commit(answer.commit)?,
+            changes: read::changes(answer.change.into_iter().collect())?,
+        })
+    }
+
+    /// What drains, of the named services, or of all if none is named.
+    pub async fn drains(
+        &mut self,
+        services: &[ServiceName],
+    ) -> Result<Vec<DrainStatus>, ClientError> {
+        let request = bounded(v1::ListDrainsRequest { services: texts(services) });
+        let answer = self.weir.list_drains(request).await.map_err(|status| self.failed(&status))?;
+        Ok(read::all(answer.into_inner().drains, drain::status)?)
+    }
+
+    /// Ends the transition of a service now.
+    pub async fn settle(&mut self, settle: &Settle) -> Result<Settled, ClientError> {
+        let (service, dry_run) = (settle.service.to_string(), settle.dry_run);
+        let request = bounded(v1::SettleRequest { service, dry_run });
+        let answer = self.weir.settle(request).await.map_err(|status| self.failed(&status))?;
+        Ok(drain::settled(answer.into_inner())?)
     }
 
     /// Adds and removes steering rules.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendState, LeaseLength, OnExpiry, ServiceSpec, Version, Weights};
+use crate::model::{BackendState, Draining, LeaseLength, OnExpiry, ServiceSpec, Version, Weights};
 
 /// Number of the file's form.
 const FORM: u32 = 1;
@@ -58,6 +58,9 @@ pub struct StoredService {
     pub lease: Option<StoredLease>,
     /// Its backends as the kernel knows them, those that drain included.
     pub backends: Vec<StoredBackend>,
+    /// Drains of blue, green and canary.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub draining: [Option<Draining>; 3],
 }
 
 /// A lease on the weights of a service.
@@ -95,6 +98,9 @@ pub struct StoredBackend {
     /// It did not answer, as its health check said last.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failing: bool,
+    /// Its drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<Draining>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -26,7 +26,7 @@ use tonic_types::StatusExt as _;
 use weir::{
     client::{Client, ClientError},
     model::{ServiceName, SpecFile, Version, Weight},
-    node::messages::{ChangeOptions, Delete, RequestId, ServiceShift, Shift},
+    node::messages::{ChangeOptions, Delete, InFlight, RequestId, ServiceShift, Shift},
 };
 use weir_proto::v1::{self, weir_client::WeirClient};
 
@@ -44,7 +44,8 @@ fn canary(bp: u32) -> ServiceShift {
 }
 
 fn shift(one: ServiceShift) -> Shift {
-    Shift { shifts: vec![one], lease: None, options: ChangeOptions::default() }
+    let in_flight = InFlight::default();
+    Shift { shifts: vec![one], in_flight, lease: None, options: ChangeOptions::default() }
 }
 
 async fn channel(agent: &FakeAgent) -> Channel {

@@ -25,7 +25,7 @@ use weir::{
     model::{ServiceName, SpecFile, Version, Weight},
     node::{
         events::{EventQuery, Events, Kind},
-        messages::{ChangeOptions, RequestId, ServiceShift, Shift},
+        messages::{ChangeOptions, InFlight, RequestId, ServiceShift, Shift},
     },
 };
 
@@ -54,7 +54,10 @@ async fn shift(client: &mut Client, id: &str) {
     };
     let request_id = Some(RequestId::new(id).unwrap());
     let options = ChangeOptions { request_id, ..ChangeOptions::default() };
-    client.shift(&Shift { shifts: vec![one], lease: None, options }).await.unwrap();
+    client
+        .shift(&Shift { shifts: vec![one], lease: None, in_flight: InFlight::default(), options })
+        .await
+        .unwrap();
 }
 
 fn ids(events: &Events) -> Vec<u64> {

@@ -12,13 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use weir::api::convert;
 use weir::model::{
-    Affinity, Forwarding, OnDown, OnEmpty, PerVersion, Protocol, Seed, Service, ServiceName,
-    ServiceSpec, ShiftError, SpecFile, Udp, Version, Violation, Violations, Weight, Weights,
-    parse_services, resolve,
+    Affinity, Forwarding, OnDown, OnEmpty, OnTimeout, PerVersion, Protocol, Seed, Service,
+    ServiceName, ServiceSpec, ShiftError, SpecFile, Udp, Version, Violation, Violations, Weight,
+    Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
     spec::{
-        BackendSpec, CheckType, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec,
-        VersionsSpec,
+        BackendSpec, CheckType, DrainSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec,
+        VersionSpec, VersionsSpec,
     },
     validate_set,
     violation::MAX_VIOLATIONS,
@@ -40,6 +40,7 @@ fn spec(number: u16) -> ServiceSpec {
         udp: Udp::Tracked,
         udp_idle: None,
         quic: None,
+        drain: None,
         health: None,
         seed: None,
         steering: Vec::new(),
@@ -306,6 +307,17 @@ fn any_udp() -> impl Strategy<Value = (Udp, Option<String>, Option<QuicSpec>)> {
     ]
 }
 
+/// A drain that says something.
+fn any_drain() -> impl Strategy<Value = Option<DrainSpec>> {
+    let time = || prop::option::of((1..=86_400_u32).prop_map(weir::model::drain::text));
+    (time(), time(), any::<bool>()).prop_map(|(idle, timeout, reset)| {
+        let on_timeout =
+            if reset && timeout.is_some() { OnTimeout::Reset } else { OnTimeout::Keep };
+        let drain = DrainSpec { idle, timeout, on_timeout };
+        (drain != DrainSpec::default()).then_some(drain)
+    })
+}
+
 /// Any check, without what is as by default.
 fn any_health() -> impl Strategy<Value = HealthSpec> {
     let text = |pattern| prop::option::of(pattern).prop_map(|text: Option<String>| text);
@@ -357,12 +369,12 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         prop::option::of("[0-9a-f]{32}"),
         any_weights(),
         prop::collection::vec(version, 3),
-        any_udp(),
+        (any_udp(), any_drain()),
         prop::option::of(any_health()),
         prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
     parts.prop_map(
-        |(name, v6, protocols, affinity, seed, weights, versions, udp, health, rules)| {
+        |(name, v6, protocols, affinity, seed, weights, versions, (udp, drain), health, rules)| {
             let listens = protocols.contains(&Protocol::Udp);
             let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
             let address = |net: u8, host: usize| {
@@ -417,6 +429,7 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                 udp,
                 udp_idle,
                 quic,
+                drain,
                 health,
                 seed,
                 steering,

@@ -9,8 +9,8 @@ use tokio::runtime::{self, Runtime};
 use weir::client::Client;
 use weir::model::{ServiceName, SpecFile, Weight};
 use weir::node::messages::{
-    ChangeOptions, Changed, NodeStatus, ServiceCounters, ServiceShift, ServiceStatus, Shift,
-    Traffic,
+    ChangeOptions, Changed, InFlight, NodeStatus, ServiceCounters, ServiceShift, ServiceStatus,
+    Shift, Traffic,
 };
 
 use crate::agent::{Agent, AgentOptions, socket};
@@ -147,7 +147,8 @@ impl Node {
             })
         });
         let shifts = shifts.collect::<Result<_>>()?;
-        let shift = Shift { shifts, lease: None, options: ChangeOptions::default() };
+        let (in_flight, options) = (InFlight::default(), ChangeOptions::default());
+        let shift = Shift { shifts, in_flight, lease: None, options };
         Ok(self.runtime.block_on(self.client.shift(&shift))?)
     }
 

@@ -2,7 +2,7 @@
 //! full, and breaks none that has begun there.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
 use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
-use weir::node::messages::{Apply, ChangeOptions, RollBack, ServiceShift, Shift};
+use weir::node::messages::{Apply, ChangeOptions, InFlight, RollBack, ServiceShift, Shift};
 use weir::store::Directory;
 use weir_ebpf::abi::TCP;
 use weir_tests::frames::{ACK, Frame, PSH, SYN, read};
@@ -66,12 +66,20 @@ impl Loaded {
             expected_generation: None,
         };
         let options = ChangeOptions::default();
-        self.owner.shift(&Shift { shifts: vec![shift], lease: None, options }).unwrap();
+        self.owner
+            .shift(&Shift {
+                shifts: vec![shift],
+                lease: None,
+                in_flight: InFlight::default(),
+                options,
+            })
+            .unwrap();
     }
 
     fn roll_back(&mut self) {
         let options = ChangeOptions::default();
-        let roll_back = RollBack { service: shop(), expected_generation: None, options };
+        let in_flight = InFlight::default();
+        let roll_back = RollBack { service: shop(), in_flight, expected_generation: None, options };
         self.owner.roll_back(&roll_back).unwrap();
     }
 

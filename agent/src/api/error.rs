@@ -11,6 +11,7 @@
 //! | `NO_READY_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
 //! | `NOTHING_TO_ROLL_BACK` | `FAILED_PRECONDITION` | `PreconditionFailure` |
 //! | `NO_LEASE` | `FAILED_PRECONDITION` | `PreconditionFailure` |
+//! | `LAST_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version`, `backend` |
 //! | `REQUEST_ID_REUSED` | `ALREADY_EXISTS` | |
 //! | `EXHAUSTED` | `RESOURCE_EXHAUSTED` | `QuotaFailure`; metadata `limit`, `asked` |
 //! | `TOO_MANY_WATCHERS` | `RESOURCE_EXHAUSTED` | `QuotaFailure` |
@@ -72,6 +73,16 @@ impl From<Error> for Status {
             Error::NoLease(service) => {
                 details.add_precondition_failure_violation("LEASE", service.as_str(), &message);
                 (Code::FailedPrecondition, "NO_LEASE")
+            }
+            Error::LastBackend { service, version, backend } => {
+                details.add_precondition_failure_violation(
+                    "READY_BACKEND",
+                    service.as_str(),
+                    &message,
+                );
+                metadata.insert("version".into(), version.to_string());
+                metadata.insert("backend".into(), backend.to_string());
+                (Code::FailedPrecondition, "LAST_BACKEND")
             }
             Error::RequestIdReused(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
             Error::Exhausted { what, limit, asked } => {

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
-    convert::{answer, events as wire, lease, request},
+    convert::{answer, drain, events as wire, lease, request},
     counters,
     error::too_many_watchers,
     events, watch,
@@ -124,6 +124,34 @@ impl weir_server::Weir for Weir {
     ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
         let renewed = self.node.renew_lease(lease::renew(request.get_ref())?).await?;
         Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease::lease(renewed)) }))
+    }
+
+    async fn set_backend_state(
+        &self,
+        request: Request<v1::SetBackendStateRequest>,
+    ) -> Result<Response<v1::SetBackendStateResponse>, Status> {
+        let changed = self.node.set_backend(drain::set_backend(request.get_ref())?).await?;
+        Ok(Response::new(v1::SetBackendStateResponse {
+            commit: Some(answer::commit(changed.commit)),
+            change: changed.changes.into_iter().next().map(answer::change),
+        }))
+    }
+
+    async fn list_drains(
+        &self,
+        request: Request<v1::ListDrainsRequest>,
+    ) -> Result<Response<v1::ListDrainsResponse>, Status> {
+        let drains = self.node.drains(request::names(&request.get_ref().services)?).await?;
+        let drains = drains.into_iter().map(drain::status_to_proto).collect();
+        Ok(Response::new(v1::ListDrainsResponse { drains }))
+    }
+
+    async fn settle(
+        &self,
+        request: Request<v1::SettleRequest>,
+    ) -> Result<Response<v1::SettleResponse>, Status> {
+        let settled = self.node.settle(drain::settle(request.get_ref())?).await?;
+        Ok(Response::new(drain::settled_to_proto(settled)))
     }
 
     async fn steer(

@@ -49,7 +49,7 @@ impl Counters {
 }
 
 /// `500ms`, `1s`, `2m`
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time; write 500ms, 1s or 2m");
     let unit = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(unit);

@@ -12,6 +12,8 @@ mod counters;
 mod decap;
 mod delete;
 mod detach;
+mod drain;
+mod drains;
 mod events;
 mod fail;
 mod figures;
@@ -19,6 +21,7 @@ mod get;
 mod output;
 mod renew;
 mod rollback;
+mod settle;
 mod shift;
 mod status;
 mod steer;
@@ -100,6 +103,11 @@ enum Verb {
     Delete(delete::Delete),
     Detach(detach::Detach),
     Shift(shift::Shift),
+    Drain(drain::Drain),
+    Undrain(drain::Undrain),
+    Down(drain::Down),
+    Drains(drains::Drains),
+    Settle(settle::Settle),
     Rollback(rollback::Rollback),
     Renew(renew::Renew),
     Steer(steer::Steer),
@@ -135,6 +143,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Get(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Delete(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Shift(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Drain(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Undrain(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Down(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Drains(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Settle(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Rollback(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Renew(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),

@@ -6,6 +6,7 @@ use super::{
     change::{self, ChangeArgs},
     fail::Failure,
     output::Output,
+    shift::InFlightArgs,
 };
 use crate::{client::Client, model::ServiceName, node::messages::RollBack};
 
@@ -13,7 +14,7 @@ use crate::{client::Client, model::ServiceName, node::messages::RollBack};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 New connections leave the abandoned version at once, also if the flow table is full; those that have
-begun there stay. `weir get` shows what a rollback would restore.
+begun there stay, unless --in-flight says otherwise. `weir get` shows what a rollback would restore.
 
 Examples:
   weir rollback shop                 back to the last settled weights
@@ -26,12 +27,15 @@ pub(super) struct Rollback {
     #[arg(long, value_name = "N")]
     expect_generation: Option<u64>,
     #[command(flatten)]
+    in_flight: InFlightArgs,
+    #[command(flatten)]
     change: ChangeArgs,
 }
 
 impl Rollback {
     pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
         let roll_back = RollBack {
+            in_flight: self.in_flight.read()?,
             service: self.service,
             expected_generation: self.expect_generation,
             options: self.change.into(),

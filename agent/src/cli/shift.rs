@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     client::Client,
-    model::{LeaseLength, LeaseTerms, OnExpiry, ServiceName, Version, Weight},
-    node::messages::{self, ServiceShift},
+    model::{LeaseLength, LeaseTerms, OnExpiry, ServiceName, Version, Weight, drain::seconds},
+    node::messages::{self, InFlight, ServiceShift},
 };
 
 /// Change the weights of one or many services, in one atomic commit.
@@ -23,6 +23,7 @@ Examples:
   weir shift shop green=100%                 everything to green
   weir shift shop blue=90% --from canary     canary gives or takes the rest
   weir shift shop,api canary=5%              the same change to two services, at one instant
+  weir shift shop canary=0% --in-flight reset   nothing to canary any more, not even its connections
   weir shift shop canary=25% --dry-run       show what would move
   weir shift shop canary=5% --lease 60s --on-expiry revert
                                              back to what was, unless `weir renew` comes in time")]
@@ -48,7 +49,47 @@ pub(super) struct Shift {
     #[arg(long, requires = "lease", default_value_t, value_name = "WHAT")]
     on_expiry: OnExpiry,
     #[command(flatten)]
+    in_flight: InFlightArgs,
+    #[command(flatten)]
     change: ChangeArgs,
+}
+
+/// What becomes of connections of versions that are left without weight.
+#[derive(Debug, Args)]
+pub(super) struct InFlightArgs {
+    /// What becomes of the connections of versions that lose all their weight. Without it, what the service's spec says
+    /// of drains.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    in_flight: Option<Action>,
+    /// With `--in-flight drain`, the longest that they stay, 1s to 24h, instead of what the spec says.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    timeout: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Action {
+    /// They stay for as long as they last.
+    Keep,
+    /// They stay for as long as the spec's drain.timeout says.
+    Drain,
+    /// They are given up at once, and reset.
+    Reset,
+}
+
+impl InFlightArgs {
+    /// What was asked for.
+    pub(super) fn read(&self) -> Result<InFlight, Failure> {
+        let timeout = self.timeout;
+        match self.in_flight {
+            Some(Action::Drain) => Ok(InFlight::Drain { timeout, on_timeout: None }),
+            _ if timeout.is_some() => {
+                Err(Failure::Usage("--timeout is for --in-flight drain".to_owned()))
+            }
+            None => Ok(InFlight::BySpec),
+            Some(Action::Keep) => Ok(InFlight::Keep),
+            Some(Action::Reset) => Ok(InFlight::Reset),
+        }
+    }
 }
 
 /// `shop,api`
@@ -88,6 +129,7 @@ impl Shift {
         if self.expect_generation.is_some() && self.services.0.len() > 1 {
             return Err(Failure::Usage("--expect-generation is for one service".to_owned()));
         }
+        let in_flight = self.in_flight.read()?;
         let set: Vec<_> = self.set.iter().map(|setting| (setting.0, setting.1)).collect();
         let shift = |service| ServiceShift {
             service,
@@ -98,7 +140,7 @@ impl Shift {
         let shifts = self.services.0.into_iter().map(shift).collect();
         let on_expiry = self.on_expiry;
         let lease = self.lease.map(|length| LeaseTerms { length, on_expiry });
-        let shift = messages::Shift { shifts, lease, options: self.change.into() };
+        let shift = messages::Shift { shifts, in_flight, lease, options: self.change.into() };
         let changed = client.shift(&shift).await?;
         output.answer(&changed, change::render)
     }

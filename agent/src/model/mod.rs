@@ -17,6 +17,7 @@
 //! All of it is pure: no clock, no disk, no kernel.
 
 pub mod backend_state;
+pub mod drain;
 pub mod health;
 pub mod interface;
 pub mod lease;
@@ -34,6 +35,7 @@ pub mod violation;
 pub mod weight;
 
 pub use backend_state::BackendState;
+pub use drain::{Drain, Draining, OnTimeout};
 pub use health::{Health, OnDown, OnEmpty};
 pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use lease::{LeaseLength, LeaseTerms, OnExpiry};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     Backend, Family, Forwarding, Listener, PerVersion, Quic, Seed, Service, ServiceName,
-    ServiceSpec, Version, VersionGroup, Violation, Violations, Weight, Weights, health,
+    ServiceSpec, Version, VersionGroup, Violation, Violations, Weight, Weights, drain, health,
     service::{
         DEFAULT_GUE_PORT, MAX_BACKEND_WEIGHT, MAX_BACKENDS, MAX_LISTENERS, MAX_RELEASE,
         MAX_SERVICES,
@@ -63,6 +63,9 @@ fn service(
     let gue_port = own.note(format!("{path}.gue_port"), gue_port(spec));
     let idle = own.note(format!("{path}.udp_idle"), udp::idle(spec, &listeners));
     let quic = own.note(format!("{path}.quic"), udp::quic(spec)).flatten();
+    let drain = drain::parse(spec.drain.as_ref(), |field, message| {
+        own.push(format!("{path}.drain.{field}"), message);
+    });
     own.note(format!("{path}.udp"), udp::check(spec.udp, &listeners));
     if Version::ALL.iter().all(|version| spec.versions.get(*version).is_none()) {
         own.push(
@@ -99,6 +102,7 @@ fn service(
         udp: spec.udp,
         udp_idle: idle?,
         quic,
+        drain,
         health,
         seed: seed.flatten(),
         weights: weights?,

@@ -8,7 +8,7 @@ use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
 use super::udp::idle_text;
 use super::{
-    Health, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    Drain, Health, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
     spec::{
         BackendSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec,
         VersionsSpec,
@@ -274,6 +274,7 @@ pub struct Service {
     pub(super) udp: Udp,
     pub(super) udp_idle: u16,
     pub(super) quic: Option<Quic>,
+    pub(super) drain: Drain,
     pub(super) health: Option<Arc<Health>>,
     pub(super) seed: Option<Seed>,
     pub(super) weights: Weights,
@@ -328,6 +329,12 @@ impl Service {
     #[must_use]
     pub fn quic(&self) -> Option<Quic> {
         self.quic
+    }
+
+    /// How long flows that a change leaves behind are waited for.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain
     }
 
     /// How its backends are checked; without it they are taken to be up.
@@ -417,6 +424,7 @@ impl From<&Service> for ServiceSpec {
             udp: service.udp,
             udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
             quic: service.quic.map(QuicSpec::from),
+            drain: (service.drain != Drain::default()).then(|| service.drain.into()),
             health: service.health.as_deref().map(HealthSpec::from),
             seed: service.seed.map(|seed| seed.to_string()),
             steering: service.steering.iter().map(RuleSpec::from).collect(),

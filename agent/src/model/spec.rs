@@ -11,6 +11,7 @@
 //!     udp: tracked                    # the default | stateless | quic: what is remembered of UDP flows
 //!     udp_idle: 30s                   # with tracked: 1s to 1h of silence end a flow
 //!     quic: { config: 0, server_id_length: 2 }   # only with udp: quic, where connection ids name backends
+//!     drain: { idle: 15m, timeout: 30m, on_timeout: keep }   # keep | reset; each may be left out
 //!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
 //!     health: { type: http, path: /healthz, interval: 2s, fall: 3 }   # how backends are checked, see below
 //!     steering:                       # clients of a prefix go to a version, whatever its weight
@@ -48,7 +49,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 use super::{
-    Affinity, Forwarding, Protocol, Udp, Version,
+    Affinity, Forwarding, OnTimeout, Protocol, Udp, Version,
     service::DEFAULT_BACKEND_WEIGHT,
     weight::{parse_bp, percent},
 };
@@ -91,6 +92,9 @@ pub struct ServiceSpec {
     /// With `udp: quic`, how connection ids name backends; left out, they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quic: Option<QuicSpec>,
+    /// How long flows that a change leaves behind are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainSpec>,
     /// How the backends are checked; left out, they are taken to be up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
@@ -114,6 +118,21 @@ pub struct QuicSpec {
     /// Bytes of a server id, 1 to 8.
     #[serde(deserialize_with = "whole_number::deserialize")]
     pub server_id_length: u32,
+}
+
+/// How long flows that a change leaves behind are waited for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainSpec {
+    /// The silence that ends a flow (`15m`); left out, the agent's `--drain-idle`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<String>,
+    /// The longest that a drain may last (`30m`); left out, it lasts until nothing is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// What becomes of flows that are left then.
+    #[serde(default, skip_serializing_if = "OnTimeout::is_default")]
+    pub on_timeout: OnTimeout,
 }
 
 /// A steering rule.

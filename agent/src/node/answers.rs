@@ -270,7 +270,7 @@ fn share(tables: &ServiceTables, version: Version) -> TableShare {
     TableShare { slots: shares::by_version(tables)[version.index()], total: VERSION_SLOTS }
 }
 
-fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
+pub(super) fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
     let pairs = Version::ALL.into_iter().flat_map(|from| Version::ALL.map(|to| (from, to)));
     pairs
         .map(|(from, to)| Move { from, to, slots: matrix[from.index()][to.index()] })

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use weir_ebpf::abi::{Address, MAX_BACKENDS};
 
-use crate::model::{BackendState, ServerId, ServiceName, Version};
+use crate::model::{BackendState, Draining, ServerId, ServiceName, Version};
 use crate::plan::identity::Identity;
 
 /// What names a backend within its service.
@@ -32,12 +32,21 @@ pub(super) struct Place {
     pub(super) by_hand: BackendState,
     /// It does not answer, as its health check says.
     pub(super) failing: bool,
+    /// Its drain, if it is removed or taken out by hand.
+    pub(super) draining: Option<Draining>,
 }
 
 impl Place {
     /// A backend of which nothing is known but its index.
     pub(super) fn new(index: u16, server_id: Option<ServerId>) -> Self {
-        Self { index, drains: false, server_id, by_hand: BackendState::Active, failing: false }
+        Self {
+            index,
+            drains: false,
+            server_id,
+            by_hand: BackendState::Active,
+            failing: false,
+            draining: None,
+        }
     }
 
     /// What it is, but for its weight.

@@ -1,5 +1,7 @@
 //! Why a request to the node fails. `api::error` maps each to a gRPC status.
 
+use std::net::SocketAddr;
+
 use crate::model::{ServiceName, Version, Violation, Weights};
 use crate::store;
 
@@ -29,6 +31,16 @@ pub enum Error {
         service: ServiceName,
         /// The version that would get weight.
         version: Version,
+    },
+    /// The last backend of a version with weight would take no connections.
+    #[error("{backend} is the last backend of {version} in service {:?} that takes connections, and {version} has weight; shift the weight away first, or force", .service.as_str())]
+    LastBackend {
+        /// The service.
+        service: ServiceName,
+        /// The version.
+        version: Version,
+        /// The backend.
+        backend: SocketAddr,
     },
     /// The weights are those that the tables last settled with.
     #[error(

@@ -66,6 +66,10 @@ kinds! {
     Drained = "drained",
     /// An agent that started applied what was stored.
     Restored = "restored",
+    /// An operator has drained a backend, taken it down or taken it back.
+    BackendSet = "backend-set",
+    /// A drain has lasted for longer than its service allows.
+    DrainOver = "drain-over",
     /// A backend is down, as its health check says.
     BackendDown = "backend-down",
     /// A backend is up again.
@@ -84,7 +88,11 @@ impl Kind {
     pub const fn warns(self) -> bool {
         matches!(
             self,
-            Self::LeaseExpired | Self::StoreFailed | Self::BackendDown | Self::VersionEmpty
+            Self::DrainOver
+                | Self::LeaseExpired
+                | Self::StoreFailed
+                | Self::BackendDown
+                | Self::VersionEmpty
         )
     }
 }

@@ -11,8 +11,8 @@ use super::{
     Error,
     events::{EventQuery, Look},
     messages::{
-        Apply, Changed, Commit, Counters, Delete, LeaseStatus, NodeStatus, RenewLease, RollBack,
-        ServiceStatus, Shift, Steer,
+        Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
+        RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
     },
 };
 use crate::model::ServiceName;
@@ -40,6 +40,12 @@ pub enum Request {
     List(Reply<Vec<ServiceStatus>>),
     /// Change weights.
     Shift(Shift, Reply<Changed>),
+    /// Set by hand what a backend is.
+    SetBackend(SetBackend, Reply<Changed>),
+    /// What drains, of the named services, or of all if none is named.
+    Drains(Vec<ServiceName>, Reply<Vec<DrainStatus>>),
+    /// End a transition now.
+    Settle(Settle, Reply<Settled>),
     /// Restore the last settled weights.
     RollBack(RollBack, Reply<Changed>),
     /// Renew a lease.
@@ -106,6 +112,21 @@ impl Handle {
     /// Changes steering rules.
     pub async fn steer(&self, steer: Steer) -> Result<Changed, Error> {
         self.ask(|reply| Request::Steer(steer, reply)).await
+    }
+
+    /// Sets by hand what a backend is.
+    pub async fn set_backend(&self, set: SetBackend) -> Result<Changed, Error> {
+        self.ask(|reply| Request::SetBackend(set, reply)).await
+    }
+
+    /// What drains, of the named services, or of all if none is named.
+    pub async fn drains(&self, services: Vec<ServiceName>) -> Result<Vec<DrainStatus>, Error> {
+        self.ask(|reply| Request::Drains(services, reply)).await
+    }
+
+    /// Ends a transition now.
+    pub async fn settle(&self, settle: Settle) -> Result<Settled, Error> {
+        self.ask(|reply| Request::Settle(settle, reply)).await
     }
 
     /// The counters of the named services, or of all if none is named.

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -13,8 +13,8 @@ use serde::{Serialize, Serializer};
 
 use crate::health::Counts;
 use crate::model::{
-    AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, PerVersion, Rule,
-    Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
+    AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
+    PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
 };
 
 /// The most characters of a request id.
@@ -80,10 +80,127 @@ pub struct Delete {
 pub struct Shift {
     /// At least one; no service twice.
     pub shifts: Vec<ServiceShift>,
+    /// What becomes of the connections of versions that lose all their weight.
+    pub in_flight: InFlight,
     /// The new weights hold only as long as this is renewed.
     pub lease: Option<LeaseTerms>,
     /// How.
     pub options: ChangeOptions,
+}
+
+/// What becomes of the connections of versions that lose all their weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum InFlight {
+    /// They drain, as the service's spec says.
+    #[default]
+    BySpec,
+    /// They stay for as long as they last.
+    Keep,
+    /// They drain, with another end than the spec gives. Also of versions that are named with weight
+    /// 0 and had none before.
+    Drain {
+        /// In seconds.
+        timeout: Option<u32>,
+        /// What happens then.
+        on_timeout: Option<OnTimeout>,
+    },
+    /// They are given up in the same commit, likewise.
+    Reset,
+}
+
+/// Set by hand whether a backend takes new connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SetBackend {
+    /// The service.
+    pub service: ServiceName,
+    /// Address of the backend.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// What it shall be.
+    pub state: BackendState,
+    /// How.
+    pub options: ChangeOptions,
+}
+
+/// End the transition of a service now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Settle {
+    /// The service.
+    pub service: ServiceName,
+    /// Say what would be settled, and change nothing.
+    pub dry_run: bool,
+}
+
+/// The answer to [`Settle`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    /// The commit; the last one made, if there was nothing to settle.
+    pub commit: Commit,
+    /// Version slots, from where connections that began before belong to where new ones go.
+    pub slots: Vec<Move>,
+    /// Slots of backend tables.
+    pub backend_slots: u32,
+    /// Prefixes of steered clients.
+    pub prefixes: u32,
+    /// Seconds after which all of it settles by itself.
+    pub by_itself_s: u32,
+}
+
+impl Settled {
+    /// Whether there is nothing to settle.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.slots.is_empty() && self.backend_slots == 0 && self.prefixes == 0
+    }
+}
+
+/// Whether something can be stopped without breaking a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MayStop {
+    /// Nothing names it any more.
+    Yes,
+    /// Connections are on it, or new ones go there.
+    No,
+    /// Connections may be on it that have been silent since the change.
+    Unknown,
+}
+
+/// A version that has lost all its weight or whose slots have not settled, or a backend that drains
+/// or is down. Times are seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrainStatus {
+    /// The service.
+    pub service: ServiceName,
+    /// The version.
+    pub version: Version,
+    /// Address and port of the backend; nothing: the whole version.
+    pub backend: Option<SocketAddr>,
+    /// Why it is listed.
+    pub why: String,
+    /// Since the drain began.
+    pub age_s: Option<u64>,
+    /// Remembered flows that name it.
+    pub flows: u64,
+    /// The longest silence among them.
+    pub longest_silence_s: Option<u32>,
+    /// Since the last packet of any of them.
+    pub last_packet_s: Option<u32>,
+    /// Packets from clients that reached it within the last `window_s`.
+    pub packets: u64,
+    /// See `packets`.
+    pub window_s: u32,
+    /// Until the slots settle that lead there.
+    pub settles_in_s: Option<u32>,
+    /// Until the drain is over; negative: since it was.
+    pub deadline_in_s: Option<i64>,
+    /// What happens then.
+    pub on_timeout: OnTimeout,
+    /// May it be stopped?
+    pub may_stop: MayStop,
+    /// Why.
+    pub reason: String,
 }
 
 /// Change the weights of one service. [`crate::model::resolve`] says what it means.
@@ -104,6 +221,8 @@ pub struct ServiceShift {
 pub struct RollBack {
     /// The service.
     pub service: ServiceName,
+    /// What becomes of the connections of versions that lose all their weight.
+    pub in_flight: InFlight,
     /// The generation the service must have.
     pub expected_generation: Option<u64>,
     /// How.

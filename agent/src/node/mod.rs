@@ -8,6 +8,8 @@
 //!   request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
+//! - `by_hand`: what an operator sets of backends, and settling by hand
+//! - `draining`, `drains`: when drains begin and end; what to say of them
 //! - `health`: which checks are wanted, and what they have found
 //! - `sweep`, `settle`: how a transition ends
 //! - `lease`, `expiry`, `rollback`: weights that go back
@@ -17,10 +19,13 @@
 
 mod answers;
 mod backends;
+mod by_hand;
 pub mod clock;
 mod devices;
 mod difference;
 mod directory;
+mod draining;
+mod drains;
 pub mod error;
 pub mod events;
 mod expiry;

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
 use super::difference::{difference, lost_flows};
+use super::draining;
+use super::drains::Look;
 use super::error::Error;
 use super::events::{Event, Kind, Log};
 use super::lease::Lease;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::state::{Next, State};
@@ -62,8 +64,13 @@ pub struct Owner<P, S> {
     pub(super) started: Instant,
     /// A flow that is silent for longer has ended, in seconds.
     pub(super) idle: u32,
-    /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
-    pub(super) failures: (u64, u32),
+    /// Inserts that have failed, by service, and when one last did: then a flow may live that needs
+    /// its base.
+    pub(super) failures: BTreeMap<ServiceName, (u64, u32)>,
+    /// What the last round saw.
+    pub(super) look: Option<Look>,
+    /// When the last round was, in seconds since boot, and since 1970.
+    pub(super) last_round: (u32, u64),
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
@@ -97,7 +104,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             epoch,
             started: Instant::now(),
             idle: DEFAULT_IDLE,
-            failures: (0, clock::seconds()),
+            failures: BTreeMap::new(),
+            look: None,
+            last_round: (clock::seconds(), 0),
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
@@ -142,12 +151,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(answer);
         }
         let mut next = self.state.shift(&shift.shifts, shift.options.force, clock::seconds())?;
+        for one in &shift.shifts {
+            let named: Vec<Version> = one.set.iter().map(|(version, _)| *version).collect();
+            let about = (&one.service, named.as_slice());
+            draining::in_flight(&self.state, &mut next, about, shift.in_flight, clock::wall());
+        }
         let names: Vec<ServiceName> =
             shift.shifts.iter().map(|shift| shift.service.clone()).collect();
         if let Some(terms) = shift.lease {
             next.lease(&self.state, &names, terms, clock::unix_milliseconds());
         }
-        self.change(&next, &names, &shift.options, asked)
+        let answer = self.change(&next, &names, &shift.options, asked)?;
+        if shift.in_flight == InFlight::Reset && !shift.options.dry_run {
+            self.forget_given_up();
+        }
+        Ok(answer)
     }
 
     /// Adds and removes steering rules.
@@ -195,7 +213,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let answer = self.changed(commit, names, next, &before, &observed);
         for change in &answer.changes {
             let kind = if change.created { Kind::Created } else { asked.kind() };
-            let event = Event::new(kind, words::of_change(change)).of(&change.service);
+            let text = format!("{}{}", asked.about(), words::of_change(change));
+            let event = Event::new(kind, text).of(&change.service);
             self.events.push(event.asked_by(options.request_id.as_ref()));
         }
         self.repeats.keep(options.request_id.as_ref(), asked, Answered::Changed(answer.clone()));
@@ -218,6 +237,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let took = self.carry_out(next)?;
         for name in &delete.services {
             self.marks.remove(name);
+            self.failures.remove(name);
             self.retired.retain(|(service, _), _| service != name);
             let event = Event::new(Kind::Deleted, "the service is gone").of(name);
             self.events.push(event.asked_by(delete.request_id.as_ref()));
@@ -259,15 +279,18 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     server_id: place.server_id.map(|id| id.to_string()),
                     by_hand: place.by_hand,
                     failing: place.failing,
+                    draining: place.draining,
                 })
                 .collect(),
+            draining: entry.draining,
         });
         let stored = Stored::new(self.generation, self.epoch, services.collect());
         self.store.save(&stored)
     }
 
     /// Leads the data plane to another state, and gives the one before.
-    pub(super) fn commit(&mut self, next: State) -> Result<State, Error> {
+    pub(super) fn commit(&mut self, mut next: State) -> Result<State, Error> {
+        draining::begin(&self.state, &mut next, clock::wall());
         let generation = next_generation(self.generation);
         let commit = difference(&self.state, &next, generation);
         self.plane.commit(&commit).map_err(plane_error)?;

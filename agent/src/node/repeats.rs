@@ -3,9 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use std::net::SocketAddr;
+
 use super::error::Error;
 use super::events::Kind;
-use super::messages::{Apply, Changed, Commit, Delete, RequestId, RollBack, Shift, Steer};
+use super::messages::{
+    Apply, Changed, Commit, Delete, RequestId, RollBack, SetBackend, Shift, Steer,
+};
+use crate::model::BackendState;
 
 /// Ids that are kept. The oldest is forgotten.
 const KEPT: usize = 1024;
@@ -16,6 +21,7 @@ pub(super) enum Asked<'a> {
     Apply(&'a Apply),
     Shift(&'a Shift),
     Steer(&'a Steer),
+    SetBackend(&'a SetBackend),
     RollBack(&'a RollBack),
     Delete(&'a Delete),
 }
@@ -27,9 +33,21 @@ impl Asked<'_> {
             Self::Apply(_) => Kind::Applied,
             Self::Shift(_) => Kind::Shifted,
             Self::Steer(_) => Kind::Steered,
+            Self::SetBackend(_) => Kind::BackendSet,
             Self::RollBack(_) => Kind::RolledBack,
             Self::Delete(_) => Kind::Deleted,
         }
+    }
+
+    /// What it is about, where the change does not say it.
+    pub(super) fn about(self) -> String {
+        let Self::SetBackend(set) = self else { return String::new() };
+        let state = match set.state {
+            BackendState::Active => "active",
+            BackendState::Draining => "draining",
+            BackendState::Down => "down",
+        };
+        format!("{} {state} by hand: ", SocketAddr::new(set.address, set.port))
     }
 
     /// Tells two requests apart well enough to find a mistake; a request may be megabytes long.

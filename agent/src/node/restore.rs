@@ -103,8 +103,8 @@ fn state(
             let StoredBackend { index, version, address, port, .. } = *backend;
             let server_id = backend.server_id.as_deref().and_then(ServerId::from_hex);
             let key = Key { version, address, port };
-            let (by_hand, failing) = (backend.by_hand, backend.failing);
-            let known = Place { by_hand, failing, ..Place::new(index, server_id) };
+            let (by_hand, failing, draining) = (backend.by_hand, backend.failing, backend.draining);
+            let known = Place { by_hand, failing, draining, ..Place::new(index, server_id) };
             directory.adopt(name, key, Place { drains: true, ..known });
         }
         // A commit that was not stored may have brought backends that only the kernel knows.

@@ -5,8 +5,9 @@
 //! them reaches the version that is left, however full the flow table is.
 
 use super::clock;
+use super::draining;
 use super::error::Error;
-use super::messages::{Changed, RollBack};
+use super::messages::{Changed, InFlight, RollBack};
 use super::owner::Owner;
 use super::repeats::Asked;
 use super::state::{Next, State};
@@ -23,7 +24,6 @@ impl State {
         }
         let mut next = Next::new(self.clone(), now);
         next.shift(entry, entry.settled, roll_back.options.force)?;
-        // What becomes of the flows that the abandoned version has would be decided here; they stay.
         Ok(next)
     }
 }
@@ -39,8 +39,14 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if let Some(answer) = self.repeated(&roll_back.options, asked)? {
             return Ok(answer);
         }
-        let next = self.state.roll_back(roll_back, clock::seconds())?;
+        let mut next = self.state.roll_back(roll_back, clock::seconds())?;
+        let (about, how) = ((&roll_back.service, [].as_slice()), roll_back.in_flight);
+        draining::in_flight(&self.state, &mut next, about, how, clock::wall());
         let names = std::slice::from_ref(&roll_back.service);
-        self.change(&next, names, &roll_back.options, asked)
+        let answer = self.change(&next, names, &roll_back.options, asked)?;
+        if how == InFlight::Reset && !roll_back.options.dry_run {
+            self.forget_given_up();
+        }
+        Ok(answer)
     }
 }

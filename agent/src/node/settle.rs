@@ -5,28 +5,38 @@
 //! Then the first half, for services whose slots have not moved for as long as a flow may be
 //! silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow names
 //! any more, is released.
+//!
+//! A drain whose time is over, and that shall be reset then, is given up in the same rounds: first no
+//! slot leads there, then what is remembered of it is forgotten, some flows a round.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_ebpf::abi::{FlowEntry, TCP, UDP};
 
 use super::answers::traffic;
+use super::clock;
 use super::difference::{endpoint, image};
 use super::directory::Key;
+use super::draining::{give_up, given_up};
 use super::error::Error;
 use super::events::{Event, Kind};
 use super::owner::{Owner, plane_error};
 use super::restore::named;
 use super::state::{Entry, State};
-use super::sweep::{Sweep, Swept};
+use super::sweep::{Named, Sweep, Swept};
 use crate::dataplane::DataPlane;
-use crate::model::ServiceName;
-use crate::plan::settle::{settle, untrack};
+use crate::model::{Service, ServiceName};
+use crate::plan::settle::{SlotRef, settle, untrack};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
+
+/// Flows that are given up a second, so that their clients do not all come back at one instant.
+const PACE: u32 = 1_000;
+/// Seconds that a round makes up for at most.
+const LONGEST: u32 = 10;
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// One round, at a time in seconds since boot. In the steady state it does nothing.
@@ -35,29 +45,47 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     ///
     /// Something could not be read or written; nothing was settled, and the next round tries again.
     pub fn round(&mut self, now: u32) -> Result<(), Error> {
+        self.round_at(now, clock::wall())
+    }
+
+    /// The same, at a time in seconds since boot and since 1970.
+    pub(super) fn round_at(&mut self, now: u32, wall: u64) -> Result<(), Error> {
+        let (last, last_wall) = std::mem::replace(&mut self.last_round, (now, wall));
         self.note_failures(now);
+        self.tell_deadlines(last_wall, wall);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
+        let watched = self.is_watched();
         let transition = self.state.services.values().any(|entry| is_in_transition(entry));
-        if !drains && !transition {
+        if !drains && !watched && !transition {
             return Ok(());
         }
         let state = self.state.clone();
-        let mut sweep = look(&state, now, self.idle);
+        let allowance = now.saturating_sub(last).clamp(1, LONGEST) * PACE;
+        let mut sweep = self.look_at(&state, now, wall, allowance);
         let ended = self
             .plane
             .sweep(TCP, &mut |key, entry| sweep.keep(key, *entry))
             .map_err(plane_error)?;
+        if drains || watched {
+            let keep = &mut |key: &_, entry: &FlowEntry| sweep.keep_datagrams(key, *entry);
+            self.plane.sweep(UDP, keep).map_err(plane_error)?;
+        }
         let mut next = state.clone();
         let mut settled = Vec::new();
         for (entry, swept) in state.services.values().zip(&sweep.services) {
-            if let Some((entry, settles)) = self.settled(entry, swept, now) {
-                let name = entry.service.name().clone();
-                settled.extend(settles.then(|| name.clone()));
-                next.services.insert(name, Arc::new(entry));
+            let name = entry.service.name();
+            let step = self.settled(entry, swept, now);
+            let changed = step.is_some();
+            let (mut new, settles) = step.unwrap_or_else(|| (Entry::clone(entry), false));
+            settled.extend(settles.then(|| name.clone()));
+            if give_up(&mut new, &state.directory, wall) || changed {
+                next.services.insert(name.clone(), Arc::new(new));
             }
         }
-        let mut named_by_flows = sweep.named;
-        let released = if drains { self.released(&mut named_by_flows, now)? } else { Vec::new() };
+        let named = sweep.named;
+        let reached = self.reached_by_id(now);
+        let released = if drains { self.released(&named, &reached) } else { Vec::new() };
+        self.remember_look(state, named, now);
         for (service, key, _) in &released {
             Arc::make_mut(&mut next.directory).release(service, *key);
             // Its answers are no longer turned back, so its service's paths differ.
@@ -73,17 +101,58 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         Ok(())
     }
 
-    /// Notes whether an insert has failed since the last round.
-    fn note_failures(&mut self, now: u32) {
-        let counters =
-            self.state.directory.all().map(|(_, _, place)| self.plane.counters(place.index));
-        let failures = counters.map(|c| c.fallback_full + c.fallback_flood).sum();
-        if failures != self.failures.0 {
-            self.failures = (failures, now);
+    /// Forgets at once what a change has given up.
+    pub(super) fn forget_given_up(&mut self) {
+        if let Err(error) = self.round(clock::seconds()) {
+            tracing::warn!(%error, "flows that were given up are still remembered; the next round tries again");
         }
     }
 
-    /// The service one step further, if there is one to take, and whether it settles by that.
+    /// A look at the flows of all services.
+    fn look_at<'a>(&self, state: &'a State, now: u32, wall: u64, allowance: u32) -> Sweep<'a> {
+        let mut sweep = Sweep::new(now, allowance);
+        for entry in state.services.values() {
+            let record = image(entry).record;
+            let lost = given_up(entry, &state.directory, wall);
+            let idle = self.idle_of(&entry.service);
+            let listeners = entry.service.listeners().iter();
+            sweep.add(
+                Swept::new((&entry.tables, &entry.steering), record, idle, lost),
+                listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
+            );
+        }
+        sweep
+    }
+
+    /// Seconds of silence that end a flow of a service.
+    pub(super) fn idle_of(&self, service: &Service) -> u32 {
+        service.drain().idle.unwrap_or(self.idle)
+    }
+
+    /// Notes for each service whether an insert has failed since the last round.
+    fn note_failures(&mut self, now: u32) {
+        for name in self.state.services.keys() {
+            let gone = self.retired.iter().filter(|((service, _), _)| service == name);
+            let gone = gone.map(|(_, gone)| gone.fallback_full + gone.fallback_flood).sum::<u64>();
+            let places = self.state.directory.of(name).map(|(_, place)| place.index);
+            let counters = places.map(|index| self.plane.counters(index));
+            let failed = counters.map(|c| c.fallback_full + c.fallback_flood).sum::<u64>() + gone;
+            let known = self.failures.get(name);
+            if known.is_none_or(|(before, _)| *before != failed) {
+                // What was counted before the first look may have been counted just now.
+                let at = if known.is_none() && failed == 0 { 0 } else { now };
+                self.failures.insert(name.clone(), (failed, at));
+            }
+        }
+    }
+
+    /// Until when the slots of a service wait that moved last at `since`.
+    pub(super) fn settles_at(&self, entry: &Entry, since: u32) -> u32 {
+        let failed = self.failures.get(entry.service.name()).map_or(0, |(_, at)| *at);
+        since.max(failed).saturating_add(self.idle_of(&entry.service))
+    }
+
+    /// The service one step further, if there is one to take, and whether all of it settles by that.
     fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<(Entry, bool)> {
         if !is_in_transition(entry) {
             return None;
@@ -92,60 +161,61 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let mut steering = Steering::clone(&entry.steering);
         let untracked = untrack(&mut tables, &|slot| swept.pinned(slot))
             | steering.untrack(&|index| swept.steers(index));
-        let quiet = |since: u32| now.saturating_sub(since) > self.idle;
-        let ready = quiet(entry.moved_at) && quiet(self.failures.1);
-        let settled = ready
-            && settle(&mut tables, &|_| true)
-                | steering.settle()
-                | (entry.settled != *entry.service.weights());
-        if !settled && !untracked {
+        let quiet = |since: u32| now > self.settles_at(entry, since);
+        let whole = quiet(entry.moved.newest());
+        let settles = settle_quiet(entry, (&mut tables, &mut steering), whole, &quiet);
+        let mut next = entry.clone();
+        if whole {
+            (next.settled, next.asked) = (*entry.service.weights(), Vec::new());
+        } else if let Some(weights) = entry.weights_of_bases(&tables) {
+            next.settled = weights;
+        }
+        let news = settles || next.settled != entry.settled;
+        if !news && !untracked {
             return None;
         }
-        let weights = if ready { *entry.service.weights() } else { entry.settled };
-        let (tables, steering) = (Arc::new(tables), Arc::new(steering));
-        Some((Entry { tables, steering, settled: weights, ..entry.clone() }, settled))
+        (next.tables, next.steering) = (Arc::new(tables), Arc::new(steering));
+        Some((next, news && whole))
     }
 
     /// Draining backends that nothing names any more.
     fn released(
-        &mut self,
-        named_by_flows: &mut BTreeSet<u16>,
-        now: u32,
-    ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
-        let idle = self.state.services.values().map(|entry| entry.service.udp_idle()).max();
-        // Only a look: the table of UDP flows evicts by itself.
-        let keep_udp = &mut |_: &_, entry: &FlowEntry| {
-            if now.saturating_sub(entry.seen) <= u32::from(idle.unwrap_or_default()) {
-                named_by_flows.insert(entry.backend);
-            }
-            true
-        };
-        self.plane.sweep(UDP, keep_udp).map_err(plane_error)?;
-        named_by_flows.extend(self.reached_by_id(now));
+        &self,
+        named_by_flows: &HashMap<u16, Named>,
+        reached: &[u16],
+    ) -> Vec<(ServiceName, Key, u16)> {
         // Settling only makes fewer: what the tables name after this round, they name now.
         let tables = self.state.services.values().map(|entry| &entry.tables);
         let by_tables: BTreeSet<u16> =
             tables.flat_map(|tables| named(tables)).map(|(_, index)| index).collect();
-        let free = |index: u16| !by_tables.contains(&index) && !named_by_flows.contains(&index);
+        let free = |index: u16| {
+            !by_tables.contains(&index)
+                && !named_by_flows.contains_key(&index)
+                && !reached.contains(&index)
+        };
         let drained =
             self.state.directory.all().filter(|(.., place)| place.drains && free(place.index));
-        Ok(drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect())
+        drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect()
     }
 
     /// Draining backends that datagrams may still name by their server id: no flow is remembered of
     /// these, so the backend's count of packets tells whether there are any.
     fn reached_by_id(&mut self, now: u32) -> Vec<u16> {
         let mut reached = BTreeMap::new();
-        for (_, _, place) in self.state.directory.all() {
-            if place.drains && place.server_id.is_some() {
+        for (name, key, place) in self.state.directory.all() {
+            let entry = self.state.services.get(name);
+            let whole = entry.is_some_and(|entry| entry.draining[key.version.index()].is_some());
+            if (whole || place.draining.is_some()) && place.server_id.is_some() {
                 let packets = self.plane.counters(place.index).packets_in;
                 let before = self.reached.get(&place.index).filter(|(count, _)| *count == packets);
                 reached.insert(place.index, (packets, before.map_or(now, |(_, since)| *since)));
             }
         }
         self.reached = reached;
-        let lately =
-            |(_, (_, since)): &(&u16, &(u64, u32))| now.saturating_sub(*since) <= self.idle;
+        // The longest of all services' times: of a backend that is gone nobody knows its own.
+        let services = self.state.services.values();
+        let idle = services.map(|entry| self.idle_of(&entry.service)).fold(self.idle, u32::max);
+        let lately = |(_, (_, since)): &(&u16, &(u64, u32))| now.saturating_sub(*since) <= idle;
         self.reached.iter().filter(lately).map(|(index, _)| *index).collect()
     }
 
@@ -187,6 +257,28 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 }
 
+/// Settles what is quiet, and says whether anything was. Of the version table either all that is, or
+/// nothing: only so much that some weights which were asked for put each slot where its `base` is
+/// then. To these weights a rollback goes, and it must need nothing of the flow table.
+fn settle_quiet(
+    entry: &Entry,
+    (tables, steering): (&mut ServiceTables, &mut Steering),
+    whole: bool,
+    quiet: &dyn Fn(u32) -> bool,
+) -> bool {
+    let (mut all, mut rules) = (tables.clone(), steering.clone());
+    let settles = entry.moved.settle(&mut all, &mut rules, quiet);
+    if whole || settles && entry.weights_of_bases(&all).is_some() {
+        (*tables, *steering) = (all, rules);
+        return settles;
+    }
+    let backends = |slot| match slot {
+        SlotRef::Version(_) => false,
+        SlotRef::Backend { .. } => quiet(entry.moved.since(steering, slot)),
+    };
+    settles && settle(tables, &backends)
+}
+
 /// Whether a service has not come to the end of its last change. Also one whose tables are new, and
 /// so settled, because the data plane of an earlier agent is gone.
 fn is_in_transition(entry: &Entry) -> bool {
@@ -194,23 +286,9 @@ fn is_in_transition(entry: &Entry) -> bool {
 }
 
 /// Whether any slot must still be looked up.
-fn is_tracked(entry: &Entry) -> bool {
+pub(super) fn is_tracked(entry: &Entry) -> bool {
     let tables = &entry.tables;
     entry.steering.is_tracked()
         || tables.versions().iter().any(|slot| slot.tracked())
         || tables.backends().iter().any(|table| table.slots().iter().any(|slot| slot.tracked()))
-}
-
-/// A look at the flows of all services.
-fn look(state: &State, now: u32, idle: u32) -> Sweep<'_> {
-    let mut sweep = Sweep::new(now, idle);
-    for entry in state.services.values() {
-        let record = image(entry).record;
-        let listeners = entry.service.listeners().iter();
-        sweep.add(
-            Swept::new(&entry.tables, &entry.steering, record),
-            listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
-        );
-    }
-    sweep
 }

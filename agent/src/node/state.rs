@@ -9,6 +9,7 @@ use std::sync::Arc;
 use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
 use super::directory::{Directory, Key, Place, address, identity};
+use super::draining::OfVersions;
 use super::error::Error;
 use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
@@ -20,11 +21,16 @@ use crate::model::{
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
+use crate::plan::moved::Moved;
 use crate::plan::stand_in::{Member, Standing, is_served};
 use crate::plan::steering::{Prefix, Rules, Steering};
 use crate::plan::tables::ServiceTables;
 use crate::plan::transition::{Moves, transition};
+use crate::plan::version_table::lay_out;
 use crate::store::StoredService;
+
+/// Weights of the past that are kept while a service has not settled.
+const MAX_ASKED: usize = 32;
 
 /// All services of a node, with the tables that serve them.
 #[derive(Debug, Clone, Default)]
@@ -46,15 +52,19 @@ pub(super) struct Entry {
     pub(super) tables: Arc<ServiceTables>,
     pub(super) steering: Arc<Steering>,
     pub(super) digest: Digest,
+    /// When slots and steering entries moved last, in seconds since boot. A restart counts as a move.
+    pub(super) moved: Moved,
+    /// Versions that drain.
+    pub(super) draining: OfVersions,
     /// The weights it had when it was created or last settled: where they have put each version slot,
     /// there is its base.
     pub(super) settled: Weights,
+    /// Other weights that were asked for since, the newest last, at most [`MAX_ASKED`].
+    pub(super) asked: Vec<Weights>,
     /// The lease on its weights.
     pub(super) lease: Option<Lease>,
     /// Backends whose flows are void, by index.
     pub(super) given_up: Arc<BTreeSet<u16>>,
-    /// When a slot or a steering entry last moved, in seconds since boot. A restart counts as a move.
-    pub(super) moved_at: u32,
 }
 
 /// The next state, and how each service of the request comes to it.
@@ -212,8 +222,9 @@ impl State {
                 let back = transition(Some(&failed.tables), &entry.target, &|_| false);
                 let (steering, _) = failed.steering.lead(entry.target.rules());
                 let (tables, steering) = (Arc::new(back.tables), Arc::new(steering));
-                let moved_at = failed.moved_at;
-                *entry = Arc::new(Entry { tables, steering, moved_at, ..Entry::clone(entry) });
+                let mut moved = failed.moved.clone();
+                moved.note(&failed.tables, &tables, &back.moves, failed.moved.newest());
+                *entry = Arc::new(Entry { tables, steering, moved, ..Entry::clone(entry) });
             }
         }
         state
@@ -270,8 +281,10 @@ impl Next {
             generation: kept.generation,
             digest: Digest::of_goal(&goal),
             settled: kept.settled.unwrap_or(*service.weights()),
+            asked: Vec::new(),
             lease: kept.lease.as_ref().map(Lease::from_stored),
-            moved_at: self.now,
+            moved: Moved::all(self.now),
+            draining: kept.draining,
             given_up: Arc::new(void),
             goal,
             target,
@@ -374,14 +387,16 @@ impl Next {
         };
         steering.leave_empty_bases(led.tables.empty_bases());
         let name = service.name().clone();
-        let moved_at = match old {
-            Some(old) if led.moves.is_none() => old.moved_at,
-            _ => self.now,
-        };
+        let mut moved = old.map_or_else(|| Moved::all(self.now), |old| old.moved.clone());
+        if let Some(old) = old {
+            moved.note(&old.tables, &led.tables, &led.moves, self.now);
+        }
         let weights = *service.weights();
         let entry = Entry {
-            moved_at,
+            moved,
+            draining: old.map(|old| old.draining).unwrap_or_default(),
             settled: old.map_or(weights, |old| old.settled),
+            asked: old.map(|old| old.asked(weights)).unwrap_or_default(),
             lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
@@ -404,6 +419,29 @@ impl Next {
             limit: u64::from(MAX_SERVICES),
             asked: used.len() as u64 + 1,
         })
+    }
+}
+
+impl Entry {
+    /// The weights asked for since it settled, when these are now.
+    fn asked(&self, weights: Weights) -> Vec<Weights> {
+        let mut asked = self.asked.clone();
+        if *self.service.weights() != weights {
+            asked.push(*self.service.weights());
+        }
+        let beyond = asked.len().saturating_sub(MAX_ASKED);
+        asked.drain(..beyond);
+        asked
+    }
+
+    /// The weights of those asked for that put each version slot where its `base` is in `tables`.
+    pub(super) fn weights_of_bases(&self, tables: &ServiceTables) -> Option<Weights> {
+        let bases = || tables.versions().iter().map(|slot| slot.base());
+        let asked = self.asked.iter().rev();
+        let mut all = [&self.settled].into_iter().chain(asked).chain([self.service.weights()]);
+        let is_it =
+            |weights: &&Weights| lay_out(basis_points(**weights)).iter().copied().eq(bases());
+        all.find(is_it).copied()
     }
 }
 

@@ -4,7 +4,7 @@
 //! An entry lives while its flow may still need it. A slot that still has an entry stays tracked,
 //! or the entry would be found again after a later shift.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use weir_ebpf::abi::{
     Endpoint, FORWARD_NAT, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
@@ -12,6 +12,7 @@ use weir_ebpf::abi::{
 };
 use weir_ebpf::decide;
 
+use super::draining::Lost;
 use crate::plan::settle::SlotRef;
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
@@ -33,6 +34,10 @@ pub(super) struct Swept<'a> {
     steering: &'a Steering,
     /// Seed and affinity; the rest is not looked at.
     pub(super) record: Service,
+    /// A flow that is silent for longer has ended, in seconds.
+    idle: u32,
+    /// Backends whose flows are given up.
+    lost: HashMap<u16, Lost>,
     /// Version slots that have an entry.
     versions: Vec<bool>,
     /// Slots of each version's backend table that have an entry.
@@ -42,8 +47,15 @@ pub(super) struct Swept<'a> {
 }
 
 impl<'a> Swept<'a> {
-    pub(super) fn new(tables: &'a ServiceTables, steering: &'a Steering, record: Service) -> Self {
+    pub(super) fn new(
+        (tables, steering): (&'a ServiceTables, &'a Steering),
+        record: Service,
+        idle: u32,
+        lost: HashMap<u16, Lost>,
+    ) -> Self {
         Self {
+            idle,
+            lost,
             tables,
             steering,
             steered: vec![false; steering.entries().len()],
@@ -63,9 +75,57 @@ impl<'a> Swept<'a> {
 }
 
 impl Swept<'_> {
+    /// Whether a flow at a backend is to be forgotten, because it is given up. Not if the tables
+    /// lead there: it would come back.
+    fn is_lost(&self, backend: u16, leads: &[(u8, u16)], allowance: &mut u32) -> bool {
+        let Some(lost) = self.lost.get(&backend) else { return false };
+        let there = |(version, to): &(u8, u16)| match lost.version {
+            Some(whole) => *version == whole,
+            None => *to == backend,
+        };
+        if leads.iter().any(there) {
+            return false;
+        }
+        if !lost.at_once {
+            let Some(rest) = allowance.checked_sub(1) else { return false };
+            *allowance = rest;
+        }
+        true
+    }
+
     /// Whether a flow was left that belongs to this steering entry.
     pub(super) fn steers(&self, entry: usize) -> bool {
         self.steered[entry]
+    }
+}
+
+/// The flows that name a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named {
+    /// How many.
+    pub(super) flows: u64,
+    /// When the one spoke last that has been silent for longest, in seconds since boot.
+    pub(super) oldest: u32,
+    /// When any of them spoke last.
+    pub(super) newest: u32,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self { flows: 0, oldest: u32::MAX, newest: 0 }
+    }
+}
+
+impl Named {
+    fn note(&mut self, seen: u32) {
+        self.add(Self { flows: 1, oldest: seen, newest: seen });
+    }
+
+    /// Both together.
+    pub(super) fn add(&mut self, other: Self) {
+        self.flows += other.flows;
+        self.oldest = self.oldest.min(other.oldest);
+        self.newest = self.newest.max(other.newest);
     }
 }
 
@@ -73,18 +133,19 @@ impl Swept<'_> {
 pub(super) struct Sweep<'a> {
     /// Seconds since boot, as entries are stamped.
     now: u32,
-    /// A flow that is silent for longer has ended.
-    idle: u32,
+    /// So many flows of those that are given up may still be forgotten.
+    allowance: u32,
     /// Who listens where: indices of `services`.
     listeners: HashMap<Endpoint, usize>,
     pub(super) services: Vec<Swept<'a>>,
     /// Backends that entries name which were left.
-    pub(super) named: BTreeSet<u16>,
+    pub(super) named: HashMap<u16, Named>,
 }
 
 impl<'a> Sweep<'a> {
-    pub(super) fn new(now: u32, idle: u32) -> Self {
-        Self { now, idle, listeners: HashMap::new(), services: Vec::new(), named: BTreeSet::new() }
+    pub(super) fn new(now: u32, allowance: u32) -> Self {
+        let (listeners, named) = (HashMap::new(), HashMap::new());
+        Self { now, allowance, listeners, services: Vec::new(), named }
     }
 
     /// Adds a service with its listeners.
@@ -96,19 +157,11 @@ impl<'a> Sweep<'a> {
 
     /// Whether an entry stays. If so, its slots are pinned.
     pub(super) fn keep(&mut self, key: &FlowKey, entry: FlowEntry) -> bool {
-        let at = Endpoint {
-            address: key.destination,
-            port: key.destination_port,
-            protocol: key.protocol,
-            pad: 0,
-        };
-        let any = Endpoint { port: 0, ..at };
-        let index = self.listeners.get(&at).or_else(|| self.listeners.get(&any));
-        let service = index.and_then(|index| self.services.get_mut(*index));
+        let service = self.service(key).and_then(|index| self.services.get_mut(index));
         // No service, no packet that would ask for the entry.
         let Some(service) = service else { return false };
         let direct = service.record.forwarding != FORWARD_NAT;
-        if ended(entry, direct, self.now, self.idle) {
+        if ended(entry, direct, self.now, service.idle) {
             return false;
         }
         let slots = decide::slots(&service.record, key);
@@ -123,6 +176,11 @@ impl<'a> Sweep<'a> {
         if settled && t.cur() == entry.backend {
             return false; // the tables say the same
         }
+        let base = service.tables.backends()[usize::from(v.base())].slot(slots.backend).base();
+        let leads = [(v.cur(), t.cur()), (v.base(), base)];
+        if service.is_lost(entry.backend, &leads, &mut self.allowance) {
+            return false;
+        }
         service.versions[slots.version as usize] = true;
         if let Some(entry) = steered {
             service.steered[entry] = true;
@@ -131,8 +189,39 @@ impl<'a> Sweep<'a> {
             let mask = table.len() - 1;
             table[slots.backend as usize & mask] = true;
         }
-        self.named.insert(entry.backend);
+        self.named.entry(entry.backend).or_default().note(entry.seen);
         true
+    }
+
+    /// The same of a flow of a tracked UDP service. It pins nothing, and what it outlives goes by
+    /// itself.
+    pub(super) fn keep_datagrams(&mut self, key: &FlowKey, entry: FlowEntry) -> bool {
+        let service = self.service(key).and_then(|index| self.services.get_mut(index));
+        let Some(service) = service else { return true };
+        if self.now.saturating_sub(entry.seen) > u32::from(service.record.udp_idle) {
+            return true;
+        }
+        let slots = decide::slots(&service.record, key);
+        let v = service.tables.versions()[slots.version as usize];
+        let v = service.steering.slot(key.source).map_or(v, |entry| entry.over(v));
+        let cur = service.tables.backends()[usize::from(v.cur())].slot(slots.backend).cur();
+        if service.is_lost(entry.backend, &[(v.cur(), cur)], &mut self.allowance) {
+            return false;
+        }
+        self.named.entry(entry.backend).or_default().note(entry.seen);
+        true
+    }
+
+    /// The service that a flow belongs to.
+    fn service(&self, key: &FlowKey) -> Option<usize> {
+        let at = Endpoint {
+            address: key.destination,
+            port: key.destination_port,
+            protocol: key.protocol,
+            pad: 0,
+        };
+        let any = Endpoint { port: 0, ..at };
+        self.listeners.get(&at).or_else(|| self.listeners.get(&any)).copied()
     }
 }
 

@@ -10,13 +10,16 @@
 //! - [`tables`]: what is in the kernel: `cur`, `base`, `tracked`
 //! - [`steering`]: rules by clients' prefixes, and how they change
 //! - [`transition`]: old tables + goal → new tables + moves
-//! - [`settle`]: the two halves by which a transition ends
+//! - [`settle`], [`moved`]: the two halves by which a transition ends, and when
+//! - [`abandon`]: giving up what it leaves behind
 //! - [`digest`], [`shares`]: what people and nodes compare
 
+pub mod abandon;
 pub mod backend_table;
 pub mod digest;
 pub mod goal;
 pub mod identity;
+pub mod moved;
 pub mod settle;
 pub mod shares;
 pub mod stand_in;

@@ -28,7 +28,7 @@ use weir::{
     client::Client,
     health::Counts,
     model::{
-        AttachMode, BackendState, Hook, LeaseTerms, Observed, PerVersion, Rule, Service,
+        AttachMode, BackendState, Hook, LeaseTerms, Observed, OnTimeout, PerVersion, Rule, Service,
         ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, Weights, resolve,
         steering::revise, validate_set,
     },
@@ -37,9 +37,10 @@ use weir::{
         events::{Event, Kind, Log},
         messages::{
             Apply, BackendCounters, BackendHealth, BackendStatus, Capacity, Change, ChangeOptions,
-            Changed, Commit, Counters, Delete, InterfaceStatus, LeaseStatus, Move, NextHop,
-            NodeStatus, RenewLease, RequestId, RollBack, ServiceCounters, ServiceStatus, Shift,
-            Steer, Steered, Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
+            Changed, Commit, Counters, Delete, DrainStatus, InterfaceStatus, LeaseStatus, MayStop,
+            Move, NextHop, NodeStatus, RenewLease, RequestId, RollBack, ServiceCounters,
+            ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered, Traffic, Verdict,
+            VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -71,6 +72,9 @@ impl Node {
             Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
             Request::RollBack(roll_back, reply) => drop(reply.send(self.roll_back(&roll_back))),
             Request::RenewLease(renew, reply) => drop(reply.send(self.renew(&renew))),
+            Request::SetBackend(set, reply) => drop(reply.send(self.set_backend(&set))),
+            Request::Drains(names, reply) => drop(reply.send(self.drains(&names))),
+            Request::Settle(settle, reply) => drop(reply.send(self.settle(&settle))),
             Request::Steer(steer, reply) => drop(reply.send(self.steer(&steer))),
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
@@ -152,6 +156,67 @@ impl Node {
             self.before.insert(roll_back.service.clone(), weights);
         }
         Ok(answer)
+    }
+
+    fn set_backend(&mut self, set: &SetBackend) -> Result<Changed, Error> {
+        let found = self.services.get(&set.service);
+        let (_, service) = found.ok_or_else(|| Error::NotFound(set.service.clone()))?;
+        let service = service.clone();
+        Ok(self.change(vec![service], &set.options))
+    }
+
+    /// Canary drains, and one of its backends.
+    fn drains(&self, names: &[ServiceName]) -> Result<Vec<DrainStatus>, Error> {
+        if let Some(missing) = names.iter().find(|name| !self.services.contains_key(name)) {
+            return Err(Error::NotFound(missing.clone()));
+        }
+        let Some(service) = self.services.keys().next_back().cloned() else {
+            return Ok(Vec::new());
+        };
+        let whole = DrainStatus {
+            service,
+            version: Version::Canary,
+            backend: None,
+            why: "no weight".into(),
+            age_s: Some(75),
+            flows: 1_012,
+            longest_silence_s: Some(64),
+            last_packet_s: Some(3),
+            packets: 4_096,
+            window_s: 8,
+            settles_in_s: Some(825),
+            deadline_in_s: Some(1_725),
+            on_timeout: OnTimeout::Reset,
+            may_stop: MayStop::No,
+            reason: "1012 flows, last packet 3s ago".into(),
+        };
+        let one = DrainStatus {
+            backend: Some(([10, 63, 0, 2], 80).into()),
+            why: "by hand".into(),
+            flows: 0,
+            longest_silence_s: None,
+            last_packet_s: None,
+            packets: 0,
+            settles_in_s: None,
+            deadline_in_s: None,
+            on_timeout: OnTimeout::Keep,
+            may_stop: MayStop::Yes,
+            reason: "nothing names it".into(),
+            ..whole.clone()
+        };
+        Ok(vec![whole, one])
+    }
+
+    fn settle(&self, settle: &Settle) -> Result<Settled, Error> {
+        self.get(&settle.service)?;
+        let (generation, duration) = (self.generation, Duration::from_micros(800));
+        Ok(Settled {
+            commit: Commit { generation, dry_run: settle.dry_run, duration },
+            slots: vec![Move { from: Version::Canary, to: Version::Blue, slots: 819 }],
+            backend_slots: 12,
+            prefixes: 0,
+            by_itself_s: 825,
+        })
     }
 
     fn steer(&mut self, steer: &Steer) -> Result<Changed, Error> {

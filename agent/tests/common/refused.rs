@@ -65,6 +65,9 @@ pub enum Request {
     Read(v1::ReadCountersRequest),
     Shift(v1::ShiftWeightsRequest),
     Steer(v1::SteerRequest),
+    SetBackend(v1::SetBackendStateRequest),
+    Settle(v1::SettleRequest),
+    Drains(v1::ListDrainsRequest),
     Watch(v1::WatchCountersRequest),
     Events(v1::WatchEventsRequest),
     RollBack(v1::RollBackRequest),
@@ -82,6 +85,9 @@ impl Request {
             Self::Read(request) => weir.read_counters(request).await.map(drop),
             Self::Shift(request) => weir.shift_weights(request).await.map(drop),
             Self::Steer(request) => weir.steer(request).await.map(drop),
+            Self::SetBackend(request) => weir.set_backend_state(request).await.map(drop),
+            Self::Settle(request) => weir.settle(request).await.map(drop),
+            Self::Drains(request) => weir.list_drains(request).await.map(drop),
             Self::Watch(request) => weir.watch_counters(request).await.map(drop),
             Self::Events(request) => weir.watch_events(request).await.map(drop),
             Self::RollBack(request) => weir.roll_back(request).await.map(drop),
@@ -164,7 +170,7 @@ services:
 
 /// All requests that are refused by a node that has [`FILE`], where `shop` has this generation.
 pub fn requests(generation: u64) -> Vec<Case> {
-    [shifts(generation), steers(generation), leases(), applies(), others()]
+    [shifts(generation), drains(), steers(generation), leases(), applies(), others()]
         .into_iter()
         .flatten()
         .collect()
@@ -299,6 +305,67 @@ fn leases() -> Vec<Case> {
             &["request_id: is not 1 to 64 printable ASCII characters without spaces", no_service],
         ),
         not_found(roll_back("none", "")),
+    ]
+}
+
+/// What is asked of drains, with the one thing wrong that the case names.
+fn drains() -> Vec<Case> {
+    let flight = |in_flight: v1::InFlight, says: &[&str]| {
+        let in_flight = Some(in_flight);
+        invalid(Request::Shift(v1::ShiftWeightsRequest { in_flight, ..shift(|_| ()) }), says)
+    };
+    let set = || v1::SetBackendStateRequest {
+        service: "shop".into(),
+        address: "10.63.0.2".into(),
+        port: 80,
+        state: 2,
+        ..Default::default()
+    };
+    let bad = |request, says: &[&str]| invalid(Request::SetBackend(request), says);
+    vec![
+        flight(
+            v1::InFlight { action: 9, ..Default::default() },
+            &["in_flight.action: must be KEEP, DRAIN or RESET"],
+        ),
+        flight(
+            v1::InFlight { action: 2, timeout: "soon".into(), on_timeout: 7 },
+            &[
+                "in_flight.timeout: \"soon\" is not a time; write it as 30s, 15m or 1h",
+                "in_flight.on_timeout: must be KEEP or RESET",
+            ],
+        ),
+        flight(
+            v1::InFlight { action: 3, timeout: "1m".into(), on_timeout: 2 },
+            &[
+                "in_flight.timeout: has no meaning without DRAIN; leave it out",
+                "in_flight.on_timeout: has no meaning without DRAIN; leave it out",
+            ],
+        ),
+        bad(
+            v1::SetBackendStateRequest::default(),
+            &[
+                "service: is empty; a service needs a name",
+                "address: \"\" is not an IP address",
+                "state: must be ACTIVE, DRAINING or DOWN",
+            ],
+        ),
+        bad(
+            v1::SetBackendStateRequest { port: 70_000, state: 4, ..set() },
+            &[
+                "port: 70000 is not a port; a port is 1 to 65535",
+                "state: must be ACTIVE, DRAINING or DOWN",
+            ],
+        ),
+        not_found(Request::SetBackend(v1::SetBackendStateRequest {
+            service: "none".into(),
+            ..set()
+        })),
+        not_found(Request::Settle(v1::SettleRequest { service: "none".into(), dry_run: false })),
+        invalid(
+            Request::Settle(v1::SettleRequest::default()),
+            &["service: is empty; a service needs a name"],
+        ),
+        not_found(Request::Drains(v1::ListDrainsRequest { services: vec!["none".into()] })),
     ]
 }
 

@@ -14,7 +14,7 @@ use weir::dataplane::next_hop::{Change, NextHop};
 use weir::dataplane::{Commit, DataPlane, OuterSource};
 use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
-use weir::node::messages::{Apply, ChangeOptions, ServiceShift, Shift};
+use weir::node::messages::{Apply, ChangeOptions, InFlight, ServiceShift, Shift};
 use weir::store::{self, Store, Stored};
 use weir_ebpf::abi::{Address, TCP, UDP};
 
@@ -251,7 +251,12 @@ impl Node {
         }
         for (service, weights) in spec.shifts {
             let shift = shift(service, *weights)?;
-            owner.shift(&Shift { shifts: vec![shift], lease: None, options: forced() })?;
+            owner.shift(&Shift {
+                shifts: vec![shift],
+                in_flight: InFlight::default(),
+                lease: None,
+                options: forced(),
+            })?;
         }
         let hops = spec
             .hops

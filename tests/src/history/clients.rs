@@ -28,8 +28,8 @@ enum Phase {
 /// What the model knows of a flow: where it began. That is all it needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
-    key: FlowKey,
-    home: u16,
+    pub(super) key: FlowKey,
+    pub(super) home: u16,
     spoke: u32,
     quiet: bool,
     phase: Phase,
@@ -127,6 +127,13 @@ impl<M: Mirror> World<M> {
             Why::Named => panic!("a TCP packet names no server"),
         }
         assert!(!self.given_up.contains(&decision.backend), "a new flow at a given-up backend");
+        // Full or flooded, nothing new goes to a version that is abandoned, unless a rule says so.
+        let home = self.version_of[usize::from(decision.backend)];
+        if self.abandoned[home] {
+            let of = self.steering.slot(key.source).map_or(slot, |entry| entry.over(slot));
+            let led = [of.cur(), of.base()].iter().any(|one| usize::from(*one) == home);
+            assert!(led && self.setting.steered, "a new flow at an abandoned version");
+        }
         Some(decision.backend)
     }
 

@@ -17,13 +17,15 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use weir::dataplane::memory::FlowTable;
+use weir::plan::abandon::abandon;
 use weir::plan::backend_table::Candidate;
 use weir::plan::goal::Goal;
 use weir::plan::identity::Identity;
-use weir::plan::settle::{SlotRef, settle, untrack};
+use weir::plan::moved::Moved;
+use weir::plan::settle::{SlotRef, untrack};
 use weir::plan::steering::{Prefix, Rules, Steering};
 use weir::plan::tables::ServiceTables;
-use weir::plan::transition::transition;
+use weir::plan::transition::{Moves, transition};
 use weir_ebpf::abi::{Address, FlowEntry, FlowKey, Service, TCP, UDP, UDP_IDLE_SECONDS, VERSIONS};
 use weir_ebpf::decide::{Decision, Undecided, Why, slots};
 
@@ -109,11 +111,14 @@ struct World<M> {
     rules: BTreeMap<Prefix, u8>,
     steering: Steering,
     flows: RefCell<FlowTable>,
-    /// When each version slot moved last, and anything in each backend table.
-    version_moved: Vec<u32>,
-    table_moved: [u32; VERSIONS],
-    /// When a steering entry moved last.
-    steering_moved: u32,
+    /// When slots and entries moved last.
+    moved: Moved,
+    /// Versions that were abandoned and have had no weight since.
+    abandoned: [bool; VERSIONS],
+    /// Whether this happens at all.
+    abandons: bool,
+    /// The version of each backend there ever was, by index.
+    version_of: Vec<usize>,
     failed: Option<u32>,
     /// Slots, and steering entries, in which the sweep of the last step found entries.
     swept: Option<(HashSet<SlotRef>, HashSet<usize>)>,
@@ -148,6 +153,8 @@ pub struct Tally {
     pub refused: u64,
     /// Commits that moved prefixes.
     pub steered: u64,
+    /// Commits that abandoned versions.
+    pub abandoned: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -163,6 +170,7 @@ impl std::ops::AddAssign for Tally {
         self.untracked += other.untracked;
         self.refused += other.refused;
         self.steered += other.steered;
+        self.abandoned += other.abandoned;
     }
 }
 
@@ -183,12 +191,13 @@ impl<M: Mirror> World<M> {
             backends: [const { Vec::new() }; VERSIONS],
             next_index: 0,
             given_up: HashSet::new(),
-            version_moved: vec![0; tables.versions().len()],
-            table_moved: [0; VERSIONS],
+            moved: Moved::all(0),
+            abandoned: [false; VERSIONS],
+            abandons: false,
+            version_of: Vec::new(),
             tables,
             rules: BTreeMap::new(),
             steering: Steering::default(),
-            steering_moved: 0,
             flows: RefCell::new(FlowTable { capacity: setting.room, ..FlowTable::default() }),
             failed: None,
             swept: None,
@@ -209,6 +218,7 @@ impl<M: Mirror> World<M> {
     fn add_backend(&mut self, version: usize) {
         let index = self.next_index;
         self.next_index += 1;
+        self.version_of.push(version);
         let [a, b] = index.to_be_bytes();
         let identity = Identity { address: Address::from_v4([10, 0, a, b]), port: 80 };
         let weight = [1, 100, 100, 1000][self.random.below(4)];
@@ -231,28 +241,19 @@ impl<M: Mirror> World<M> {
             self.backends.iter().flatten().map(|b| (b.candidate.identity, b.index)).collect();
         let target = goal.on_this_node(&mut |_, identity| indices[&identity]);
         let step = transition(Some(&self.tables), &target, &|b| self.given_up.contains(&b));
-        for (slot, (old, new)) in
-            self.tables.versions().iter().zip(step.tables.versions()).enumerate()
-        {
-            if old.cur() != new.cur() {
-                self.version_moved[slot] = self.now;
-            }
-        }
-        for (moved, within) in self.table_moved.iter_mut().zip(step.moves.backends) {
-            if within.moved > 0 {
-                *moved = self.now;
-            }
-        }
-        self.tables = step.tables;
+        let before = std::mem::replace(&mut self.tables, step.tables);
         let rules = Rules::new(self.rules.iter().map(|(prefix, version)| (*prefix, *version)));
         let (mut steering, moved) = self.steering.lead(&rules);
         steering.leave_empty_bases(self.tables.empty_bases());
         assert_eq!(steering.rules(), rules, "new flows go by the rules");
         self.steering = steering;
-        if moved > 0 {
-            self.steering_moved = self.now;
-            self.tally.steered += 1;
+        self.tally.steered += u64::from(moved > 0);
+        let moves = Moves { steered: moved, ..step.moves };
+        self.moved.note(&before, &self.tables, &moves, self.now);
+        for (abandoned, weight) in self.abandoned.iter_mut().zip(self.weights) {
+            *abandoned &= weight == 0;
         }
+        self.abandon();
         // A sweep belongs to the tables it began with.
         self.swept = None;
         self.mirror.tables(&self.tables, &self.steering, &self.given_up);
@@ -323,21 +324,58 @@ impl<M: Mirror> World<M> {
         }
     }
 
+    /// Now and then a version that has lost its weight is given up, as `weir shift --in-flight reset`
+    /// does. Before anybody sees the new tables.
+    fn abandon(&mut self) {
+        for version in 0..VERSIONS {
+            if self.abandons && self.weights[version] == 0 && self.random.percent(30) {
+                self.abandoned[version] = true;
+            }
+        }
+        if self.abandoned == [false; VERSIONS] {
+            return;
+        }
+        self.tally.abandoned += 1;
+        abandon(&mut self.tables, &mut self.steering, self.abandoned, &|_| false);
+        let lost: Vec<FlowKey> = self.lost_flows();
+        for key in lost {
+            if self.flows.borrow_mut().entries.remove(&key).is_some() {
+                self.mirror.forget(&key);
+            }
+        }
+    }
+
+    /// Remembered flows of versions that were abandoned, but for those that the tables lead there.
+    /// These are over, and so are those that are not remembered and that no `base` leads there.
+    fn lost_flows(&mut self) -> Vec<FlowKey> {
+        let leads = |key: &FlowKey| {
+            let slot = self.tables.versions()[slots(&self.service, key).version as usize];
+            let slot = self.steering.slot(key.source).map_or(slot, |entry| entry.over(slot));
+            [usize::from(slot.base()), usize::from(slot.cur())]
+        };
+        let entries = self.flows.borrow();
+        let is_lost = |key: &FlowKey, backend: u16| {
+            let (version, [base, cur]) = (self.version_of[usize::from(backend)], leads(key));
+            let remembered = entries.entries.contains_key(key);
+            self.abandoned[version] && base != version && !(remembered && cur == version)
+        };
+        let lost = entries.entries.iter().filter(|(key, entry)| is_lost(key, entry.backend));
+        let lost = lost.map(|(key, _)| *key).collect();
+        let (over, live) = std::mem::take(&mut self.live)
+            .into_iter()
+            .partition::<Vec<Flow>, _>(|flow| is_lost(&flow.key, flow.home));
+        drop(entries);
+        self.live = live;
+        self.ended.extend(over.iter().map(|flow| flow.key));
+        lost
+    }
+
     fn settle(&mut self) {
         let past = |at: u32| self.now - at > IDLE;
         if !self.failed.is_none_or(past) {
             return;
         }
-        // Version slots and steering entries have one clock.
-        let quiet = past(self.steering_moved);
-        let whole = quiet && self.version_moved.iter().all(|at| past(*at));
-        let together = !quiet || !self.steering.entries().is_empty();
-        let ready = |slot: SlotRef| match slot {
-            SlotRef::Version(slot) if together => whole && past(self.version_moved[slot]),
-            SlotRef::Version(slot) => past(self.version_moved[slot]),
-            SlotRef::Backend { version, .. } => past(self.table_moved[version]),
-        };
-        if settle(&mut self.tables, &ready) | (whole && self.steering.settle()) {
+        if self.moved.settle(&mut self.tables, &mut self.steering, &past) {
             self.tally.settled += 1;
             self.swept = None;
             self.mirror.tables(&self.tables, &self.steering, &self.given_up);
@@ -416,6 +454,7 @@ pub fn run(setting: Setting, mirror: impl Mirror) -> Tally {
     }
     let mut name = Name(setting, 0);
     let mut world = World::new(setting, mirror);
+    world.abandons = true;
     for step in 0..STEPS {
         name.1 = step;
         world.step();

@@ -9,7 +9,9 @@ use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
 use weir::model::{Rule, ServiceName, SpecFile, Version, Weight, parse_services};
-use weir::node::messages::{Apply, ChangeOptions, Delete, RollBack, ServiceShift, Shift, Steer};
+use weir::node::messages::{
+    Apply, ChangeOptions, Delete, InFlight, RollBack, ServiceShift, Shift, Steer,
+};
 use weir::node::{DEFAULT_IDLE, Error as NodeError, Owner, clock};
 use weir::store::{Error as StoreError, Store, Stored};
 use weir_ebpf::abi::{FlowEntry, TCP};
@@ -332,7 +334,12 @@ impl World {
         let service = ServiceName::new(SERVICE)?;
         let shift =
             ServiceShift { service, set, remainder: Version::Blue, expected_generation: None };
-        let shift = Shift { shifts: vec![shift], options: ChangeOptions::default(), lease: None };
+        let shift = Shift {
+            shifts: vec![shift],
+            in_flight: InFlight::default(),
+            options: ChangeOptions::default(),
+            lease: None,
+        };
         let done = self.owner().shift(&shift).map(drop);
         if self.carried_out(done)? {
             self.spec.weights = weights;
@@ -343,6 +350,7 @@ impl World {
 
     fn roll_back(&mut self) -> Result<(), String> {
         let roll_back = RollBack {
+            in_flight: InFlight::default(),
             service: ServiceName::new(SERVICE)?,
             expected_generation: None,
             options: ChangeOptions::default(),

@@ -56,7 +56,7 @@ fn version_change(version: i32, change: VersionChange) -> v1::VersionChange {
     }
 }
 
-fn slots_moved(moved: Move) -> v1::Move {
+pub(super) fn slots_moved(moved: Move) -> v1::Move {
     v1::Move { from: version_number(moved.from), to: version_number(moved.to), slots: moved.slots }
 }
 
@@ -99,6 +99,16 @@ fn version_status(version: i32, status: VersionStatus) -> v1::VersionStatus {
     }
 }
 
+/// The number of a backend's state.
+pub(super) fn state_number(state: BackendState) -> i32 {
+    match state {
+        BackendState::Active => v1::BackendState::Active,
+        BackendState::Draining => v1::BackendState::Draining,
+        BackendState::Down => v1::BackendState::Down,
+    }
+    .into()
+}
+
 fn backend_status(status: BackendStatus) -> v1::BackendStatus {
     let next_hop = match status.next_hop {
         NextHop::Resolved { interface } => v1::NextHop { resolved: true, interface },
@@ -108,12 +118,7 @@ fn backend_status(status: BackendStatus) -> v1::BackendStatus {
         address: status.address.to_string(),
         port: status.port.into(),
         weight: status.weight.into(),
-        state: match status.state {
-            BackendState::Active => v1::BackendState::Active,
-            BackendState::Draining => v1::BackendState::Draining,
-            BackendState::Down => v1::BackendState::Down,
-        }
-        .into(),
+        state: state_number(status.state),
         slots: status.slots,
         connections: status.connections,
         next_hop: Some(next_hop),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_proto::v1;
 
-use super::{Malformed, read, request, version_number};
+use super::{Malformed, drain, read, request, version_number};
 use crate::{
     model::{LeaseLength, LeaseTerms, OnExpiry, PerVersion, Violations, Weights},
     node::{
@@ -17,11 +17,13 @@ use crate::{
 pub fn roll_back(request: &v1::RollBackRequest) -> Result<RollBack, Error> {
     let mut violations = Violations::default();
     let v1::RollBackRequest { request_id, dry_run, force, .. } = request;
+    let in_flight = drain::in_flight(request.in_flight.as_ref(), &mut violations);
     let options = request::options(request_id, *dry_run, *force, &mut violations);
     let service = request::service(&request.service, &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
     let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
-    Ok(RollBack { service, expected_generation: request.expected_generation, options })
+    let expected_generation = request.expected_generation;
+    Ok(RollBack { service, in_flight, expected_generation, options })
 }
 
 /// For the wire: a request to restore the last settled weights.
@@ -33,6 +35,7 @@ pub fn roll_back_to_proto(roll_back: &RollBack) -> v1::RollBackRequest {
         request_id: request::id_text(roll_back.options.request_id.as_ref()),
         dry_run: roll_back.options.dry_run,
         force: roll_back.options.force,
+        in_flight: drain::in_flight_to_proto(roll_back.in_flight),
     }
 }
 

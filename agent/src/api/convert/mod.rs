@@ -4,6 +4,7 @@
 //! (in the client) and are [`Malformed`] if a field does not hold what this version knows.
 
 pub mod answer;
+pub mod drain;
 pub mod events;
 mod health;
 pub mod lease;
@@ -13,7 +14,7 @@ pub mod spec;
 
 use weir_proto::v1;
 
-use crate::model::{Protocol, Version};
+use crate::model::{OnTimeout, Protocol, Version};
 
 /// An answer that this version does not understand; names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,4 +49,20 @@ fn protocol(number: i32) -> Option<Protocol> {
         v1::Protocol::Tcp => Some(Protocol::Tcp),
         v1::Protocol::Udp => Some(Protocol::Udp),
     }
+}
+
+/// What happens at the end of a drain's time, unless the number is unknown.
+fn on_timeout(number: i32) -> Option<OnTimeout> {
+    match v1::OnTimeout::try_from(number).ok()? {
+        v1::OnTimeout::Unspecified | v1::OnTimeout::Keep => Some(OnTimeout::Keep),
+        v1::OnTimeout::Reset => Some(OnTimeout::Reset),
+    }
+}
+
+fn on_timeout_number(on_timeout: OnTimeout) -> i32 {
+    match on_timeout {
+        OnTimeout::Keep => v1::OnTimeout::Keep,
+        OnTimeout::Reset => v1::OnTimeout::Reset,
+    }
+    .into()
 }

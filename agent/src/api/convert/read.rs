@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-type Read<T> = Result<T, Malformed>;
+pub(crate) type Read<T> = Result<T, Malformed>;
 
 /// One value for each version, whatever their order; each must be there once.
 pub(super) fn by_version<T, U>(
@@ -35,7 +35,7 @@ pub(super) fn by_version<T, U>(
     Ok(PerVersion::new(take(Version::Blue)?, take(Version::Green)?, take(Version::Canary)?))
 }
 
-fn all<T, U>(values: Vec<T>, read: impl Fn(T) -> Read<U>) -> Read<Vec<U>> {
+pub(crate) fn all<T, U>(values: Vec<T>, read: impl Fn(T) -> Read<U>) -> Read<Vec<U>> {
     values.into_iter().map(read).collect()
 }
 
@@ -43,7 +43,7 @@ pub(super) fn weight(bp: u32) -> Read<Weight> {
     Weight::from_bp(bp).ok_or(Malformed("weight_bp"))
 }
 
-fn service_name(name: &str) -> Read<ServiceName> {
+pub(super) fn service_name(name: &str) -> Read<ServiceName> {
     ServiceName::new(name).map_err(|_| Malformed("service"))
 }
 
@@ -51,7 +51,7 @@ fn address(text: &str) -> Read<IpAddr> {
     text.parse().map_err(|_| Malformed("address"))
 }
 
-fn small(number: u32, field: &'static str) -> Read<u16> {
+pub(super) fn small(number: u32, field: &'static str) -> Read<u16> {
     u16::try_from(number).map_err(|_| Malformed(field))
 }
 
@@ -92,7 +92,7 @@ fn version_change(change: v1::VersionChange) -> Read<VersionChange> {
     })
 }
 
-fn slots_moved(moved: v1::Move) -> Read<Move> {
+pub(super) fn slots_moved(moved: v1::Move) -> Read<Move> {
     Ok(Move {
         from: version(moved.from).ok_or(Malformed("moves.from"))?,
         to: version(moved.to).ok_or(Malformed("moves.to"))?,
@@ -146,17 +146,22 @@ fn version_status(status: v1::VersionStatus) -> Read<VersionStatus> {
     })
 }
 
+/// A backend's state, unless it is unspecified or unknown.
+pub(super) fn state(number: i32) -> Option<BackendState> {
+    match v1::BackendState::try_from(number).ok()? {
+        v1::BackendState::Unspecified => None,
+        v1::BackendState::Active => Some(BackendState::Active),
+        v1::BackendState::Draining => Some(BackendState::Draining),
+        v1::BackendState::Down => Some(BackendState::Down),
+    }
+}
+
 fn backend_status(status: v1::BackendStatus) -> Read<BackendStatus> {
     Ok(BackendStatus {
         address: address(&status.address)?,
         port: small(status.port, "port")?,
         weight: small(status.weight, "weight")?,
-        state: match v1::BackendState::try_from(status.state) {
-            Ok(v1::BackendState::Active) => BackendState::Active,
-            Ok(v1::BackendState::Draining) => BackendState::Draining,
-            Ok(v1::BackendState::Down) => BackendState::Down,
-            Ok(v1::BackendState::Unspecified) | Err(_) => return Err(Malformed("state")),
-        },
+        state: state(status.state).ok_or(Malformed("state"))?,
         slots: status.slots,
         connections: status.connections,
         next_hop: match status.next_hop {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use weir_proto::v1;
 
-use super::{lease, spec, version, version_number};
+use super::{drain, lease, spec, version, version_number};
 use crate::{
     model::{
         Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
@@ -93,9 +93,10 @@ pub fn shift(request: &v1::ShiftWeightsRequest) -> Result<Shift, Error> {
         }
         shifts.extend(service_shift(shift, &format!("shifts[{index}]"), &mut violations));
     }
+    let in_flight = drain::in_flight(request.in_flight.as_ref(), &mut violations);
     let lease = lease::terms(request, &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
-    Ok(Shift { shifts, lease, options })
+    Ok(Shift { shifts, in_flight, lease, options })
 }
 
 fn service_shift(
@@ -264,6 +265,7 @@ pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
         request_id: id_text(shift.options.request_id.as_ref()),
         dry_run: shift.options.dry_run,
         force: shift.options.force,
+        in_flight: drain::in_flight_to_proto(shift.in_flight),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use weir_proto::v1;
 
-use super::{health, protocol, version, version_number};
+use super::{health, on_timeout, on_timeout_number, protocol, version, version_number};
 use crate::model::{
-    Affinity, Forwarding, Protocol, ServiceSpec, Udp, Version, Violations,
+    Affinity, Forwarding, OnTimeout, Protocol, ServiceSpec, Udp, Version, Violations,
     service::DEFAULT_BACKEND_WEIGHT,
-    spec::{BackendSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
+    spec::{BackendSpec, DrainSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
 };
 
 /// For the wire.
@@ -56,6 +56,7 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
         quic: spec
             .quic
             .map(|quic| v1::Quic { config: quic.config, server_id_length: quic.server_id_length }),
+        drain: spec.drain.as_ref().map(drain_to_proto),
         health: spec.health.as_ref().map(health::to_proto),
         affinity: match spec.affinity {
             Affinity::Connection => v1::Affinity::Connection,
@@ -107,6 +108,7 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
             Udp::default()
         }
     };
+    let drain = spec.drain.map(|drain| drain_from_proto(drain, path, violations));
     let listeners = spec.listeners.into_iter().enumerate().map(|(index, listener)| ListenerSpec {
         address: listener.address,
         port: listener.port,
@@ -140,6 +142,7 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         quic: spec
             .quic
             .map(|quic| QuicSpec { config: quic.config, server_id_length: quic.server_id_length }),
+        drain,
         health,
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),
         steering,
@@ -149,6 +152,23 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
             canary: versions.canary.map(version_spec),
         },
     }
+}
+
+fn drain_to_proto(drain: &DrainSpec) -> v1::Drain {
+    v1::Drain {
+        idle: drain.idle.clone().unwrap_or_default(),
+        timeout: drain.timeout.clone().unwrap_or_default(),
+        on_timeout: on_timeout_number(drain.on_timeout),
+    }
+}
+
+fn drain_from_proto(drain: v1::Drain, path: &str, violations: &mut Violations) -> DrainSpec {
+    let on_timeout = on_timeout(drain.on_timeout).unwrap_or_else(|| {
+        violations.push(format!("{path}.drain.on_timeout"), "must be KEEP or RESET");
+        OnTimeout::default()
+    });
+    let text = |text: String| Some(text).filter(|text| !text.is_empty());
+    DrainSpec { idle: text(drain.idle), timeout: text(drain.timeout), on_timeout }
 }
 
 fn rule_to_proto(rule: &RuleSpec) -> v1::SteeringRule {

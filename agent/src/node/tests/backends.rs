@@ -15,7 +15,7 @@ impl Node {
         assert!(self.owner.learn(&[(name(service), key, place)]).unwrap());
     }
 
-    fn share(&self, service: &str, version: Version) -> f64 {
+    pub(super) fn share(&self, service: &str, version: Version) -> f64 {
         self.owner.get(&name(service)).unwrap().versions[version].table.share()
     }
 }

@@ -76,7 +76,7 @@ fn a_new_backend_that_is_not_stored_keeps_the_flows_it_got() {
     node.apply(&[spec("shop", 1, &[(Blue, 100, &[1, 4]), (Green, 0, &[2])])]).unwrap();
     assert_eq!(node.go_on(1, 0..200), between);
     node.apply(&[wider]).unwrap();
-    assert_eq!(node.place("shop", Blue, 3), Some(Place { drains: false, ..place }));
+    assert_eq!(node.place("shop", Blue, 3), Some(Place { drains: false, draining: None, ..place }));
 }
 
 #[test]

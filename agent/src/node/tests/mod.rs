@@ -4,6 +4,7 @@
 
 mod backends;
 mod chaos;
+mod drain;
 mod events;
 mod failures;
 mod health;
@@ -29,7 +30,7 @@ use self::chaos::{Call, Chaos};
 use super::Error;
 use super::directory::Place;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, RequestId, ServiceShift, Shift,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, RequestId, ServiceShift, Shift,
 };
 use super::owner::Owner;
 use crate::dataplane::memory::Memory;
@@ -260,11 +261,9 @@ fn shift(shifts: &[(&str, Version, u32)]) -> Shift {
         remainder: Version::Blue,
         expected_generation: None,
     };
-    Shift {
-        shifts: shifts.iter().map(one).collect(),
-        lease: None,
-        options: ChangeOptions::default(),
-    }
+    let shifts = shifts.iter().map(one).collect();
+    let (in_flight, options) = (InFlight::default(), ChangeOptions::default());
+    Shift { shifts, in_flight, lease: None, options }
 }
 
 fn id(id: &str) -> RequestId {

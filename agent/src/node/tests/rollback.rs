@@ -14,7 +14,8 @@ fn shop() -> String {
 
 fn back() -> RollBack {
     let options = ChangeOptions::default();
-    RollBack { service: name("shop"), expected_generation: None, options }
+    let in_flight = InFlight::default();
+    RollBack { service: name("shop"), in_flight, expected_generation: None, options }
 }
 
 /// Lets what a node does settle.

@@ -108,7 +108,7 @@ fn entries_settle_with_the_version_table_and_go() {
 
     node.owner.steer(&rules(&[], &["10.9.0.0/24"])).unwrap();
     let state = &node.owner.state;
-    let moved = state.get(&name("shop")).unwrap().moved_at;
+    let moved = state.get(&name("shop")).unwrap().moved.newest();
     for now in 1..5 {
         node.owner.round(moved + now * DEFAULT_IDLE + 5).unwrap();
     }
