@@ -4,8 +4,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+#[path = "health/many.rs"]
 mod many;
+#[path = "health/packets.rs"]
 mod packets;
+#[path = "health/vitals.rs"]
 mod vitals;
 
 use std::net::{IpAddr, SocketAddr};
