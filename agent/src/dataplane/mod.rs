@@ -117,10 +117,19 @@ pub struct Devices {
 pub struct Use {
     /// Its name in answers.
     pub resource: &'static str,
-    /// In use.
+    /// In use. Of flows, as the last sweep has left them.
     pub used: u64,
     /// There are.
     pub limit: u64,
+}
+
+/// What came of a part of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Flows that were forgotten.
+    pub forgotten: u64,
+    /// The last flow of the table was shown; the next part begins anew.
+    pub ended: bool,
 }
 
 /// Why the data plane could not do what was asked. Nothing was changed.
@@ -231,6 +240,23 @@ pub trait DataPlane: Send {
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error>;
+
+    /// A part of a sweep of the table of TCP flows, so that others need not wait for all of it:
+    /// shows about so many flows to `keep`, from where the part before has ended, and forgets those
+    /// it does not keep. From the first part to the last, every flow that is there all the time is
+    /// shown once.
+    ///
+    /// # Errors
+    ///
+    /// The table could not be read: the next part begins anew.
+    fn sweep_on(
+        &mut self,
+        limit: u64,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<Swept, Error> {
+        let _ = limit;
+        Ok(Swept { forgotten: self.sweep(TCP, keep)?, ended: true })
+    }
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;

@@ -388,7 +388,8 @@ pub struct InterfaceStatus {
 pub struct Capacity {
     /// `services`, `backends`, `pool_lines`, `flows` or `udp_flows`.
     pub resource: String,
-    /// In use.
+    /// In use. Of flows, what the agent's last look has left: it looks every five seconds, at TCP
+    /// flows only while a transition is under way.
     pub used: u64,
     /// The bound.
     pub limit: u64,

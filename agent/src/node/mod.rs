@@ -35,4 +35,5 @@ mod tunnels;
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
 pub use owner::{DEFAULT_IDLE, Identity, Owner};
+pub use settle::Step;
 pub use task::serve;

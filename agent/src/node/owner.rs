@@ -16,6 +16,7 @@ use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
+use super::settle::Look;
 use super::state::{Next, State};
 use super::tunnels;
 use crate::dataplane::{self, DataPlane, next_hop};
@@ -60,6 +61,8 @@ pub struct Owner<P, S> {
     pub(super) idle: u32,
     /// Inserts that have failed, and when one last did: then a flow may live that needs its base.
     pub(super) failures: (u64, u32),
+    /// A look at all flows that is under way.
+    pub(super) look: Option<Look>,
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
@@ -90,6 +93,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             started: Instant::now(),
             idle: DEFAULT_IDLE,
             failures: (0, clock::seconds()),
+            look: None,
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),

@@ -1,6 +1,6 @@
 //! The end of a transition: what the owner does every few seconds while slots are tracked.
 //!
-//! First a look at the flow table, which forgets the flows that have ended. Then the second half,
+//! First a look at the flow table, in steps, which forgets the flows that have ended. Then the second half,
 //! for slots that had settled before the look and that it found empty: they are tracked no longer.
 //! Then the first half, for services whose slots have not moved for as long as a flow may be
 //! silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow names
@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use weir_ebpf::abi::{FlowEntry, TCP, UDP};
+use weir_ebpf::abi::{FlowEntry, FlowKey, UDP};
 
 use super::answers::traffic;
 use super::difference::{endpoint, image};
@@ -19,41 +20,114 @@ use super::error::Error;
 use super::owner::{Owner, plane_error};
 use super::restore::named;
 use super::state::{Entry, State};
-use super::sweep::{Sweep, Swept};
-use crate::dataplane::DataPlane;
+use super::sweep::{self, Sweep};
+use crate::dataplane::{DataPlane, Swept};
 use crate::model::ServiceName;
 use crate::plan::settle::{settle, untrack};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
 
+/// A round begins so long after the last one began, or later.
+const ROUND: Duration = Duration::from_secs(5);
+/// Flows that one step looks at, and the rest after each. So a round takes the owner's time in
+/// pieces that a request can wait for, and no more than a tenth of it, however full the table is:
+/// most of what it costs is one or two cache misses a flow. A million flows take seven seconds.
+const STEP: u64 = 100_000;
+const PAUSE: Duration = Duration::from_millis(700);
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Flows that it has forgotten.
+    pub forgotten: u64,
+    /// It was the round's last one.
+    pub ended: bool,
+    /// Time until the next one.
+    pub pause: Duration,
+}
+
+/// A look at all flows, under way.
+pub(super) struct Look {
+    sweep: Sweep,
+    /// The commit that it began after.
+    generation: u32,
+    /// There was no other since: so what it has found says something of the tables.
+    whole: bool,
+    began: Instant,
+}
+
 impl<P: DataPlane, S: Store> Owner<P, S> {
-    /// One round, at a time in seconds since boot. In the steady state it does nothing.
+    /// A whole round, at a time in seconds since boot.
+    ///
+    /// # Errors
+    ///
+    /// As [`Owner::step`].
+    pub fn round(&mut self, now: u32) -> Result<(), Error> {
+        while !self.step(now)?.ended {}
+        Ok(())
+    }
+
+    /// A step of a round, at a time in seconds since boot. In the steady state a round is one step,
+    /// which only counts UDP flows.
     ///
     /// # Errors
     ///
     /// Something could not be read or written; nothing was settled, and the next round tries again.
-    pub(super) fn round(&mut self, now: u32) -> Result<(), Error> {
+    pub fn step(&mut self, now: u32) -> Result<Step, Error> {
+        let mut look = match self.look.take() {
+            Some(look) => look,
+            None => match self.begin_round(now)? {
+                Some(look) => look,
+                None => return Ok(Step { forgotten: 0, ended: true, pause: ROUND }),
+            },
+        };
+        if look.generation != self.generation {
+            // The tables are others by now: the rest of this look only forgets what has ended.
+            look.sweep = sweep(&self.state, now, self.idle);
+            (look.generation, look.whole) = (self.generation, false);
+        }
+        let keep = &mut |key: &FlowKey, flow: &FlowEntry| look.sweep.keep(key, *flow);
+        let Swept { forgotten, ended } = self.plane.sweep_on(STEP, keep).map_err(plane_error)?;
+        let pause = ROUND.saturating_sub(look.began.elapsed()).max(PAUSE);
+        if !ended {
+            self.look = Some(look);
+            return Ok(Step { forgotten, ended, pause: PAUSE });
+        }
+        if look.whole {
+            self.go_on(&look.sweep, now)?;
+        }
+        Ok(Step { forgotten, ended, pause })
+    }
+
+    /// What comes before a look at the flows, if it takes one.
+    fn begin_round(&mut self, now: u32) -> Result<Option<Look>, Error> {
         self.note_failures(now);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
-        let tracked = self.state.services.values().any(|entry| is_tracked(entry));
-        if !drains && !tracked {
-            return Ok(());
+        if !drains {
+            // Nothing goes by it; only the number of them is asked for.
+            self.plane.sweep(UDP, &mut |_, _| true).map_err(plane_error)?;
         }
+        let tracked = self.state.services.values().any(|entry| is_tracked(entry));
+        let look = || Look {
+            sweep: sweep(&self.state, now, self.idle),
+            generation: self.generation,
+            whole: true,
+            began: Instant::now(),
+        };
+        Ok((drains || tracked).then(look))
+    }
+
+    /// What follows from a look at all flows.
+    fn go_on(&mut self, sweep: &Sweep, now: u32) -> Result<(), Error> {
         let state = self.state.clone();
-        let mut sweep = look(&state, now, self.idle);
-        let ended = self
-            .plane
-            .sweep(TCP, &mut |key, entry| sweep.keep(key, *entry))
-            .map_err(plane_error)?;
         let mut next = state.clone();
         for (entry, swept) in state.services.values().zip(&sweep.services) {
             if let Some(entry) = self.settled(entry, swept, now) {
                 next.services.insert(entry.service.name().clone(), Arc::new(entry));
             }
         }
-        let mut named_by_flows = sweep.named;
-        let released = if drains { self.released(&mut named_by_flows, now)? } else { Vec::new() };
+        let released = self.released(sweep.named(), now)?;
         for (service, key, _) in &released {
             Arc::make_mut(&mut next.directory).release(service, *key);
             // Its answers are no longer turned back, so its service's paths differ.
@@ -61,7 +135,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 *entry = Arc::new(Entry::clone(entry));
             }
         }
-        self.finish_round(next, &released, ended)
+        self.finish_round(next, &released)
     }
 
     /// Notes whether an insert has failed since the last round.
@@ -75,7 +149,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The service one step further, if there is one to take.
-    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<Entry> {
+    fn settled(&self, entry: &Entry, swept: &sweep::Swept, now: u32) -> Option<Entry> {
         if !is_tracked(entry) {
             return None;
         }
@@ -99,9 +173,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Draining backends that nothing names any more.
     fn released(
         &mut self,
-        named_by_flows: &mut BTreeSet<u16>,
+        mut named_by_flows: BTreeSet<u16>,
         now: u32,
     ) -> Result<Vec<(ServiceName, Key, u16)>, Error> {
+        if !self.state.directory.all().any(|(_, _, place)| place.drains) {
+            return Ok(Vec::new());
+        }
         let idle = self.state.services.values().map(|entry| entry.service.udp_idle()).max();
         // Only a look: the table of UDP flows evicts by itself.
         let keep_udp = &mut |_: &_, entry: &FlowEntry| {
@@ -144,7 +221,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         &mut self,
         next: State,
         released: &[(ServiceName, Key, u16)],
-        ended: u64,
     ) -> Result<(), Error> {
         let same =
             |name, entry| self.state.services.get(name).is_some_and(|e| Arc::ptr_eq(e, entry));
@@ -169,7 +245,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
             self.save()?;
         }
-        tracing::debug!(ended, released = released.len(), "a transition went on");
+        tracing::debug!(released = released.len(), "a transition went on");
         Ok(())
     }
 }
@@ -182,14 +258,14 @@ fn is_tracked(entry: &Entry) -> bool {
         || tables.backends().iter().any(|table| table.slots().iter().any(|slot| slot.tracked()))
 }
 
-/// A look at the flows of all services.
-fn look(state: &State, now: u32, idle: u32) -> Sweep<'_> {
+/// A look at the flows of all services, as it begins.
+fn sweep(state: &State, now: u32, idle: u32) -> Sweep {
     let mut sweep = Sweep::new(now, idle);
     for entry in state.services.values() {
         let record = image(entry).record;
         let listeners = entry.service.listeners().iter();
         sweep.add(
-            Swept::new(&entry.tables, &entry.steering, record),
+            sweep::Swept::new(Arc::clone(&entry.tables), Arc::clone(&entry.steering), record),
             listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
         );
     }

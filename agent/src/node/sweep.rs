@@ -5,7 +5,9 @@
 //! or the entry would be found again after a later shift.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use weir_ebpf::abi::{
     Endpoint, FORWARD_NAT, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
     VERSION_SLOTS, VERSIONS,
@@ -26,11 +28,11 @@ const CLOSED: u32 = 10;
 const CLOSED_DIRECT: u32 = 120;
 
 /// A service as a sweep sees it.
-pub(super) struct Swept<'a> {
+pub(super) struct Swept {
     /// Its tables, as committed.
-    pub(super) tables: &'a ServiceTables,
+    pub(super) tables: Arc<ServiceTables>,
     /// Its steering entries, likewise.
-    steering: &'a Steering,
+    steering: Arc<Steering>,
     /// Seed and affinity; the rest is not looked at.
     pub(super) record: Service,
     /// Version slots that have an entry.
@@ -41,15 +43,19 @@ pub(super) struct Swept<'a> {
     steered: Vec<bool>,
 }
 
-impl<'a> Swept<'a> {
-    pub(super) fn new(tables: &'a ServiceTables, steering: &'a Steering, record: Service) -> Self {
+impl Swept {
+    pub(super) fn new(
+        tables: Arc<ServiceTables>,
+        steering: Arc<Steering>,
+        record: Service,
+    ) -> Self {
         Self {
-            tables,
-            steering,
             steered: vec![false; steering.entries().len()],
             record,
             versions: vec![false; VERSION_SLOTS as usize],
             backends: tables.backends().each_ref().map(|table| vec![false; table.slots().len()]),
+            tables,
+            steering,
         }
     }
 
@@ -60,9 +66,7 @@ impl<'a> Swept<'a> {
             SlotRef::Backend { version, slot } => self.backends[version][slot],
         }
     }
-}
 
-impl Swept<'_> {
     /// Whether a flow was left that belongs to this steering entry.
     pub(super) fn steers(&self, entry: usize) -> bool {
         self.steered[entry]
@@ -70,25 +74,33 @@ impl Swept<'_> {
 }
 
 /// One look at the flow table.
-pub(super) struct Sweep<'a> {
+pub(super) struct Sweep {
     /// Seconds since boot, as entries are stamped.
     now: u32,
     /// A flow that is silent for longer has ended.
     idle: u32,
-    /// Who listens where: indices of `services`.
-    listeners: HashMap<Endpoint, usize>,
-    pub(super) services: Vec<Swept<'a>>,
-    /// Backends that entries name which were left.
-    pub(super) named: BTreeSet<u16>,
+    /// Who listens where: indices of `services`. Asked for each of a million entries; and nobody
+    /// but the operator chooses the keys, so a fast hash will do.
+    listeners: HashMap<Endpoint, usize, FixedState>,
+    pub(super) services: Vec<Swept>,
+    /// By backend, whether an entry names it that was left.
+    named: Vec<bool>,
 }
 
-impl<'a> Sweep<'a> {
+impl Sweep {
     pub(super) fn new(now: u32, idle: u32) -> Self {
-        Self { now, idle, listeners: HashMap::new(), services: Vec::new(), named: BTreeSet::new() }
+        let listeners = HashMap::with_hasher(FixedState::default());
+        let named = vec![false; usize::from(u16::MAX) + 1];
+        Self { now, idle, listeners, services: Vec::new(), named }
+    }
+
+    /// Backends that entries name which were left.
+    pub(super) fn named(&self) -> BTreeSet<u16> {
+        (0..=u16::MAX).filter(|index| self.named[usize::from(*index)]).collect()
     }
 
     /// Adds a service with its listeners.
-    pub(super) fn add(&mut self, service: Swept<'a>, listeners: impl Iterator<Item = Endpoint>) {
+    pub(super) fn add(&mut self, service: Swept, listeners: impl Iterator<Item = Endpoint>) {
         let index = self.services.len();
         self.listeners.extend(listeners.map(|at| (at, index)));
         self.services.push(service);
@@ -131,7 +143,7 @@ impl<'a> Sweep<'a> {
             let mask = table.len() - 1;
             table[slots.backend as usize & mask] = true;
         }
-        self.named.insert(entry.backend);
+        self.named[usize::from(entry.backend)] = true;
         true
     }
 }

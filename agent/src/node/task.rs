@@ -1,11 +1,11 @@
 //! The owner's loop: one request after the other, next hops as they change, and every few seconds
-//! a look at transitions.
+//! a round of what transitions need, step by step.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, sleep_until};
 
 use super::Request;
 use super::clock;
@@ -14,9 +14,8 @@ use crate::dataplane::DataPlane;
 use crate::dataplane::next_hop::{Change, Resolver};
 use crate::store::Store;
 
-/// How often transitions are looked after.
-const ROUND: Duration = Duration::from_secs(5);
-
+/// Time until transitions are looked after again where that has failed.
+const RETRY: Duration = Duration::from_secs(5);
 /// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
 /// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
 pub async fn serve<P: DataPlane, S: Store>(
@@ -28,8 +27,7 @@ pub async fn serve<P: DataPlane, S: Store>(
 ) -> Owner<P, S> {
     let mut wanted = Arc::clone(owner.addresses());
     resolver.watch(wanted.as_ref().clone());
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_step = Instant::now();
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -37,16 +35,23 @@ pub async fn serve<P: DataPlane, S: Store>(
                 None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
-            _ = rounds.tick() => {
-                if let Err(error) = owner.round(clock::seconds()) {
-                    tracing::warn!(%error, "a transition could not go on; it is tried again");
-                }
-            }
+            () = sleep_until(next_step) => next_step = Instant::now() + step(&mut owner),
             _ = &mut stop => return owner,
         }
         if !Arc::ptr_eq(&wanted, owner.addresses()) {
             wanted = Arc::clone(owner.addresses());
             resolver.watch(wanted.as_ref().clone());
+        }
+    }
+}
+
+/// Takes a step of a round, and gives the time until the next one.
+fn step<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
+    match owner.step(clock::seconds()) {
+        Ok(step) => step.pause,
+        Err(error) => {
+            tracing::warn!(%error, "a transition could not go on; it is tried again");
+            RETRY
         }
     }
 }
