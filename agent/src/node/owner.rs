@@ -20,8 +20,9 @@ use super::settle::Look;
 use super::state::{Next, State};
 use super::tunnels;
 use crate::dataplane::{self, DataPlane, next_hop};
+use crate::fault::{self, Point};
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
-use crate::store::{self, Store, Stored, StoredBackend, StoredService};
+use crate::store::{self, Kept, Store, Stored, StoredBackend, StoredService};
 
 /// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
 pub const DEFAULT_IDLE: u32 = 900;
@@ -68,14 +69,22 @@ pub struct Owner<P, S> {
     /// What backends have counted that are gone.
     pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
     pub(super) identity: Identity,
+    /// What an operator should know of what has happened, oldest first, at most [`MAX_NOTES`].
+    pub(super) notes: Vec<String>,
+    /// What keeps the stored state from being as the node is, or from being on the disk.
+    pub(super) unsaved: Option<String>,
 }
+
+/// Notes beyond these push the oldest out.
+const MAX_NOTES: usize = 32;
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Takes ownership, and applies what the store holds.
     ///
     /// # Errors
     ///
-    /// The stored state cannot be read or applied. It is left as it is.
+    /// The stored state cannot be read or applied. It is left as it is. Or there is none, and none
+    /// can be stored.
     pub fn start(plane: P, store: S) -> Result<Self, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut owner = Self {
@@ -97,10 +106,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
+            notes: Vec::new(),
+            unsaved: None,
         };
-        let stored = owner.store.load()?;
-        owner.restore(&stored.unwrap_or_default())?;
-        owner.save()?;
+        let loaded = owner.store.load()?;
+        if let Some(warning) = loaded.warning {
+            owner.note(warning);
+        }
+        let first = loaded.state.is_none();
+        owner.restore(&loaded.state.unwrap_or_default())?;
+        if first {
+            owner.save()?;
+        } else {
+            // What is stored holds; a full disk must not keep an agent from coming back.
+            owner.save_or_note();
+        }
         Ok(owner)
     }
 
@@ -214,17 +234,57 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Commits and stores the next state, or leaves everything as it was.
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
+        // A backend begins with nothing counted, whoever had its index before.
+        for index in next.directory.indices().difference(self.state.directory.indices()) {
+            self.plane.clear_counters(*index);
+        }
         let before = self.commit(next)?;
         let took = began.elapsed();
         if let Err(error) = self.save() {
             return Err(self.take_back(&before, &error));
         }
+        fault::point(Point::Stored);
         self.clean_up(&before);
         Ok(took)
     }
 
     /// Stores the state as it is.
+    ///
+    /// # Errors
+    ///
+    /// What was stored before still is; until this succeeds, each round tries it again.
     pub(super) fn save(&mut self) -> Result<(), store::Error> {
+        let stored = self.stored();
+        let unsaved = match self.store.save(&stored) {
+            Ok(Kept::Durably) => None,
+            Ok(Kept::Unflushed(why)) => Some(format!(
+                "the state is stored, but not flushed to the disk ({why}): if the machine goes down \
+                 now, the state before the last change may come back"
+            )),
+            Err(error) => {
+                self.unsaved = Some(format!("the state could not be stored: {error}"));
+                return Err(error);
+            }
+        };
+        if let Some(warning) = unsaved.as_ref().filter(|_| self.unsaved != unsaved) {
+            tracing::warn!("{warning}");
+        }
+        self.unsaved = unsaved;
+        Ok(())
+    }
+
+    /// The same for what has happened already, stored or not.
+    pub(super) fn save_or_note(&mut self) {
+        let known = self.unsaved.is_some();
+        if let Err(error) = self.save()
+            && !known
+        {
+            tracing::warn!(%error, "the state could not be stored; it is tried again");
+        }
+    }
+
+    /// The state as it is stored.
+    fn stored(&self) -> Stored {
         let services = self.state.services.values().map(|entry| StoredService {
             generation: entry.generation,
             index: entry.index,
@@ -241,9 +301,24 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                     server_id: place.server_id.map(|id| id.to_string()),
                 })
                 .collect(),
+            retired: Version::ALL
+                .into_iter()
+                .filter_map(|version| {
+                    let gone = self.retired.get(&(entry.service.name().clone(), version))?;
+                    Some((version, *gone))
+                })
+                .collect(),
         });
-        let stored = Stored::new(self.generation, self.epoch, services.collect());
-        self.store.save(&stored)
+        Stored { generation: self.generation, epoch: self.epoch, services: services.collect() }
+    }
+
+    /// Tells the operator of something that has happened: in the log, and with the node's status.
+    pub(super) fn note(&mut self, what: String) {
+        tracing::warn!("{what}");
+        if self.notes.len() == MAX_NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push(what);
     }
 
     /// Leads the data plane to another state, and gives the one before.
@@ -273,8 +348,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
-    /// what was known of indices that were given up; tells backends that are new their next hops.
+    /// What follows a commit and cannot undo it: forgets flows that have lost their service; tells
+    /// backends that are new their next hops.
     pub(super) fn clean_up(&mut self, before: &State) {
         if let Some(lost) = lost_flows(before, &self.state)
             && let Err(error) = self.plane.forget(&lost)
@@ -284,9 +359,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let now = &self.state.directory;
         if Arc::ptr_eq(&before.directory, now) {
             return;
-        }
-        for index in before.directory.indices().difference(now.indices()) {
-            self.plane.clear_counters(*index);
         }
         self.place_hops(before);
     }

@@ -22,6 +22,7 @@ use super::restore::named;
 use super::state::{Entry, State};
 use super::sweep::{self, Sweep};
 use crate::dataplane::{DataPlane, Swept};
+use crate::fault::{self, Point};
 use crate::model::ServiceName;
 use crate::plan::settle::{settle, untrack};
 use crate::plan::steering::Steering;
@@ -103,6 +104,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// What comes before a look at the flows, if it takes one.
     fn begin_round(&mut self, now: u32) -> Result<Option<Look>, Error> {
         self.note_failures(now);
+        if self.unsaved.is_some() {
+            self.save_or_note();
+        }
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
         if !drains {
             // Nothing goes by it; only the number of them is asked for.
@@ -121,9 +125,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// What follows from a look at all flows.
     fn go_on(&mut self, sweep: &Sweep, now: u32) -> Result<(), Error> {
         let state = self.state.clone();
-        let mut next = state.clone();
+        let (mut next, mut step) = (state.clone(), Point::Untracked);
         for (entry, swept) in state.services.values().zip(&sweep.services) {
-            if let Some(entry) = self.settled(entry, swept, now) {
+            if let Some((entry, point)) = self.settled(entry, swept, now) {
+                step = point;
                 next.services.insert(entry.service.name().clone(), Arc::new(entry));
             }
         }
@@ -135,7 +140,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 *entry = Arc::new(Entry::clone(entry));
             }
         }
-        self.finish_round(next, &released)
+        self.finish_round(next, &released, step)
     }
 
     /// Notes whether an insert has failed since the last round.
@@ -148,8 +153,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    /// The service one step further, if there is one to take.
-    fn settled(&self, entry: &Entry, swept: &sweep::Swept, now: u32) -> Option<Entry> {
+    /// The service one step further, and which step that is, if there is one to take.
+    fn settled(&self, entry: &Entry, swept: &sweep::Swept, now: u32) -> Option<(Entry, Point)> {
         if !is_tracked(entry) {
             return None;
         }
@@ -160,14 +165,19 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let quiet = |since: u32| now.saturating_sub(since) > self.idle;
         let ready = quiet(entry.moved_at) && quiet(self.failures.1);
         let settled = ready && settle(&mut tables, &|_| true) | steering.settle();
-        let what = match (settled, untracked) {
-            (true, _) => "settled: what began before the last shift has ended or is remembered",
-            (false, true) => "slots without remembered flows are tracked no longer",
+        let (what, step) = match (settled, untracked) {
+            (true, _) => (
+                "settled: what began before the last shift has ended or is remembered",
+                Point::Settled,
+            ),
+            (false, true) => {
+                ("slots without remembered flows are tracked no longer", Point::Untracked)
+            }
             (false, false) => return None,
         };
         tracing::debug!(service = entry.service.name().as_str(), "{what}");
         let (tables, steering) = (Arc::new(tables), Arc::new(steering));
-        Some(Entry { tables, steering, ..entry.clone() })
+        Some((Entry { tables, steering, ..entry.clone() }, step))
     }
 
     /// Draining backends that nothing names any more.
@@ -221,6 +231,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         &mut self,
         next: State,
         released: &[(ServiceName, Key, u16)],
+        step: Point,
     ) -> Result<(), Error> {
         let same =
             |name, entry| self.state.services.get(name).is_some_and(|e| Arc::ptr_eq(e, entry));
@@ -228,6 +239,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(());
         }
         let before = self.commit(next)?;
+        fault::point(step);
         for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
             self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
@@ -243,7 +255,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             // A walk over the table of UDP flows may miss one that moves within it.
             let gone: BTreeSet<u16> = released.iter().map(|(.., index)| *index).collect();
             self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
-            self.save()?;
+            fault::point(Point::Released);
+            self.save_or_note();
         }
         tracing::debug!(released = released.len(), "a transition went on");
         Ok(())

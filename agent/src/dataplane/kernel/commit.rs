@@ -15,6 +15,7 @@ use weir_ebpf::abi::{
 
 use super::{Kernel, Live, map_error};
 use crate::dataplane::{Commit, Error, Image};
+use crate::fault::{self, Point};
 use crate::plan::steering::Steering;
 use crate::plan::tables::BackendTable;
 
@@ -35,12 +36,15 @@ impl Kernel {
     pub(super) fn carry_out(&mut self, commit: &Commit) -> Result<(), Error> {
         let mut undo = Undo::default();
         let committed = self.stage(commit, &mut undo).and_then(|records| {
+            fault::point(Point::RecordsMade);
             // The commit. The kernel waits for all running programs before this returns.
             self.services.set(0, &records, 0).map_err(map_error("SERVICES"))
         });
         match committed {
             Ok(()) => {
+                fault::point(Point::CommitMade);
                 self.finish(commit, undo.next);
+                fault::point(Point::CommitFinished);
                 Ok(())
             }
             Err(error) => {
@@ -137,9 +141,11 @@ impl Kernel {
             };
             undo.next.push((*index, live));
         }
+        fault::point(Point::PoolWritten);
         for (index, backend) in &commit.backends {
             self.backends.set(u32::from(*index), *backend, 0).map_err(map_error("BACKENDS"))?;
         }
+        fault::point(Point::BackendsWritten);
         for (endpoint, back) in &commit.returns {
             undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));
             self.returns.insert(*endpoint, *back, 0).map_err(map_error("RETURNS"))?;
@@ -154,6 +160,7 @@ impl Kernel {
             let listener = Listener { service: *service };
             self.listeners.insert(*endpoint, listener, 0).map_err(map_error("LISTENERS"))?;
         }
+        fault::point(Point::EndpointsWritten);
         self.records(&undo.next)
     }
 
