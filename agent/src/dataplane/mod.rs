@@ -23,8 +23,10 @@ use weir_ebpf::abi::{
     TCP, UDP,
 };
 
+use crate::model::{AttachMode, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
+use kernel::AttachError;
 use next_hop::NextHop;
 
 /// What one commit changes. All of it takes effect together, or nothing does.
@@ -211,6 +213,27 @@ pub trait DataPlane: Send {
     ///
     /// Some are missing.
     fn set_devices(&mut self, devices: &Devices) -> Result<(), Error>;
+
+    /// For each interface, by name and index, whether the program is still attached to it by this
+    /// hook.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say, for this reason.
+    fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
+        Ok(vec![true; interfaces.len()])
+    }
+
+    /// Attaches the program to an interface, and says how. Without pins, it is detached when the
+    /// data plane is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The interface is as it was, but that TC may be attached where XDP could not be.
+    fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
+        let _ = mode;
+        Err(AttachError::NoInterface(interface.to_owned()))
+    }
 
     /// Counters of a backend, summed over all processors.
     fn counters(&self, backend: u16) -> Counters;

@@ -346,7 +346,7 @@ pub struct NodeStatus {
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// Its index.
+    /// Its index; 0 while there is no such interface.
     pub index: u32,
     /// Mode asked for.
     pub asked: AttachMode,

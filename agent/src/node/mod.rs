@@ -9,9 +9,11 @@
 //! - `sweep`, `settle`: how a transition ends
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
+//! - `attachments`: interfaces that go, come back, or lose the program
 //! - `owner`, `follow`, `answers`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
+mod attachments;
 mod clock;
 mod devices;
 mod difference;
@@ -32,6 +34,7 @@ mod task;
 mod tests;
 mod tunnels;
 
+pub use attachments::{ATTACHED, GONE};
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
 pub use owner::{DEFAULT_IDLE, Identity, Owner};

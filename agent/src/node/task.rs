@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::Request;
 use super::clock;
@@ -16,6 +16,9 @@ use crate::store::Store;
 
 /// Time until transitions are looked after again where that has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the program is still attached everywhere.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
 /// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
 pub async fn serve<P: DataPlane, S: Store>(
@@ -28,6 +31,8 @@ pub async fn serve<P: DataPlane, S: Store>(
     let mut wanted = Arc::clone(owner.addresses());
     resolver.watch(wanted.as_ref().clone());
     let mut next_step = Instant::now();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -35,6 +40,7 @@ pub async fn serve<P: DataPlane, S: Store>(
                 None => return owner,
             },
             Some(batch) = changes.recv() => owner.follow(batch),
+            _ = looks.tick() => owner.keep_attached(),
             () = sleep_until(next_step) => next_step = Instant::now() + step(&mut owner),
             _ = &mut stop => return owner,
         }

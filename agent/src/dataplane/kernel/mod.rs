@@ -1,13 +1,14 @@
 //! The kernel's data plane: the loaded program and its maps.
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
-//! - `attach`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
+//! - `attach`, `attached`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
 //! - `rare`: the programs that the TC program calls
 //! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: the tables of flows, and runs of the program without an interface
 
 mod attach;
+mod attached;
 mod clsact;
 mod commit;
 mod flows;
@@ -47,6 +48,7 @@ use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
 use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use};
+use crate::model::{AttachMode, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -237,6 +239,14 @@ impl DataPlane for Kernel {
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<Swept, Error> {
         Self::sweep_on(self, limit, keep)
+    }
+
+    fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
+        self.programs.attached(interfaces).map_err(|error| load::chain(&error))
+    }
+
+    fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
+        attach(&mut self.programs, interface, mode)
     }
 
     fn reasons(&self) -> ReasonCounts {

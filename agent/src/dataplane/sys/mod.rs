@@ -3,12 +3,12 @@
 //!
 //! - `batch`: hash maps, many entries a call
 //! - `mapped`: array maps as plain memory
-//! - `detach`: ending a link at once
+//! - `link`: finding a link, and ending one at once
 
 mod batch;
-mod detach;
+mod link;
 mod mapped;
 
 pub(super) use batch::{Batches, Place};
-pub(super) use detach::detach;
+pub(super) use link::{detach, link};
 pub(super) use mapped::Mapped;
