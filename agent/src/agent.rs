@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     api::{serve, socket},
     dataplane::{
-        OuterSource,
-        kernel::{Kernel, Options as KernelOptions, PinError, Pins},
+        DataPlane as _, OuterSource,
+        kernel::{AttachError, Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::{self, Resolver},
     },
     health, log,
@@ -147,20 +147,32 @@ fn load(options: &Options, outer: OuterSource) -> anyhow::Result<Kernel> {
     }
 }
 
+/// Attaches to all interfaces. One that is not there is an error, unless an earlier agent was
+/// attached to it: then the others go on, and it is waited for.
 fn attach(kernel: &mut Kernel, wanted: &[InterfaceSpec]) -> anyhow::Result<Vec<InterfaceStatus>> {
     let mut attached = Vec::new();
     for interface in wanted {
-        let hook = kernel.attach(&interface.name, interface.mode)?;
-        let index = if_nametoindex(interface.name.as_str())
-            .with_context(|| format!("interface {} vanished", interface.name))?;
-        tracing::info!(interface = interface.name, mode = hook.name(), "attached");
-        attached.push(InterfaceStatus {
-            name: interface.name.clone(),
-            index,
+        let name = interface.name.as_str();
+        let mut status = InterfaceStatus {
+            name: name.to_owned(),
+            index: 0,
             asked: interface.mode,
-            actual: Some(hook),
-            state: "attached".to_owned(),
-        });
+            actual: None,
+            state: node::GONE.to_owned(),
+        };
+        match kernel.attach(name, interface.mode) {
+            Ok(hook) => {
+                status.index =
+                    if_nametoindex(name).with_context(|| format!("interface {name} vanished"))?;
+                (status.actual, status.state) = (Some(hook), node::ATTACHED.to_owned());
+                tracing::info!(interface = name, mode = hook.name(), "attached");
+            }
+            Err(AttachError::NoInterface(_)) if kernel.was_attached(name) => {
+                tracing::warn!(interface = name, "the interface is gone; it is waited for");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        attached.push(status);
     }
     Ok(attached)
 }

@@ -1,20 +1,29 @@
 //! What survives the agent: the services as last asked for, kept on disk.
 //!
-//! A file of JSON, written beside the old one, flushed, and renamed over it, so that a crash at any
-//! instant leaves one whole file.
+//! A file of JSON with its own checksum, written beside the old one, flushed, and renamed over it,
+//! so that a crash at any instant leaves one whole file. The one before stays beside it under
+//! another name. Where the file turns out to be damaged, that one is used.
+//!
+//! - `seal`: the text of the file, and back; pure
 
+mod seal;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendState, Draining, LeaseLength, OnExpiry, ServiceSpec, Version, Weights};
+use self::seal::Unreadable;
+use crate::fault::{self, Point};
+use crate::model::{
+    BackendState, Draining, LeaseLength, OnExpiry, ServiceSpec, Traffic, Version, Weights,
+};
 
-/// Number of the file's form.
-const FORM: u32 = 1;
 /// No state is as long as this, in bytes.
 const MAX_LENGTH: u64 = 256 << 20;
 
@@ -22,22 +31,12 @@ const MAX_LENGTH: u64 = 256 << 20;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stored {
-    /// Number of this form.
-    form: u32,
     /// Number of the last commit.
     pub generation: u32,
     /// Since when counters count, in nanoseconds since 1970.
     pub epoch: u64,
     /// The services.
     pub services: Vec<StoredService>,
-}
-
-impl Stored {
-    /// The state after commit `generation`.
-    #[must_use]
-    pub fn new(generation: u32, epoch: u64, services: Vec<StoredService>) -> Self {
-        Self { form: FORM, generation, epoch, services }
-    }
 }
 
 /// One service as kept.
@@ -58,6 +57,9 @@ pub struct StoredService {
     pub lease: Option<StoredLease>,
     /// Its backends as the kernel knows them, those that drain included.
     pub backends: Vec<StoredBackend>,
+    /// What backends of each version have counted that are gone, since the epoch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retired: BTreeMap<Version, Traffic>,
     /// Drains of blue, green and canary.
     #[serde(default, skip_serializing_if = "is_default")]
     pub draining: [Option<Draining>; 3],
@@ -107,6 +109,26 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Loaded {
+    /// The state kept last; nothing if none ever was.
+    pub state: Option<Stored>,
+    /// If it is not the one kept last: why, and where that one is now.
+    pub warning: Option<String>,
+}
+
+/// How a state was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It survives a crash of the machine.
+    Durably,
+    /// It has taken the old one's place, and every agent that starts will find it; but the machine
+    /// could not be brought to say that it is on the disk, for this reason. If the machine itself
+    /// goes down now, the one before may come back.
+    Unflushed(String),
+}
+
 /// Why the state could not be kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -120,34 +142,58 @@ pub enum Error {
         /// What was said.
         error: io::Error,
     },
-    /// The file is not a state.
-    #[error("{path} is not a state of weir: {reason}; move it away to start empty")]
+    /// The file is damaged, and so is the one before it, or there is none.
+    #[error(
+        "{path} is not a state of weir: {reason}; and there is no good {previous} to go back to{}: \
+         put a copy of either back, or move both away to start empty",
+        .other.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+        /// Where the one before is kept.
+        previous: PathBuf,
+        /// What is wrong with that one, if it is there.
+        other: Option<String>,
     },
+    /// A newer agent has written it.
+    #[error(
+        "{path} has form {form}, this agent knows {known}: start the newer agent that wrote it, or \
+         move {path} away to go back to the state before",
+        known = seal::FORM
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its form.
+        form: u32,
+    },
+    /// The state cannot be written as a file.
+    #[error("the state cannot be written: {0}")]
+    Unwritable(String),
 }
 
 /// Where the state is kept.
 pub trait Store: Send {
-    /// The state as kept last, or nothing if none ever was.
+    /// The state as kept last. If that is damaged, the one before; then the damaged one is put
+    /// aside.
     ///
     /// # Errors
     ///
-    /// There is one, but it cannot be read.
-    fn load(&self) -> Result<Option<Stored>, Error>;
+    /// There is one, but none can be read. All files are as they were.
+    fn load(&mut self) -> Result<Loaded, Error>;
 
-    /// Keeps the state. When this returns, it survives a crash.
+    /// Keeps the state, and says how.
     ///
     /// # Errors
     ///
     /// The state kept before is still kept.
-    fn save(&mut self, state: &Stored) -> Result<(), Error>;
+    fn save(&mut self, state: &Stored) -> Result<Kept, Error>;
 }
 
-/// The state in a directory of its own.
+/// The state in a directory of its own: `state.json`, and the one before in `state.json.prev`.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
@@ -165,89 +211,124 @@ impl Directory {
     fn file(&self) -> PathBuf {
         self.0.join("state.json")
     }
+
+    fn previous(&self) -> PathBuf {
+        self.0.join("state.json.prev")
+    }
+
+    /// Writes a file as a whole, down to the disk.
+    fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+        // Seeds are in it: for the owner's eyes only.
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(text)?;
+        fault::point(Point::StoreWritten);
+        file.sync_all()?;
+        fault::point(Point::StoreFlushed);
+        Ok(())
+    }
+
+    /// Lets the state kept now stay as the one before. There is a whole `state.json` all the time.
+    fn keep_previous(&self) -> io::Result<()> {
+        let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        if !self.file().exists() {
+            return Ok(()); // the first one, or a damaged one was put aside
+        }
+        fs::remove_file(self.previous()).or_else(|e| if absent(&e) { Ok(()) } else { Err(e) })?;
+        fs::hard_link(self.file(), self.previous())?;
+        fault::point(Point::StoreLinked);
+        Ok(())
+    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| Error::Io { action, path: path.to_owned(), error }
 }
 
+/// What is in a file of a state.
+enum Found {
+    Nothing,
+    State(Stored),
+    Damaged(String),
+}
+
+/// Reads a file.
+fn read(path: &Path) -> Result<Found, Error> {
+    let length = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(io_error("read", path)(error)),
+    };
+    if length > MAX_LENGTH {
+        return Ok(Found::Damaged(format!("{length} bytes are too many")));
+    }
+    let text = fs::read(path).map_err(io_error("read", path))?;
+    match seal::open(&text) {
+        Ok(state) => Ok(Found::State(state)),
+        Err(Unreadable::Damaged(reason)) => Ok(Found::Damaged(reason)),
+        Err(Unreadable::Newer(form)) => Err(Error::Newer { path: path.to_owned(), form }),
+    }
+}
+
 impl Store for Directory {
-    fn load(&self) -> Result<Option<Stored>, Error> {
-        let path = self.file();
-        let length = match fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("read", &path)(error)),
+    fn load(&mut self) -> Result<Loaded, Error> {
+        let (path, previous) = (self.file(), self.previous());
+        let reason = match read(&path)? {
+            Found::State(state) => return Ok(Loaded { state: Some(state), warning: None }),
+            Found::Damaged(reason) => Some(reason),
+            Found::Nothing => None,
         };
-        let corrupt = |reason: String| Error::Corrupt { path: path.clone(), reason };
-        if length > MAX_LENGTH {
-            return Err(corrupt(format!("{length} bytes are too many")));
-        }
-        let text = fs::read(&path).map_err(io_error("read", &path))?;
-        let state: Stored =
-            serde_json::from_slice(&text).map_err(|error| corrupt(error.to_string()))?;
-        if state.form != FORM {
-            return Err(corrupt(format!("it has form {}, this agent knows {FORM}", state.form)));
-        }
-        Ok(Some(state))
+        let (state, reason) = match (read(&previous)?, reason) {
+            (Found::State(state), reason) => (state, reason),
+            (Found::Nothing, None) => return Ok(Loaded::default()),
+            (found, reason) => {
+                let other = if let Found::Damaged(reason) = found { Some(reason) } else { None };
+                let reason = reason.unwrap_or_else(|| "it is not there".to_owned());
+                return Err(Error::Corrupt { path, reason, previous, other });
+            }
+        };
+        let warning = match reason {
+            Some(reason) => {
+                let now = humantime::format_rfc3339_seconds(SystemTime::now());
+                let aside = self.0.join(format!("state.json.corrupt-{now}"));
+                fs::rename(&path, &aside).map_err(io_error("put aside", &path))?;
+                format!(
+                    "{} was damaged ({reason}) and is now {}; the state before it is used, from {}: \
+                     the last change may be missing",
+                    path.display(),
+                    aside.display(),
+                    previous.display()
+                )
+            }
+            None => format!(
+                "there was no {}; the state before it is used, from {}: the last change may be \
+                 missing",
+                path.display(),
+                previous.display()
+            ),
+        };
+        Ok(Loaded { state: Some(state), warning: Some(warning) })
     }
 
-    fn save(&mut self, state: &Stored) -> Result<(), Error> {
+    fn save(&mut self, state: &Stored) -> Result<Kept, Error> {
         let (path, new) = (self.file(), self.0.join("state.json.new"));
-        let text = serde_json::to_vec_pretty(state)
-            .map_err(|error| Error::Corrupt { path: new.clone(), reason: error.to_string() })?;
-        let write = || -> io::Result<()> {
-            let mut options = OpenOptions::new();
-            // Seeds are in it: for the owner's eyes only.
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()
-        };
-        write().map_err(io_error("write", &new))?;
+        let text = seal::close(state).map_err(|error| Error::Unwritable(error.to_string()))?;
+        if let Err(error) = Self::write(&new, &text) {
+            // It may be what fills the disk.
+            let _ = fs::remove_file(&new);
+            return Err(io_error("write", &new)(error));
+        }
+        self.keep_previous().map_err(io_error("keep the state before as", &self.previous()))?;
         fs::rename(&new, &path).map_err(io_error("replace", &path))?;
+        fault::point(Point::StoreRenamed);
         // The rename itself must survive, too.
-        File::open(&self.0)
-            .and_then(|directory| directory.sync_all())
-            .map_err(io_error("flush", &self.0))
+        match File::open(&self.0).and_then(|directory| directory.sync_all()) {
+            Ok(()) => Ok(Kept::Durably),
+            Err(error) => Ok(Kept::Unflushed(format!("flush {}: {error}", self.0.display()))),
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_saved_is_loaded() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Directory::open(&dir.path().join("deep/state")).unwrap();
-        assert_eq!(store.load().unwrap(), None);
-        let state = Stored::new(7, 1, Vec::new());
-        store.save(&state).unwrap();
-        assert_eq!(store.load().unwrap(), Some(state));
-    }
-
-    #[test]
-    fn a_torn_file_is_refused_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Directory::open(dir.path()).unwrap();
-        store.save(&Stored::new(7, 1, Vec::new())).unwrap();
-        let whole = fs::read(store.file()).unwrap();
-        fs::write(store.file(), &whole[..whole.len() / 2]).unwrap();
-        let said = store.load().unwrap_err().to_string();
-        assert!(said.contains("state.json is not a state of weir"), "{said}");
-        assert_eq!(fs::read(store.file()).unwrap(), &whole[..whole.len() / 2]);
-    }
-
-    #[test]
-    fn a_failed_save_keeps_the_old_state() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Directory::open(dir.path()).unwrap();
-        let old = Stored::new(7, 1, Vec::new());
-        store.save(&old).unwrap();
-        fs::create_dir(dir.path().join("state.json.new")).unwrap();
-        assert!(store.save(&Stored::new(8, 1, Vec::new())).is_err());
-        assert_eq!(store.load().unwrap(), Some(old));
-    }
-}
+#[path = "store/tests.rs"]
+mod tests;

@@ -29,8 +29,10 @@ const LOG_LINES: usize = 60;
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
     binary: Option<PathBuf>,
+    state_dir: PathBuf,
     interfaces: Vec<String>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl AgentOptions {
@@ -39,8 +41,10 @@ impl AgentOptions {
     pub fn new(lab: &Lab) -> Self {
         Self {
             binary: None,
+            state_dir: lab.directory().join("state"),
             interfaces: lab.interfaces().map(str::to_owned).to_vec(),
             arguments: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -82,6 +86,20 @@ impl AgentOptions {
         self
     }
 
+    /// Sets a variable of the agent's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Keeps the state there instead of in the lab's own directory.
+    #[must_use]
+    pub fn state_dir(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.state_dir);
+        self
+    }
+
     /// Takes this binary instead of the one that [`binary`] finds.
     #[must_use]
     pub fn binary(mut self, path: &Path) -> Self {
@@ -117,7 +135,8 @@ impl Agent {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", lab.lb().name()]).arg(&binary);
         command.arg("--socket").arg(&socket).arg("agent");
-        command.arg("--state-dir").arg(lab.directory().join("state"));
+        command.arg("--state-dir").arg(&options.state_dir);
+        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--bpffs").arg(pins(lab));
         for interface in &options.interfaces {
             command.args(["--interface", interface]);

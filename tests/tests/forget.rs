@@ -70,3 +70,36 @@ fn a_flow_that_begins_anew_meanwhile_stays() {
         assert_eq!(kernel.forget_flows(&judged).unwrap(), 0);
     }
 }
+
+/// While a sweep goes on in parts, flows come and others go.
+#[test]
+fn a_sweep_in_parts_shows_every_flow_that_stays_once() {
+    let mut kernel =
+        Kernel::load(Options { flows: 40_000, pool_lines: 1_024, ..Options::default() })
+            .unwrap_or_else(|error| panic!("{error}"));
+    for client in 0..30_000 {
+        kernel.put_flow(&key(client, TCP), entry(client, SEEN_SYN)).unwrap();
+    }
+    let (mut shown, mut parts) = (vec![0; 65_536], 0);
+    loop {
+        let keep = &mut |_: &FlowKey, entry: &FlowEntry| {
+            shown[usize::from(entry.backend)] += 1;
+            !entry.backend.is_multiple_of(2)
+        };
+        let part = kernel.sweep_on(1_000, keep).unwrap();
+        parts += 1;
+        if part.ended {
+            break;
+        }
+        // Some come that were not there, and some go that may not have been shown yet.
+        let client = 30_000 + parts;
+        kernel.put_flow(&key(client, TCP), entry(client, SEEN_SYN)).unwrap();
+        kernel.remove_flow(&key(29_999 - 2 * (parts % 10), TCP)).unwrap();
+    }
+    assert!(parts > 5, "{parts} parts");
+    assert!(shown[..29_900].iter().all(|times| *times == 1));
+    assert!(shown.iter().all(|times| *times <= 1));
+    let left = kernel.flows(TCP).unwrap();
+    assert!(left.iter().all(|(_, flow)| flow.backend % 2 == 1 || flow.backend >= 30_000));
+    assert!(left.len() >= 14_950);
+}

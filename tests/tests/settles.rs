@@ -81,7 +81,7 @@ fn transitions_end() {
         node.shift(&["echo", "web"], [5_000, 0, 5_000]).unwrap();
         sleep(Duration::from_secs(2));
         let second = talking(node.lab());
-        assert!(capacity(node.lab(), "flows") > 0);
+        wait(&mut node, SETTLED, "flows are remembered", |node| node.used("flows").unwrap() > 0);
 
         // A backend of blue goes, while it has connections of the first.
         let gone = node.lab().backends(Family::V4, Version::Blue)[0];

@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -160,23 +159,4 @@ fn an_agent_without_its_interface_leaves_nothing_attached() {
         node.restart().unwrap();
         answers(node.lab());
     }
-}
-
-#[test]
-fn a_damaged_state_is_named_and_kept() {
-    let mut node = node(Mode::Tc);
-    node.take_agent().unwrap().stop().unwrap();
-    let path = node.lab().directory().join("state/state.json");
-    let whole = fs::read(&path).unwrap();
-    for damaged in [&b"{ not a state"[..], &whole[..whole.len() / 2], b""] {
-        fs::write(&path, damaged).unwrap();
-        let error = fails(node.lab(), "state", &["cli0:tc"]);
-        assert!(error.contains(&path.display().to_string()), "{error}");
-        assert!(error.contains("move it away to start empty"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), damaged);
-        is_off(node.lab());
-    }
-    fs::write(&path, whole).unwrap();
-    node.restart().unwrap();
-    answers(node.lab());
 }

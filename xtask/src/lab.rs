@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `lab` and `cases`: build, then become the program.
+//! `cargo xtask demo`, `lab`, `cases` and `bench`: build, then become the program.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -10,18 +10,39 @@ use anyhow::{Result, anyhow, bail};
 use crate::setup::{self, Rights};
 use crate::{bpf, run};
 
+/// How to build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quickly.
+    Dev,
+    /// As it is shipped.
+    Release,
+}
+
 /// Builds `weir` and `binary` of package `weir-tests`, and runs the latter as root with the path
 /// of `weir` in `WEIR_BIN`. It takes this process's place, so signals and its exit code are its own.
-pub(crate) fn run(root: &Path, binary: &str, arguments: &[impl AsRef<OsStr>]) -> Result<()> {
+pub(crate) fn run(
+    root: &Path,
+    binary: &str,
+    profile: Profile,
+    arguments: &[impl AsRef<OsStr>],
+) -> Result<()> {
     let machine = setup::ensure(root)?;
     if let Some(lack) = machine.lacks().first() {
         bail!("{lack}");
     }
     let mut build = cargo(root, "build");
     build.args(["--package=weir", "--package=weir-tests", "--bin=weir", "--bin", binary]);
+    let directory = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            build.arg("--release");
+            "release"
+        }
+    };
     run::open(&format!("cargo build ({binary})"), &mut build)?;
 
-    let directory = bpf::target_dir(root).join("debug");
+    let directory = bpf::target_dir(root).join(directory);
     let weir = format!("WEIR_BIN={}", directory.join("weir").display());
     let mut command = match machine.rights {
         Rights::Sudo => {
@@ -47,7 +68,7 @@ pub(crate) fn soak(root: &Path, mut arguments: Vec<String>) -> Result<()> {
     run::open("cargo build --release (weir)", &mut build)?;
     let other = bpf::target_dir(root).join("release").join("weir");
     arguments.extend(["--other".to_owned(), other.display().to_string()]);
-    run(root, "weir-soak", &arguments)
+    run(root, "weir-soak", Profile::Dev, &arguments)
 }
 
 /// The cargo that runs us, at the top of the workspace.

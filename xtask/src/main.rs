@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use lab::Profile;
 
+mod bench;
 mod bpf;
 mod build_ebpf;
 mod lab;
@@ -27,6 +29,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what something costs, in a release build: `bench sweep`, `bench help`
+    Bench {
+        /// The benchmark and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Find or install what building and running weir needs
     Setup {
         /// Only look: install nothing, fail if something is missing
@@ -81,13 +89,14 @@ fn main() -> ExitCode {
     let root = workspace();
     let task = Arguments::parse().task;
     let result = match task {
+        Task::Bench { arguments } => bench::bench(&root, &arguments),
         Task::Setup { check } => setup::setup(&root, check),
         Task::BuildEbpf => build_ebpf::build_ebpf(&root),
         Task::Cases { pcap, measure, tshark, filter } => {
             cases(&root, pcap, measure, tshark, filter)
         }
-        Task::Demo { arguments } => lab::run(&root, "weir-demo", &arguments),
-        Task::Lab { arguments } => lab::run(&root, "weir-lab", &arguments),
+        Task::Demo { arguments } => lab::run(&root, "weir-demo", Profile::Dev, &arguments),
+        Task::Lab { arguments } => lab::run(&root, "weir-lab", Profile::Dev, &arguments),
         Task::Soak { arguments } => lab::soak(&root, arguments),
         Task::Test { arguments } => test::test(&root, &arguments),
         Task::Vm(options) => vm::vm(&root, &options),
@@ -113,7 +122,7 @@ fn cases(
     arguments.extend(measure.then(|| "--measure".into()));
     arguments.extend(tshark.then(|| "--tshark".into()));
     arguments.extend(filter.map(OsString::from));
-    lab::run(root, "weir-cases", &arguments)
+    lab::run(root, "weir-cases", Profile::Dev, &arguments)
 }
 
 fn report(result: Result<()>) -> ExitCode {

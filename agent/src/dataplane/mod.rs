@@ -23,8 +23,10 @@ use weir_ebpf::abi::{
     TCP, UDP,
 };
 
+use crate::model::{AttachMode, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
+use kernel::AttachError;
 use next_hop::NextHop;
 
 /// What one commit changes. All of it takes effect together, or nothing does.
@@ -121,10 +123,19 @@ pub struct Devices {
 pub struct Use {
     /// Its name in answers.
     pub resource: &'static str,
-    /// In use.
+    /// In use. Of flows, as the last sweep has left them.
     pub used: u64,
     /// There are.
     pub limit: u64,
+}
+
+/// What came of a part of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Flows that were forgotten.
+    pub forgotten: u64,
+    /// The last flow of the table was shown; the next part begins anew.
+    pub ended: bool,
 }
 
 /// Why the data plane could not do what was asked. Nothing was changed.
@@ -207,6 +218,27 @@ pub trait DataPlane: Send {
     /// Some are missing.
     fn set_devices(&mut self, devices: &Devices) -> Result<(), Error>;
 
+    /// For each interface, by name and index, whether the program is still attached to it by this
+    /// hook.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say, for this reason.
+    fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
+        Ok(vec![true; interfaces.len()])
+    }
+
+    /// Attaches the program to an interface, and says how. Without pins, it is detached when the
+    /// data plane is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The interface is as it was, but that TC may be attached where XDP could not be.
+    fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
+        let _ = mode;
+        Err(AttachError::NoInterface(interface.to_owned()))
+    }
+
     /// Counters of a backend, summed over all processors.
     fn counters(&self, backend: u16) -> Counters;
 
@@ -235,6 +267,23 @@ pub trait DataPlane: Send {
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error>;
+
+    /// A part of a sweep of the table of TCP flows, so that others need not wait for all of it:
+    /// shows about so many flows to `keep`, from where the part before has ended, and forgets those
+    /// it does not keep. From the first part to the last, every flow that is there all the time is
+    /// shown once.
+    ///
+    /// # Errors
+    ///
+    /// The table could not be read: the next part begins anew.
+    fn sweep_on(
+        &mut self,
+        limit: u64,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<Swept, Error> {
+        let _ = limit;
+        Ok(Swept { forgotten: self.sweep(TCP, keep)?, ended: true })
+    }
 
     /// Packets that no backend counts.
     fn reasons(&self) -> ReasonCounts;

@@ -12,6 +12,7 @@
 //! - [`lease`]: weights that hold only as long as somebody renews them
 //! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
+//! - [`traffic`]: what was counted
 //! - [`violation`]: what is wrong with a request, by field
 //!
 //! All of it is pure: no clock, no disk, no kernel.
@@ -29,6 +30,7 @@ pub mod shift;
 pub mod spec;
 pub mod steering;
 pub mod table;
+pub mod traffic;
 pub mod udp;
 pub mod version;
 pub mod violation;
@@ -50,6 +52,7 @@ pub use shift::{ShiftError, resolve};
 pub use spec::{ServiceSpec, SpecFile};
 pub use steering::Rule;
 pub use table::TableShare;
+pub use traffic::Traffic;
 pub use udp::{Quic, ServerId, Udp};
 pub use version::{PerVersion, Version};
 pub use violation::{Violation, Violations};

@@ -254,6 +254,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.identity.warnings.clone();
+        warnings.extend(self.notes.iter().chain(&self.unsaved).cloned());
+        warnings.extend(self.detached_warnings());
         warnings.extend(self.tunnel_warnings());
         warnings.extend(self.slow_devices().into_values());
         warnings

@@ -38,7 +38,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Lets XDP send through those interfaces that can take it.
-    fn take_devices(&mut self, devices: BTreeMap<u32, next_hop::Device>) {
+    pub(super) fn take_devices(&mut self, devices: BTreeMap<u32, next_hop::Device>) {
         self.devices = devices;
         let attached = &self.identity.interfaces;
         let redirect = devices::redirectable(&self.devices, attached);

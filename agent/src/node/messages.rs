@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::health::Counts;
+pub use crate::model::Traffic;
 use crate::model::{
     AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
     PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
@@ -497,34 +498,6 @@ pub struct BackendCounters {
     pub traffic: Traffic,
 }
 
-/// What was counted in the kernel; `weir.proto` says when each grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[allow(missing_docs, reason = "the names say it; weir.proto says it exactly")]
-pub struct Traffic {
-    pub connections: u64,
-    pub packets_in: u64,
-    pub bytes_in: u64,
-    pub packets_out: u64,
-    pub bytes_out: u64,
-    pub tracked: u64,
-    pub fallback_full: u64,
-    pub fallback_flood: u64,
-}
-
-impl Traffic {
-    /// Adds what another has counted.
-    pub fn add(&mut self, other: &Self) {
-        self.connections += other.connections;
-        self.packets_in += other.packets_in;
-        self.bytes_in += other.bytes_in;
-        self.packets_out += other.packets_out;
-        self.bytes_out += other.bytes_out;
-        self.tracked += other.tracked;
-        self.fallback_full += other.fallback_full;
-        self.fallback_flood += other.fallback_flood;
-    }
-}
-
 /// Packets dropped or passed to the host's stack for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
@@ -571,7 +544,7 @@ pub struct NodeStatus {
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// Its index.
+    /// Its index; 0 while there is no such interface.
     pub index: u32,
     /// Mode asked for.
     pub asked: AttachMode,
@@ -586,7 +559,8 @@ pub struct InterfaceStatus {
 pub struct Capacity {
     /// `services`, `backends`, `pool_lines`, `flows` or `udp_flows`.
     pub resource: String,
-    /// In use.
+    /// In use. Of flows, what the agent's last look has left: it looks every five seconds, at TCP
+    /// flows only while a transition is under way.
     pub used: u64,
     /// The bound.
     pub limit: u64,

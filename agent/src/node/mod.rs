@@ -11,13 +11,15 @@
 //! - `by_hand`: what an operator sets of backends, and settling by hand
 //! - `draining`, `drains`: when drains begin and end; what to say of them
 //! - `health`: which checks are wanted, and what they have found
-//! - `sweep`, `settle`: how a transition ends
+//! - `rounds`, `sweep`, `settle`: how a transition ends
 //! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
+//! - `attachments`: interfaces that go, come back, or lose the program
 //! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
+mod attachments;
 mod backends;
 mod by_hand;
 pub mod clock;
@@ -39,6 +41,7 @@ mod repeats;
 mod restore;
 mod return_paths;
 mod rollback;
+mod rounds;
 mod settle;
 mod state;
 mod sweep;
@@ -48,7 +51,9 @@ mod tests;
 mod tunnels;
 mod words;
 
+pub use attachments::{ATTACHED, GONE};
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
 pub use owner::{DEFAULT_IDLE, Identity, Owner};
+pub use rounds::Step;
 pub use task::serve;

@@ -20,12 +20,14 @@ use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
 };
 use super::repeats::{Answered, Asked, Repeats};
+use super::rounds::Looking;
 use super::state::{Next, State};
 use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, next_hop};
+use crate::fault::{self, Point};
 use crate::health::Checks;
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
-use crate::store::{self, Store, Stored, StoredBackend, StoredService};
+use crate::store::{self, Kept, Store, Stored, StoredBackend, StoredService};
 
 /// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
 pub const DEFAULT_IDLE: u32 = 900;
@@ -71,6 +73,8 @@ pub struct Owner<P, S> {
     pub(super) look: Option<Look>,
     /// When the last round was, in seconds since boot, and since 1970.
     pub(super) last_round: (u32, u64),
+    /// A look at all flows that is under way.
+    pub(super) looking: Option<Looking>,
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
@@ -78,14 +82,22 @@ pub struct Owner<P, S> {
     pub(super) identity: Identity,
     /// Which backends are well.
     pub(super) checks: Checks,
+    /// What an operator should know of what has happened, oldest first, at most [`MAX_NOTES`].
+    pub(super) notes: Vec<String>,
+    /// What keeps the stored state from being as the node is, or from being on the disk.
+    pub(super) unsaved: Option<String>,
 }
+
+/// Notes beyond these push the oldest out.
+const MAX_NOTES: usize = 32;
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Takes ownership, and applies what the store holds.
     ///
     /// # Errors
     ///
-    /// The stored state cannot be read or applied. It is left as it is.
+    /// The stored state cannot be read or applied. It is left as it is. Or there is none, and none
+    /// can be stored.
     pub fn start(plane: P, store: S) -> Result<Self, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -107,18 +119,30 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             failures: BTreeMap::new(),
             look: None,
             last_round: (clock::seconds(), 0),
+            looking: None,
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
             checks: Checks::default(),
+            notes: Vec::new(),
+            unsaved: None,
         };
-        let stored = owner.store.load()?;
-        owner.restore(&stored.unwrap_or_default())?;
+        let loaded = owner.store.load()?;
+        if let Some(warning) = loaded.warning {
+            owner.note(warning);
+        }
+        let first = loaded.state.is_none();
+        owner.restore(&loaded.state.unwrap_or_default())?;
         // Those that ran out while no agent ran. What cannot be ended now is tried again.
         if let Err(error) = owner.expire(clock::unix_milliseconds()) {
             tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
         }
-        owner.save()?;
+        if first {
+            owner.save()?;
+        } else {
+            // What is stored holds; a full disk must not keep an agent from coming back.
+            owner.save_or_note();
+        }
         Ok(owner)
     }
 
@@ -250,17 +274,57 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Commits and stores the next state, or leaves everything as it was.
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
+        // A backend begins with nothing counted, whoever had its index before.
+        for index in next.directory.indices().difference(self.state.directory.indices()) {
+            self.plane.clear_counters(*index);
+        }
         let before = self.commit(next)?;
         let took = began.elapsed();
         if let Err(error) = self.save() {
             return Err(self.take_back(&before, &error));
         }
+        fault::point(Point::Stored);
         self.clean_up(&before);
         Ok(took)
     }
 
     /// Stores the state as it is.
+    ///
+    /// # Errors
+    ///
+    /// What was stored before still is; until this succeeds, each round tries it again.
     pub(super) fn save(&mut self) -> Result<(), store::Error> {
+        let stored = self.stored();
+        let unsaved = match self.store.save(&stored) {
+            Ok(Kept::Durably) => None,
+            Ok(Kept::Unflushed(why)) => Some(format!(
+                "the state is stored, but not flushed to the disk ({why}): if the machine goes down \
+                 now, the state before the last change may come back"
+            )),
+            Err(error) => {
+                self.unsaved = Some(format!("the state could not be stored: {error}"));
+                return Err(error);
+            }
+        };
+        if let Some(warning) = unsaved.as_ref().filter(|_| self.unsaved != unsaved) {
+            tracing::warn!("{warning}");
+        }
+        self.unsaved = unsaved;
+        Ok(())
+    }
+
+    /// The same for what has happened already, stored or not.
+    pub(super) fn save_or_note(&mut self) {
+        let known = self.unsaved.is_some();
+        if let Err(error) = self.save()
+            && !known
+        {
+            tracing::warn!(%error, "the state could not be stored; it is tried again");
+        }
+    }
+
+    /// The state as it is stored.
+    fn stored(&self) -> Stored {
         let services = self.state.services.values().map(|entry| StoredService {
             generation: entry.generation,
             index: entry.index,
@@ -283,9 +347,24 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 })
                 .collect(),
             draining: entry.draining,
+            retired: Version::ALL
+                .into_iter()
+                .filter_map(|version| {
+                    let gone = self.retired.get(&(entry.service.name().clone(), version))?;
+                    Some((version, *gone))
+                })
+                .collect(),
         });
-        let stored = Stored::new(self.generation, self.epoch, services.collect());
-        self.store.save(&stored)
+        Stored { generation: self.generation, epoch: self.epoch, services: services.collect() }
+    }
+
+    /// Tells the operator of something that has happened: in the log, and with the node's status.
+    pub(super) fn note(&mut self, what: String) {
+        tracing::warn!("{what}");
+        if self.notes.len() == MAX_NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push(what);
     }
 
     /// Leads the data plane to another state, and gives the one before.
@@ -318,8 +397,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         Error::Store(said)
     }
 
-    /// What follows a commit and cannot undo it: forgets flows that have lost their service, and
-    /// what was known of indices that were given up; tells backends that are new their next hops.
+    /// What follows a commit and cannot undo it: forgets flows that have lost their service; tells
+    /// backends that are new their next hops.
     pub(super) fn clean_up(&mut self, before: &State) {
         self.ask_checks(before);
         if let Some(lost) = lost_flows(before, &self.state)
@@ -330,9 +409,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let now = &self.state.directory;
         if Arc::ptr_eq(&before.directory, now) {
             return;
-        }
-        for index in before.directory.indices().difference(now.indices()) {
-            self.plane.clear_counters(*index);
         }
         self.place_hops(before);
     }

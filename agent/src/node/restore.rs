@@ -19,7 +19,7 @@ use super::events::{Event, Kind};
 use super::owner::{Owner, next_generation, plane_error};
 use super::state::{Next, State};
 use crate::dataplane::DataPlane;
-use crate::model::{ServerId, Service, ServiceSpec, Version, parse_services};
+use crate::model::{ServerId, Service, ServiceSpec, Traffic, Version, parse_services};
 use crate::plan::tables::ServiceTables;
 use crate::store::{Store, Stored, StoredBackend, StoredService};
 
@@ -67,6 +67,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         // Counters that were carried over go on; new ones begin a new epoch.
         if !carried.services.is_empty() {
             self.epoch = stored.epoch;
+            for (service, kept) in services.iter().zip(&stored.services) {
+                let of = |(version, gone): (&Version, &Traffic)| {
+                    ((service.name().clone(), *version), *gone)
+                };
+                self.retired.extend(kept.retired.iter().map(of));
+            }
         }
         let before = std::mem::replace(&mut self.state, next);
         self.clean_up(&before);

@@ -1,10 +1,9 @@
-//! The end of a transition: what the owner does every few seconds while slots are tracked.
+//! The end of a transition, by what a round's look at the flow table has found.
 //!
-//! First a look at the flow table, which forgets the flows that have ended. Then the second half,
-//! for slots that had settled before the look and that it found empty: they are tracked no longer.
-//! Then the first half, for services whose slots have not moved for as long as a flow may be
-//! silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow names
-//! any more, is released.
+//! First the second half, for slots that had settled before the look and that it found empty: they
+//! are tracked no longer. Then the first half, for slots that have not moved for as long as a flow
+//! may be silent: base becomes cur. And a backend that drains, and that neither a slot nor a flow
+//! names any more, is released.
 //!
 //! A drain whose time is over, and that shall be reset then, is given up in the same rounds: first no
 //! slot leads there, then what is remembered of it is forgotten, some flows a round.
@@ -13,124 +12,30 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_ebpf::abi::{FlowEntry, TCP, UDP};
-
 use super::answers::traffic;
-use super::clock;
-use super::difference::{endpoint, image};
 use super::directory::Key;
-use super::draining::{give_up, given_up};
 use super::error::Error;
 use super::events::{Event, Kind};
 use super::owner::{Owner, plane_error};
 use super::restore::named;
 use super::state::{Entry, State};
-use super::sweep::{Named, Sweep, Swept};
+use super::sweep::{Named, Swept};
 use crate::dataplane::DataPlane;
+use crate::fault::{self, Point};
 use crate::model::{Service, ServiceName};
 use crate::plan::settle::{SlotRef, settle, untrack};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use crate::store::Store;
 
-/// Flows that are given up a second, so that their clients do not all come back at one instant.
-const PACE: u32 = 1_000;
-/// Seconds that a round makes up for at most.
-const LONGEST: u32 = 10;
-
 impl<P: DataPlane, S: Store> Owner<P, S> {
-    /// One round, at a time in seconds since boot. In the steady state it does nothing.
-    ///
-    /// # Errors
-    ///
-    /// Something could not be read or written; nothing was settled, and the next round tries again.
-    pub fn round(&mut self, now: u32) -> Result<(), Error> {
-        self.round_at(now, clock::wall())
-    }
-
-    /// The same, at a time in seconds since boot and since 1970.
-    pub(super) fn round_at(&mut self, now: u32, wall: u64) -> Result<(), Error> {
-        let (last, last_wall) = std::mem::replace(&mut self.last_round, (now, wall));
-        self.note_failures(now);
-        self.tell_deadlines(last_wall, wall);
-        let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
-        let watched = self.is_watched();
-        let transition = self.state.services.values().any(|entry| is_in_transition(entry));
-        if !drains && !watched && !transition {
-            return Ok(());
-        }
-        let state = self.state.clone();
-        let allowance = now.saturating_sub(last).clamp(1, LONGEST) * PACE;
-        let mut sweep = self.look_at(&state, now, wall, allowance);
-        let ended = self
-            .plane
-            .sweep(TCP, &mut |key, entry| sweep.keep(key, *entry))
-            .map_err(plane_error)?;
-        if drains || watched {
-            let keep = &mut |key: &_, entry: &FlowEntry| sweep.keep_datagrams(key, *entry);
-            self.plane.sweep(UDP, keep).map_err(plane_error)?;
-        }
-        let mut next = state.clone();
-        let mut settled = Vec::new();
-        for (entry, swept) in state.services.values().zip(&sweep.services) {
-            let name = entry.service.name();
-            let step = self.settled(entry, swept, now);
-            let changed = step.is_some();
-            let (mut new, settles) = step.unwrap_or_else(|| (Entry::clone(entry), false));
-            settled.extend(settles.then(|| name.clone()));
-            if give_up(&mut new, &state.directory, wall) || changed {
-                next.services.insert(name.clone(), Arc::new(new));
-            }
-        }
-        let named = sweep.named;
-        let reached = self.reached_by_id(now);
-        let released = if drains { self.released(&named, &reached) } else { Vec::new() };
-        self.remember_look(state, named, now);
-        for (service, key, _) in &released {
-            Arc::make_mut(&mut next.directory).release(service, *key);
-            // Its answers are no longer turned back, so its service's paths differ.
-            if let Some(entry) = next.services.get_mut(service) {
-                *entry = Arc::new(Entry::clone(entry));
-            }
-        }
-        self.finish_round(next, &released, ended)?;
-        for name in &settled {
-            let text = "what began before the last change has ended or is remembered";
-            self.events.push(Event::new(Kind::Settled, text).of(name));
-        }
-        Ok(())
-    }
-
-    /// Forgets at once what a change has given up.
-    pub(super) fn forget_given_up(&mut self) {
-        if let Err(error) = self.round(clock::seconds()) {
-            tracing::warn!(%error, "flows that were given up are still remembered; the next round tries again");
-        }
-    }
-
-    /// A look at the flows of all services.
-    fn look_at<'a>(&self, state: &'a State, now: u32, wall: u64, allowance: u32) -> Sweep<'a> {
-        let mut sweep = Sweep::new(now, allowance);
-        for entry in state.services.values() {
-            let record = image(entry).record;
-            let lost = given_up(entry, &state.directory, wall);
-            let idle = self.idle_of(&entry.service);
-            let listeners = entry.service.listeners().iter();
-            sweep.add(
-                Swept::new((&entry.tables, &entry.steering), record, idle, lost),
-                listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
-            );
-        }
-        sweep
-    }
-
     /// Seconds of silence that end a flow of a service.
     pub(super) fn idle_of(&self, service: &Service) -> u32 {
         service.drain().idle.unwrap_or(self.idle)
     }
 
     /// Notes for each service whether an insert has failed since the last round.
-    fn note_failures(&mut self, now: u32) {
+    pub(super) fn note_failures(&mut self, now: u32) {
         for name in self.state.services.keys() {
             let gone = self.retired.iter().filter(|((service, _), _)| service == name);
             let gone = gone.map(|(_, gone)| gone.fallback_full + gone.fallback_flood).sum::<u64>();
@@ -153,7 +58,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The service one step further, if there is one to take, and whether all of it settles by that.
-    fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<(Entry, bool)> {
+    pub(super) fn settled(&self, entry: &Entry, swept: &Swept, now: u32) -> Option<(Entry, bool)> {
         if !is_in_transition(entry) {
             return None;
         }
@@ -179,11 +84,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Draining backends that nothing names any more.
-    fn released(
-        &self,
+    pub(super) fn released(
+        &mut self,
         named_by_flows: &HashMap<u16, Named>,
-        reached: &[u16],
+        now: u32,
     ) -> Vec<(ServiceName, Key, u16)> {
+        let reached = self.reached_by_id(now);
         // Settling only makes fewer: what the tables name after this round, they name now.
         let tables = self.state.services.values().map(|entry| &entry.tables);
         let by_tables: BTreeSet<u16> =
@@ -220,11 +126,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Commits what the round has found.
-    fn finish_round(
+    pub(super) fn finish_round(
         &mut self,
         next: State,
         released: &[(ServiceName, Key, u16)],
-        ended: u64,
+        point: Point,
     ) -> Result<(), Error> {
         let same =
             |name, entry| self.state.services.get(name).is_some_and(|e| Arc::ptr_eq(e, entry));
@@ -236,6 +142,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         };
         let settled = next.services.iter().any(settled);
         let before = self.commit(next)?;
+        fault::point(point);
         for (service, key, index) in released {
             let counted = traffic(self.plane.counters(*index));
             self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
@@ -248,11 +155,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             // A walk over the table of UDP flows may miss one that moves within it.
             let gone: BTreeSet<u16> = released.iter().map(|(.., index)| *index).collect();
             self.plane.forget(&|_, flow| gone.contains(&flow.backend)).map_err(plane_error)?;
+            fault::point(Point::Released);
         }
         if settled || !released.is_empty() {
-            self.save()?;
+            self.save_or_note();
         }
-        tracing::debug!(ended, released = released.len(), "a transition went on");
+        tracing::debug!(released = released.len(), "a transition went on");
         Ok(())
     }
 }
@@ -281,7 +189,7 @@ fn settle_quiet(
 
 /// Whether a service has not come to the end of its last change. Also one whose tables are new, and
 /// so settled, because the data plane of an earlier agent is gone.
-fn is_in_transition(entry: &Entry) -> bool {
+pub(super) fn is_in_transition(entry: &Entry) -> bool {
     is_tracked(entry) || entry.settled != *entry.service.weights()
 }
 

@@ -5,9 +5,11 @@
 //! or the entry would be found again after a later shift.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use weir_ebpf::abi::{
-    Endpoint, FORWARD_NAT, FlowEntry, FlowKey, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
+    Endpoint, FORWARD_NAT, FlowEntry, FlowKey, MAX_BACKENDS, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
     VERSION_SLOTS, VERSIONS,
 };
 use weir_ebpf::decide;
@@ -27,11 +29,11 @@ const CLOSED: u32 = 10;
 const CLOSED_DIRECT: u32 = 120;
 
 /// A service as a sweep sees it.
-pub(super) struct Swept<'a> {
+pub(super) struct Swept {
     /// Its tables, as committed.
-    pub(super) tables: &'a ServiceTables,
+    pub(super) tables: Arc<ServiceTables>,
     /// Its steering entries, likewise.
-    steering: &'a Steering,
+    steering: Arc<Steering>,
     /// Seed and affinity; the rest is not looked at.
     pub(super) record: Service,
     /// A flow that is silent for longer has ended, in seconds.
@@ -46,9 +48,9 @@ pub(super) struct Swept<'a> {
     steered: Vec<bool>,
 }
 
-impl<'a> Swept<'a> {
+impl Swept {
     pub(super) fn new(
-        (tables, steering): (&'a ServiceTables, &'a Steering),
+        (tables, steering): (Arc<ServiceTables>, Arc<Steering>),
         record: Service,
         idle: u32,
         lost: HashMap<u16, Lost>,
@@ -56,12 +58,12 @@ impl<'a> Swept<'a> {
         Self {
             idle,
             lost,
-            tables,
-            steering,
             steered: vec![false; steering.entries().len()],
             record,
             versions: vec![false; VERSION_SLOTS as usize],
             backends: tables.backends().each_ref().map(|table| vec![false; table.slots().len()]),
+            tables,
+            steering,
         }
     }
 
@@ -72,9 +74,7 @@ impl<'a> Swept<'a> {
             SlotRef::Backend { version, slot } => self.backends[version][slot],
         }
     }
-}
 
-impl Swept<'_> {
     /// Whether a flow at a backend is to be forgotten, because it is given up. Not if the tables
     /// lead there: it would come back.
     fn is_lost(&self, backend: u16, leads: &[(u8, u16)], allowance: &mut u32) -> bool {
@@ -130,26 +130,40 @@ impl Named {
 }
 
 /// One look at the flow table.
-pub(super) struct Sweep<'a> {
+pub(super) struct Sweep {
     /// Seconds since boot, as entries are stamped.
     now: u32,
     /// So many flows of those that are given up may still be forgotten.
-    allowance: u32,
-    /// Who listens where: indices of `services`.
-    listeners: HashMap<Endpoint, usize>,
-    pub(super) services: Vec<Swept<'a>>,
-    /// Backends that entries name which were left.
-    pub(super) named: HashMap<u16, Named>,
+    pub(super) allowance: u32,
+    /// Who listens where: indices of `services`. Asked for each of a million entries; and nobody
+    /// but the operator chooses the keys, so a fast hash will do.
+    listeners: HashMap<Endpoint, usize, FixedState>,
+    pub(super) services: Vec<Swept>,
+    /// By backend, the entries that name it and were left.
+    named: Vec<Named>,
 }
 
-impl<'a> Sweep<'a> {
+impl Sweep {
     pub(super) fn new(now: u32, allowance: u32) -> Self {
-        let (listeners, named) = (HashMap::new(), HashMap::new());
+        let listeners = HashMap::with_hasher(FixedState::default());
+        let named = vec![Named::default(); MAX_BACKENDS as usize];
         Self { now, allowance, listeners, services: Vec::new(), named }
     }
 
+    /// The backends that entries name which were left.
+    pub(super) fn named(&self) -> HashMap<u16, Named> {
+        let named = (0..).zip(&self.named).filter(|(_, named)| named.flows > 0);
+        named.map(|(index, named)| (index, *named)).collect()
+    }
+
+    fn note(&mut self, entry: FlowEntry) {
+        if let Some(named) = self.named.get_mut(usize::from(entry.backend)) {
+            named.note(entry.seen);
+        }
+    }
+
     /// Adds a service with its listeners.
-    pub(super) fn add(&mut self, service: Swept<'a>, listeners: impl Iterator<Item = Endpoint>) {
+    pub(super) fn add(&mut self, service: Swept, listeners: impl Iterator<Item = Endpoint>) {
         let index = self.services.len();
         self.listeners.extend(listeners.map(|at| (at, index)));
         self.services.push(service);
@@ -189,7 +203,7 @@ impl<'a> Sweep<'a> {
             let mask = table.len() - 1;
             table[slots.backend as usize & mask] = true;
         }
-        self.named.entry(entry.backend).or_default().note(entry.seen);
+        self.note(entry);
         true
     }
 
@@ -208,7 +222,7 @@ impl<'a> Sweep<'a> {
         if service.is_lost(entry.backend, &[(v.cur(), cur)], &mut self.allowance) {
             return false;
         }
-        self.named.entry(entry.backend).or_default().note(entry.seen);
+        self.note(entry);
         true
     }
 

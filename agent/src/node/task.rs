@@ -1,11 +1,11 @@
-//! The owner's loop: one request after the other, next hops as they change, every few seconds a look
-//! at transitions, and every second one at leases.
+//! The owner's loop: one request after the other, next hops and health as they change, every few
+//! seconds a round of what transitions need, step by step, and every second a look at leases.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::Request;
 use super::clock;
@@ -14,8 +14,10 @@ use crate::dataplane::DataPlane;
 use crate::dataplane::next_hop::{Change, Resolver};
 use crate::store::Store;
 
-/// How often transitions are looked after.
-const ROUND: Duration = Duration::from_secs(5);
+/// Time until transitions are looked after again where that has failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the program is still attached everywhere.
+const LOOK: Duration = Duration::from_secs(2);
 /// How often leases are looked after: so late may one end.
 const LEASES: Duration = Duration::from_secs(1);
 
@@ -30,8 +32,9 @@ pub async fn serve<P: DataPlane, S: Store>(
 ) -> Owner<P, S> {
     let mut wanted = Arc::clone(owner.addresses());
     resolver.watch(wanted.as_ref().clone());
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_step = Instant::now();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leases = tokio::time::interval(LEASES);
     leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let checks = owner.checks.clone();
@@ -43,11 +46,10 @@ pub async fn serve<P: DataPlane, S: Store>(
             },
             Some(batch) = changes.recv() => owner.follow(batch),
             () = checks.changed() => owner.hear(),
-            _ = rounds.tick() => {
+            _ = looks.tick() => owner.keep_attached(),
+            () = sleep_until(next_step) => {
                 owner.hear();
-                if let Err(error) = owner.round(clock::seconds()) {
-                    tracing::warn!(%error, "a transition could not go on; it is tried again");
-                }
+                next_step = Instant::now() + step(&mut owner);
             }
             _ = leases.tick() => {
                 if let Err(error) = owner.expire(clock::unix_milliseconds()) {
@@ -59,6 +61,17 @@ pub async fn serve<P: DataPlane, S: Store>(
         if !Arc::ptr_eq(&wanted, owner.addresses()) {
             wanted = Arc::clone(owner.addresses());
             resolver.watch(wanted.as_ref().clone());
+        }
+    }
+}
+
+/// Takes a step of a round, and gives the time until the next one.
+fn step<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
+    match owner.step(clock::seconds()) {
+        Ok(step) => step.pause,
+        Err(error) => {
+            tracing::warn!(%error, "a transition could not go on; it is tried again");
+            RETRY
         }
     }
 }

@@ -15,7 +15,7 @@ use weir::dataplane::{Commit, DataPlane, OuterSource};
 use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
 use weir::node::messages::{Apply, ChangeOptions, InFlight, ServiceShift, Shift};
-use weir::store::{self, Store, Stored};
+use weir::store::{self, Loaded, Store, Stored};
 use weir_ebpf::abi::{Address, TCP, UDP};
 
 use crate::frames::{endpoint, ip};
@@ -218,13 +218,13 @@ pub struct Node {
 struct Kept(Arc<Mutex<Option<Stored>>>);
 
 impl Store for Kept {
-    fn load(&self) -> Result<Option<Stored>, store::Error> {
-        Ok(self.0.lock().unwrap().clone())
+    fn load(&mut self) -> Result<Loaded, store::Error> {
+        Ok(Loaded { state: self.0.lock().unwrap().clone(), warning: None })
     }
 
-    fn save(&mut self, stored: &Stored) -> Result<(), store::Error> {
+    fn save(&mut self, stored: &Stored) -> Result<store::Kept, store::Error> {
         *self.0.lock().unwrap() = Some(stored.clone());
-        Ok(())
+        Ok(store::Kept::Durably)
     }
 }
 

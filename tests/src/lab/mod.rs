@@ -223,6 +223,12 @@ impl Lab {
         [addresses::CLIENT_SIDE, blue, green, canary]
     }
 
+    /// Joins a version's backends to the balancer host again, after the pair between them was
+    /// deleted: with new interfaces under the old names.
+    pub fn rewire(&self, version: Version) -> Result<()> {
+        wiring::rewire(&self.namespaces, &self.plan, version)
+    }
+
     /// What each backend has served since its servers started.
     #[must_use]
     pub fn served(&self) -> BTreeMap<Identity, Served> {

@@ -57,6 +57,20 @@ pub(super) fn wire(namespaces: &Namespaces, plan: &LabBuilder) -> Result<()> {
     Ok(())
 }
 
+/// Joins a version's namespace anew, after its pair was deleted.
+pub(super) fn rewire(namespaces: &Namespaces, plan: &LabBuilder, version: Version) -> Result<()> {
+    let (near, far) = (addresses::version_side(version), namespaces.version(version));
+    namespaces.lb.ip(&pair(near, far))?;
+    far.ip(&backend_addresses(plan, version))?;
+    let own = plan.families.iter().map(|&family| lb_address(family, version));
+    namespaces.lb.ip(&own.collect::<Vec<_>>())?;
+    if plan.offloads == Offloads::Off {
+        offloads_off(&namespaces.lb, near)?;
+        offloads_off(far, FAR_END)?;
+    }
+    Ok(())
+}
+
 /// Room for load, and rules that do not depend on the machine's own settings.
 const SETTINGS: &[(&str, &str)] = &[
     ("net/ipv4/ip_local_port_range", "1024 65535"),
@@ -79,15 +93,14 @@ const SETTINGS_V6: &[(&str, &str)] = &[
 
 fn links(namespaces: &Namespaces) -> Vec<String> {
     let near_ends = iter::once(CLIENT_SIDE).chain(Version::ALL.map(addresses::version_side));
-    near_ends
-        .zip(namespaces.far_ends())
-        .flat_map(|(near, far)| {
-            [
-                format!("link add {near} type veth peer name {FAR_END} netns {}", far.name()),
-                format!("link set {near} up"),
-            ]
-        })
-        .collect()
+    near_ends.zip(namespaces.far_ends()).flat_map(|(near, far)| pair(near, far)).collect()
+}
+
+fn pair(near: &str, far: &Namespace) -> [String; 2] {
+    [
+        format!("link add {near} type veth peer name {FAR_END} netns {}", far.name()),
+        format!("link set {near} up"),
+    ]
 }
 
 fn client_addresses(plan: &LabBuilder) -> Vec<String> {
@@ -131,12 +144,7 @@ fn lb_addresses(plan: &LabBuilder) -> Vec<String> {
             family,
         ));
         for version in Version::ALL {
-            let own = addresses::lb_for_backends(family, version);
-            lines.push(address(
-                &format!("{own}/{prefix}"),
-                addresses::version_side(version),
-                family,
-            ));
+            lines.push(lb_address(family, version));
         }
         // More specific than this, the link's own route stays in force for the next hop itself.
         lines.push(format!(
@@ -146,6 +154,12 @@ fn lb_addresses(plan: &LabBuilder) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn lb_address(family: Family, version: Version) -> String {
+    let own = addresses::lb_for_backends(family, version);
+    let prefix = family.link_prefix();
+    address(&format!("{own}/{prefix}"), addresses::version_side(version), family)
 }
 
 fn address(with_prefix: &str, interface: &str, family: Family) -> String {
@@ -162,13 +176,13 @@ fn switch_offloads_off(namespaces: &Namespaces) -> Result<()> {
     let near_ends = iter::once(CLIENT_SIDE).chain(Version::ALL.map(addresses::version_side));
     let near = near_ends.map(|interface| (&namespaces.lb, interface));
     let far = namespaces.far_ends().map(|namespace| (namespace, FAR_END));
-    for (namespace, interface) in near.chain(far) {
-        namespace
-            .exec(
-                "ethtool",
-                &["-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "on"],
-            )
-            .context("switching offloads off for XDP (package ethtool)")?;
-    }
-    Ok(())
+    near.chain(far).try_for_each(|(namespace, interface)| offloads_off(namespace, interface))
+}
+
+fn offloads_off(namespace: &Namespace, interface: &str) -> Result<()> {
+    let off = ["-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "on"];
+    namespace
+        .exec("ethtool", &off)
+        .context("switching offloads off for XDP (package ethtool)")
+        .map(drop)
 }

@@ -13,7 +13,7 @@ use weir::node::messages::{
     Apply, ChangeOptions, Delete, InFlight, RollBack, ServiceShift, SetBackend, Shift, Steer,
 };
 use weir::node::{DEFAULT_IDLE, Error as NodeError, Owner, clock};
-use weir::store::{Error as StoreError, Store, Stored};
+use weir::store::{self, Error as StoreError, Loaded, Store, Stored};
 use weir_ebpf::abi::{FlowEntry, TCP};
 
 use super::model::{Backend, Flow, Spec};
@@ -76,13 +76,13 @@ impl std::ops::AddAssign for Tally {
 struct Kept(Arc<Mutex<Option<Stored>>>);
 
 impl Store for Kept {
-    fn load(&self) -> Result<Option<Stored>, StoreError> {
-        Ok(self.0.lock().unwrap().clone())
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        Ok(Loaded { state: self.0.lock().unwrap().clone(), warning: None })
     }
 
-    fn save(&mut self, state: &Stored) -> Result<(), StoreError> {
+    fn save(&mut self, state: &Stored) -> Result<store::Kept, StoreError> {
         *self.0.lock().unwrap() = Some(state.clone());
-        Ok(())
+        Ok(store::Kept::Durably)
     }
 }
 

@@ -12,7 +12,7 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp,
 use aya::{Ebpf, maps::Map};
 
 use super::load::{LoadError, chain, kernel_has, refused};
-use super::pins::{PinError, Pins};
+use super::pins::{self, PinError, Pins};
 use super::rare::RARE;
 use super::{Kernel, clsact, links};
 use crate::model::{AttachMode, Hook};
@@ -70,6 +70,11 @@ impl Programs {
         self.object.program(XDP).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
+    /// The XDP program for the kernel's generic hook.
+    pub(super) fn generic(&self) -> Result<&Xdp, ProgramError> {
+        self.object.program(XDP_GENERIC).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
     /// The program that forgets flows.
     pub(super) fn forget(&self) -> Result<&Xdp, ProgramError> {
         self.object.program(FORGET).ok_or(ProgramError::NotLoaded)?.try_into()
@@ -80,9 +85,21 @@ impl Programs {
         self.object.program(TC).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
+    /// The TC program, to attach it.
+    pub(super) fn tc_mut(&mut self) -> Result<&mut SchedClassifier, ProgramError> {
+        program(&mut self.object, TC)
+    }
+
     /// A program that the TC program calls.
     pub(super) fn rare(&self, name: &'static str) -> Result<&SchedClassifier, ProgramError> {
         self.object.program(name).ok_or(ProgramError::NotLoaded)?.try_into()
+    }
+
+    /// Notes that a link is pinned, and whether it was before this agent.
+    fn note_pin(&mut self, pin: PathBuf, before: bool) {
+        if !self.pinned.iter().any(|(known, _)| *known == pin) {
+            self.pinned.push((pin, before));
+        }
     }
 
     /// Takes a map out, for good.
@@ -97,7 +114,9 @@ impl Attach for Programs {
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, name));
         let before = pin.as_deref().is_some_and(Path::exists);
         let hook = attach_tc(&mut self.object, TC, interface, pin.as_deref())?;
-        self.pinned.extend(pin.map(|pin| (pin, before)));
+        if let Some(pin) = pin {
+            self.note_pin(pin, before);
+        }
         Ok(hook)
     }
 
@@ -114,7 +133,9 @@ impl Attach for Programs {
         let before = pin.as_deref().is_some_and(Path::exists);
         let name = if hook == Hook::XdpGeneric { XDP_GENERIC } else { XDP };
         attach_xdp(&mut self.object, name, interface, hook, pin.as_deref())?;
-        self.pinned.extend(pin.map(|pin| (pin, before)));
+        if let Some(pin) = pin {
+            self.note_pin(pin, before);
+        }
         Ok(hook)
     }
 }
@@ -148,7 +169,7 @@ pub(crate) fn attach(
     }
 }
 
-fn tc_hook() -> Hook {
+pub(super) fn tc_hook() -> Hook {
     if kernel_has(6, 6) { Hook::Tcx } else { Hook::Clsact }
 }
 
@@ -234,13 +255,18 @@ where
 }
 
 impl Kernel {
-    /// Attaches to an interface, and says how. Without pins, dropping the data plane detaches.
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError`]; the interface is as it was, but that TC may be attached where XDP failed.
-    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
-        attach(&mut self.programs, interface, mode)
+    /// Whether an earlier agent was attached to an interface, by what is pinned. If so, its pins are
+    /// kept, so that the next agent knows, too.
+    pub fn was_attached(&mut self, interface: &str) -> bool {
+        let pins = self.programs.pins.as_ref().map(Pins::links).unwrap_or_default();
+        let mut before = false;
+        for pin in pins {
+            if pins::owner(&pin).is_some_and(|(name, _)| name == interface) {
+                self.programs.note_pin(pin, true);
+                before = true;
+            }
+        }
+        before
     }
 
     /// Detaches from interfaces that an earlier agent was attached to and this one is not.

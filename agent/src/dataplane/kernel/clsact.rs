@@ -66,6 +66,17 @@ fn put(
     Ok(program.attach_with_options(interface, TcAttachType::Ingress, options)?)
 }
 
+/// Whether the filter is there. It cannot be asked for, but to put the program in its place once
+/// more, which changes nothing, needs it.
+pub(super) fn is_there(program: &mut SchedClassifier, interface: &str) -> bool {
+    let put = place(interface).map_err(ProgramError::from).and_then(|place| {
+        let id = program.attach_to_link(place)?;
+        program.take_link(id)
+    });
+    // Dropping it would detach.
+    put.map(mem::forget).is_ok()
+}
+
 /// Removes the filter. An interface that is gone has taken its own along.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use weir_ebpf::abi::{
 
 use super::{Kernel, Live, map_error};
 use crate::dataplane::{Commit, Error, Image};
+use crate::fault::{self, Point};
 use crate::plan::steering::Steering;
 use crate::plan::tables::BackendTable;
 
@@ -42,12 +43,15 @@ impl Kernel {
     pub(super) fn carry_out(&mut self, commit: &Commit) -> Result<(), Error> {
         let mut undo = Undo::default();
         let committed = self.stage(commit, &mut undo).and_then(|records| {
+            fault::point(Point::RecordsMade);
             // The commit. The kernel waits for all running programs before this returns.
             self.services.set(0, &records, 0).map_err(map_error("SERVICES"))
         });
         match committed {
             Ok(()) => {
+                fault::point(Point::CommitMade);
                 self.finish(commit, undo.next);
+                fault::point(Point::CommitFinished);
                 Ok(())
             }
             Err(error) => {
@@ -144,9 +148,11 @@ impl Kernel {
             };
             undo.next.push((*index, live));
         }
+        fault::point(Point::PoolWritten);
         for (index, backend) in &commit.backends {
             self.backends.set(u32::from(*index), *backend, 0).map_err(map_error("BACKENDS"))?;
         }
+        fault::point(Point::BackendsWritten);
         for (endpoint, back) in &commit.returns {
             undo.returns.push((*endpoint, self.ways_back.get(endpoint).copied()));
             self.returns.insert(*endpoint, *back, 0).map_err(map_error("RETURNS"))?;
@@ -165,6 +171,7 @@ impl Kernel {
             let Some(word) = self.flags(*index) else { continue };
             undo.flags.push((*index, word.fetch_and(*flags, Ordering::Relaxed)));
         }
+        fault::point(Point::EndpointsWritten);
         self.records(&undo.next)
     }
 

@@ -1,29 +1,92 @@
-//! Single entries of the flow tables, and walks over them. Which of the two tables is meant follows
-//! from the flow's protocol.
+//! The flow tables: single entries, and walks over all of them. Which of the two tables is meant
+//! follows from the flow's protocol.
 
 use std::io;
 
-use aya::maps::{HashMap as HashMapMap, MapData, MapError};
+use aya::maps::{HashMap as HashMapMap, IterableMap as _, Map, MapData, MapError};
 use weir_ebpf::abi::{FORGET_BATCH, FlowEntry, FlowKey, TCP};
 
-use super::load::chain;
+use super::attach::Programs;
+use super::load::{LoadError, chain, wrong};
 use super::run::run;
-use super::{Kernel, map_error};
-use crate::dataplane::Error;
+use super::{Kernel, map_error, pins};
+use crate::dataplane::sys::{Batches, Place};
+use crate::dataplane::{Error, Swept, Use};
 
-type Flows = HashMapMap<MapData, FlowKey, FlowEntry>;
+/// A table of flows.
+pub(super) struct Table {
+    name: &'static str,
+    map: HashMapMap<MapData, FlowKey, FlowEntry>,
+    capacity: u32,
+    /// Entries that the last walk over all has left.
+    left: u64,
+    /// A walk that is under way: where it goes on, and how many entries it has left so far.
+    under_way: Option<(Place, u64)>,
+}
 
-impl Kernel {
-    fn flow_map(&self, protocol: u8) -> (&Flows, &'static str) {
-        if protocol == TCP { (&self.flows, "FLOWS") } else { (&self.udp_flows, "UDP_FLOWS") }
+impl Table {
+    /// Takes a map up, and counts what is in it.
+    pub(super) fn new(name: &'static str, map: Map) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::Map { map: name, reason };
+        let capacity = pins::capacity(&map).ok_or_else(|| failed("has no size".to_owned()))?;
+        let map = map.try_into().map_err(wrong(name))?;
+        let mut table = Self { name, map, capacity, left: 0, under_way: None };
+        table.left = table.walk(|_| Ok(())).map_err(|error| failed(error.to_string()))?;
+        Ok(table)
     }
 
-    fn flow_map_mut(&mut self, protocol: u8) -> (&mut Flows, &'static str) {
-        if protocol == TCP {
-            (&mut self.flows, "FLOWS")
-        } else {
-            (&mut self.udp_flows, "UDP_FLOWS")
+    /// Entries there is room for.
+    pub(super) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// How full the last walk has left it.
+    pub(super) fn used(&self, resource: &'static str) -> Use {
+        Use { resource, used: self.left, limit: u64::from(self.capacity) }
+    }
+
+    /// Shows all entries, some thousands at a time, and gives the number of them. An entry that is
+    /// there all the time is shown once; but in an LRU, one that moves meanwhile may be missed.
+    fn walk(
+        &self,
+        mut show: impl FnMut(&mut dyn Iterator<Item = (&FlowKey, &FlowEntry)>) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        let failed = |error: io::Error| Error::Map { map: self.name, reason: error.to_string() };
+        let mut batches = Batches::new(self.map.map(), None).map_err(failed)?;
+        let mut seen = 0;
+        while let Some((keys, flows)) = batches.next().map_err(failed)? {
+            seen += keys.len() as u64;
+            show(&mut keys.iter().zip(flows))?;
         }
+        Ok(seen)
+    }
+
+    /// Gives a walk that is under way up.
+    pub(super) fn begin_anew(&mut self) {
+        self.under_way = None;
+    }
+
+    /// Removes an entry, and says whether there was one.
+    fn remove(&mut self, key: &FlowKey) -> Result<bool, Error> {
+        match self.map.remove(key) {
+            Ok(()) => Ok(true),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(map_error(self.name)(error)),
+        }
+    }
+}
+
+impl Kernel {
+    fn flow_table(&self, protocol: u8) -> &Table {
+        if protocol == TCP { &self.flows } else { &self.udp_flows }
+    }
+
+    fn flow_table_mut(&mut self, protocol: u8) -> &mut Table {
+        if protocol == TCP { &mut self.flows } else { &mut self.udp_flows }
     }
 
     /// The entry of a flow, if it is remembered.
@@ -32,11 +95,11 @@ impl Kernel {
     ///
     /// The map cannot be read.
     pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowEntry>, Error> {
-        let (map, name) = self.flow_map(key.protocol);
-        match map.get(key, 0) {
+        let table = self.flow_table(key.protocol);
+        match table.map.get(key, 0) {
             Ok(entry) => Ok(Some(entry)),
             Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(map_error(name)(error)),
+            Err(error) => Err(map_error(table.name)(error)),
         }
     }
 
@@ -46,8 +109,8 @@ impl Kernel {
     ///
     /// The table is full.
     pub fn put_flow(&mut self, key: &FlowKey, entry: FlowEntry) -> Result<(), Error> {
-        let (map, name) = self.flow_map_mut(key.protocol);
-        map.insert(key, entry, 0).map_err(map_error(name))
+        let table = self.flow_table_mut(key.protocol);
+        table.map.insert(key, entry, 0).map_err(map_error(table.name))
     }
 
     /// Forgets a flow, and says whether it was remembered.
@@ -56,33 +119,68 @@ impl Kernel {
     ///
     /// The map cannot be written.
     pub fn remove_flow(&mut self, key: &FlowKey) -> Result<bool, Error> {
-        let (map, name) = self.flow_map_mut(key.protocol);
-        match map.remove(key) {
-            Ok(()) => Ok(true),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(map_error(name)(error)),
-        }
+        self.flow_table_mut(key.protocol).remove(key)
     }
 
-    /// The remembered flows of a protocol. A flow that comes or goes meanwhile may be missed or
-    /// seen twice. Two system calls for each entry: for a look, not for a sweep under load.
+    /// The remembered flows of a protocol.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
     pub fn flows(&self, protocol: u8) -> Result<Vec<(FlowKey, FlowEntry)>, Error> {
-        let (map, name) = self.flow_map(protocol);
-        // A key that is removed under the walk sends it back to the start: bounded by what fits.
-        let limit = self.options.flows.max(self.options.udp_flows) as usize;
-        map.iter()
-            .take(limit)
-            .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
-            .collect::<Result<_, _>>()
-            .map_err(map_error(name))
+        let mut flows = Vec::new();
+        self.flow_table(protocol).walk(|entries| {
+            flows.extend(entries.map(|(key, entry)| (*key, *entry)));
+            Ok(())
+        })?;
+        Ok(flows)
+    }
+
+    /// Goes on with a walk over the table of TCP flows, or begins one: shows so many flows, or some
+    /// more, to `keep`, and forgets those it does not keep.
+    pub(super) fn sweep_on(
+        &mut self,
+        limit: u64,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<Swept, Error> {
+        let failed = |error: io::Error| Error::Map { map: "FLOWS", reason: error.to_string() };
+        // What fails ends the walk: the next one begins anew.
+        let (place, mut left) = self.flows.under_way.take().unzip();
+        let mut batches = Batches::new(self.flows.map.map(), place).map_err(failed)?;
+        let (mut ended, mut seen, mut forgotten) = (Vec::new(), 0, 0);
+        while seen < limit {
+            let Some((keys, flows)) = batches.next().map_err(failed)? else {
+                self.flows.left = left.unwrap_or_default() + seen - forgotten;
+                return Ok(Swept { forgotten, ended: true });
+            };
+            seen += keys.len() as u64;
+            ended.clear();
+            let gone = keys.iter().zip(flows).filter(|(key, flow)| !keep(key, flow));
+            ended.extend(gone.map(|(key, flow)| (*key, *flow)));
+            forgotten += forget(&self.programs, &ended)?;
+        }
+        *left.get_or_insert_default() += seen - forgotten;
+        self.flows.under_way = batches.place().zip(left);
+        Ok(Swept { forgotten, ended: false })
+    }
+
+    /// Shows every UDP flow to `keep`, and forgets those it does not keep.
+    pub(super) fn sweep_udp(
+        &mut self,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<u64, Error> {
+        // An entry of the LRU may go at any time anyway, so it is removed whatever it is by now.
+        let mut ended = Vec::new();
+        let seen = self.udp_flows.walk(|entries| {
+            ended.extend(entries.filter(|(key, flow)| !keep(key, flow)).map(|(key, _)| *key));
+            Ok(())
+        })?;
+        let mut removed = 0;
+        for key in ended {
+            removed += u64::from(self.udp_flows.remove(&key)?);
+        }
+        self.udp_flows.left = seen - removed;
+        Ok(removed)
     }
 
     /// Forgets TCP flows whose entries are still what they were, and gives the number of them. A
@@ -92,21 +190,30 @@ impl Kernel {
     ///
     /// The program that does it cannot be run.
     pub fn forget_flows(&self, flows: &[(FlowKey, FlowEntry)]) -> Result<u64, Error> {
-        let failed = |reason: String| Error::Map { map: "FLOWS", reason };
-        let program = self.programs.forget().map_err(|error| failed(chain(&error)))?;
-        let mut forgotten = 0;
-        for batch in flows.chunks(FORGET_BATCH) {
-            let list: Vec<u8> = batch.iter().flat_map(|(key, entry)| record(key, *entry)).collect();
-            let run = run(program, &list, 1).map_err(|error| failed(chain(&error)))?;
-            forgotten += u64::from(run.verdict.cast_unsigned());
-        }
-        Ok(forgotten)
+        forget(&self.programs, flows)
     }
 }
 
+/// Runs the program that forgets TCP flows.
+fn forget(programs: &Programs, flows: &[(FlowKey, FlowEntry)]) -> Result<u64, Error> {
+    let failed = |reason: String| Error::Map { map: "FLOWS", reason };
+    let program = programs.forget().map_err(|error| failed(chain(&error)))?;
+    let (mut forgotten, mut list) = (0, Vec::with_capacity(FORGET_BATCH * RECORD));
+    for batch in flows.chunks(FORGET_BATCH) {
+        list.clear();
+        list.extend(batch.iter().flat_map(|(key, entry)| record(key, *entry)));
+        let run = run(program, &list, 1).map_err(|error| failed(chain(&error)))?;
+        forgotten += u64::from(run.verdict.cast_unsigned());
+    }
+    Ok(forgotten)
+}
+
+/// Bytes of a [`Forget`](weir_ebpf::abi::Forget).
+const RECORD: usize = size_of::<weir_ebpf::abi::Forget>();
+
 /// A [`Forget`](weir_ebpf::abi::Forget) as it lies in memory.
-fn record(key: &FlowKey, entry: FlowEntry) -> [u8; 48] {
-    let mut bytes = [0; 48];
+fn record(key: &FlowKey, entry: FlowEntry) -> [u8; RECORD] {
+    let mut bytes = [0; RECORD];
     let words = key.source.0.into_iter().chain(key.destination.0);
     for (four, word) in bytes.chunks_exact_mut(4).zip(words) {
         four.copy_from_slice(&word.to_ne_bytes());

@@ -16,6 +16,7 @@ use weir_ebpf::abi::{
 
 use super::Kernel;
 use super::attach::Programs;
+use super::flows::Table;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
 use crate::dataplane::OuterSource;
@@ -158,15 +159,15 @@ impl Kernel {
         // Programs first: a map taken out and dropped would be missing from them.
         let object = load_object(options, processors, pins.as_ref())?;
         let mut taken = Taken(Programs::load(object, pins)?);
-        let flows = taken.map("FLOWS")?;
-        let udp_flows = taken.map("UDP_FLOWS")?;
+        let flows = Table::new("FLOWS", taken.map("FLOWS")?)?;
+        let udp_flows = Table::new("UDP_FLOWS", taken.map("UDP_FLOWS")?)?;
         let pool = taken.data("POOL")?;
         let backends = taken.data("BACKENDS")?;
         let counters = taken.data("COUNTERS")?;
         let reasons = taken.data("REASONS")?;
         // A pinned map keeps its size, whatever was asked for.
-        options.flows = pins::capacity(&flows).unwrap_or(options.flows);
-        options.udp_flows = pins::capacity(&udp_flows).unwrap_or(options.udp_flows);
+        options.flows = flows.capacity();
+        options.udp_flows = udp_flows.capacity();
         options.pool_lines = pool.info().map_err(wrong("POOL"))?.max_entries();
         let mut kernel = Self {
             pool_memory: mapped("POOL", &pool, options.pool_lines as usize * 64)?,
@@ -186,8 +187,8 @@ impl Kernel {
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
             links: taken.typed("LINKS")?,
             devices: taken.typed("DEVICES")?,
-            flows: flows.try_into().map_err(wrong("FLOWS"))?,
-            udp_flows: udp_flows.try_into().map_err(wrong("UDP_FLOWS"))?,
+            flows,
+            udp_flows,
             processors,
             options,
             pool: Pool::new(options.pool_lines),

@@ -1,13 +1,14 @@
 //! The kernel's data plane: the loaded program and its maps.
 //!
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
-//! - `attach`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
+//! - `attach`, `attached`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
 //! - `rare`: the programs that the TC program calls
 //! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `ways`: what the program is told of interfaces
-//! - `flows`, `run`: single flows, and runs of the program without an interface
+//! - `flows`, `run`: the tables of flows, and runs of the program without an interface
 
 mod attach;
+mod attached;
 mod clsact;
 mod commit;
 mod flows;
@@ -46,7 +47,8 @@ pub use run::{Run, Runner};
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
-use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use};
+use crate::model::{AttachMode, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -70,8 +72,8 @@ pub struct Kernel {
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
     devices: DevMapHash<MapData>,
-    flows: HashMapMap<MapData, FlowKey, FlowEntry>,
-    udp_flows: HashMapMap<MapData, FlowKey, FlowEntry>,
+    flows: flows::Table,
+    udp_flows: flows::Table,
     pool_memory: Mapped,
     backend_memory: Mapped,
     counter_memory: Mapped,
@@ -120,12 +122,6 @@ impl Kernel {
             words: std::array::from_fn(|i| words[i].load(Ordering::Relaxed)),
         };
         Some(words.chunks_exact(16).map(line).collect())
-    }
-
-    /// Counts the entries of a flow table by walking its keys.
-    fn count(map: &HashMapMap<MapData, FlowKey, FlowEntry>, capacity: u32) -> u64 {
-        // A walk begins anew when the entry it stands on goes; so it may not go on for ever.
-        map.keys().take(capacity as usize).take_while(Result::is_ok).count() as u64
     }
 }
 
@@ -229,16 +225,28 @@ impl DataPlane for Kernel {
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error> {
-        let flows = self.flows(protocol)?;
-        let ended = flows.into_iter().filter(|(key, entry)| !keep(key, entry));
-        if protocol == TCP {
-            return self.forget_flows(&ended.collect::<Vec<_>>());
+        if protocol != TCP {
+            return self.sweep_udp(keep);
         }
-        let mut removed = 0;
-        for (key, _) in ended {
-            removed += u64::from(self.remove_flow(&key)?);
-        }
-        Ok(removed)
+        // A whole one, whatever was under way.
+        self.flows.begin_anew();
+        Ok(Self::sweep_on(self, u64::MAX, keep)?.forgotten)
+    }
+
+    fn sweep_on(
+        &mut self,
+        limit: u64,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<Swept, Error> {
+        Self::sweep_on(self, limit, keep)
+    }
+
+    fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
+        self.programs.attached(interfaces).map_err(|error| load::chain(&error))
+    }
+
+    fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {
+        attach(&mut self.programs, interface, mode)
     }
 
     fn reasons(&self) -> ReasonCounts {
@@ -270,21 +278,12 @@ impl DataPlane for Kernel {
             used: self.endpoints.len() as u64,
             limit: u64::from(MAX_LISTENERS),
         };
-        let flows = Use {
-            resource: "flows",
-            used: Self::count(&self.flows, self.options.flows),
-            limit: u64::from(self.options.flows),
-        };
-        let udp_flows = Use {
-            resource: "udp_flows",
-            used: Self::count(&self.udp_flows, self.options.udp_flows),
-            limit: u64::from(self.options.udp_flows),
-        };
         let steering = Use {
             resource: "steering_entries",
             used: u64::from(self.steering.used()),
             limit: u64::from(MAX_STEERING),
         };
+        let (flows, udp_flows) = (self.flows.used("flows"), self.udp_flows.used("udp_flows"));
         vec![listeners, pool, steering, flows, udp_flows]
     }
 }

@@ -1,11 +1,14 @@
 //! What the kernel offers and no library here does safely: the one fenced module of the agent that
 //! holds unsafe code.
 //!
+//! - `batch`: hash maps, many entries a call
 //! - `mapped`: array maps as plain memory
-//! - `detach`: ending a link at once
+//! - `link`: finding a link, and ending one at once
 
-mod detach;
+mod batch;
+mod link;
 mod mapped;
 
-pub(super) use detach::detach;
+pub(super) use batch::{Batches, Place};
+pub(super) use link::{detach, link};
 pub(super) use mapped::Mapped;

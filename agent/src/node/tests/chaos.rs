@@ -6,7 +6,7 @@ use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
 
 use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{
-    Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use,
+    Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use,
 };
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
@@ -20,6 +20,8 @@ pub(super) enum Call {
     Forget,
     Sweep,
     SetDevices,
+    /// Here it is no failure: a part of a sweep shows nothing yet.
+    SweepOn,
 }
 
 /// Which calls fail.
@@ -128,6 +130,17 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
     ) -> Result<u64, Error> {
         self.plan.check(Call::Sweep)?;
         self.plane.sweep(protocol, keep)
+    }
+
+    fn sweep_on(
+        &mut self,
+        limit: u64,
+        keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
+    ) -> Result<Swept, Error> {
+        match self.plan.check(Call::SweepOn) {
+            Ok(()) => self.plane.sweep_on(limit, keep),
+            Err(_) => Ok(Swept { forgotten: 0, ended: false }),
+        }
     }
 
     fn counters(&self, backend: u16) -> Counters {

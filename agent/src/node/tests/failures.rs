@@ -3,6 +3,7 @@
 use Version::{Blue, Green};
 
 use super::*;
+use crate::dataplane::DataPlane as _;
 
 /// A service with one backend in blue and one in green; all weight is blue's.
 fn shop() -> String {
@@ -92,8 +93,11 @@ fn a_service_that_is_not_stored_leaves_nothing_behind() {
     assert_eq!(after.places, before.places);
     assert_eq!(after.plane.listeners, before.plane.listeners);
     assert_eq!(after.plane.returns, before.plane.returns);
-    assert_eq!(after.plane.counters, before.plane.counters, "a later backend starts from zero");
     assert_eq!(after.kept, before.kept);
+    node.apply(&[spec("later", 3, &[(Blue, 100, &[8])])]).unwrap();
+    let index = node.place("later", Blue, 8).unwrap().index;
+    assert_eq!(index, 2, "the index that was given back");
+    assert_eq!(node.plane.lock().counters(index).connections, 0, "it starts from zero");
 }
 
 #[test]

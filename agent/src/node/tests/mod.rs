@@ -39,7 +39,7 @@ use crate::dataplane::shared::Shared;
 use crate::model::{PerVersion, Service, ServiceName, SpecFile, Version, Weight, parse_services};
 use crate::plan::digest::Digest;
 use crate::plan::tables::ServiceTables;
-use crate::store::{Error as StoreError, Store, Stored};
+use crate::store::{Error as StoreError, Kept, Loaded, Store, Stored};
 
 type TestOwner = Owner<Chaos<Shared<Memory>>, TestStore>;
 
@@ -53,6 +53,9 @@ struct TestStore {
     chance: chaos::Plan,
     kept: Arc<Mutex<Option<Stored>>>,
     failure: Arc<Mutex<Option<Failure>>>,
+    /// What the next load warns of, and why the next save cannot flush.
+    warning: Arc<Mutex<Option<String>>>,
+    unflushed: Arc<Mutex<Option<String>>>,
 }
 
 impl TestStore {
@@ -66,22 +69,23 @@ impl TestStore {
 }
 
 impl Store for TestStore {
-    fn load(&self) -> Result<Option<Stored>, StoreError> {
-        Ok(self.kept())
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        Ok(Loaded { state: self.kept(), warning: self.warning.lock().unwrap().take() })
     }
 
-    fn save(&mut self, state: &Stored) -> Result<(), StoreError> {
+    fn save(&mut self, state: &Stored) -> Result<Kept, StoreError> {
         if let Some(meanwhile) = self.failure.lock().unwrap().take() {
             meanwhile();
-            let (path, reason) = ("/state".into(), "the disk is full".to_owned());
-            return Err(StoreError::Corrupt { path, reason });
+            return Err(StoreError::Unwritable("the disk is full".to_owned()));
         }
         if self.chance.fails_by_chance() {
-            let (path, reason) = ("/state".into(), "chance has it so".to_owned());
-            return Err(StoreError::Corrupt { path, reason });
+            return Err(StoreError::Unwritable("chance has it so".to_owned()));
         }
         *self.kept.lock().unwrap() = Some(state.clone());
-        Ok(())
+        Ok(match self.unflushed.lock().unwrap().take() {
+            Some(why) => Kept::Unflushed(why),
+            None => Kept::Durably,
+        })
     }
 }
 
@@ -114,6 +118,13 @@ impl Node {
         let calls = chaos::Plan::default();
         let owner = Owner::start(Chaos::new(plane.clone(), calls.clone()), store.clone())?;
         Ok(Self { owner, plane, calls, store })
+    }
+
+    /// The next agent, on what this one has left in its data plane and its store.
+    fn restart(self) -> Self {
+        let Self { plane, calls, store, .. } = self;
+        let owner = Owner::start(Chaos::new(plane.clone(), calls.clone()), store.clone());
+        Self { owner: owner.unwrap_or_else(|error| panic!("{error}")), plane, calls, store }
     }
 
     /// A node with these services, given as [`spec`]s.

@@ -3,6 +3,8 @@
 use Version::{Blue, Canary, Green};
 
 use super::*;
+use crate::node::clock;
+use crate::node::owner::DEFAULT_IDLE;
 use crate::store::Directory;
 
 #[test]
@@ -71,14 +73,19 @@ fn a_state_that_cannot_be_applied_is_said_and_kept() {
     let mut owner =
         Owner::start(Memory::new(10), Directory::open(directory.path()).unwrap()).unwrap();
     owner.apply(&apply(&[spec("shop", 1, &[(Blue, 100, &[1])])])).unwrap();
-    let good = std::fs::read_to_string(&file).unwrap();
+    // As older agents wrote it: without a checksum, and nothing to go back to.
+    let text = std::fs::read(&file).unwrap();
+    let mut good = serde_json::from_slice::<serde_json::Value>(&text).unwrap()["state"].take();
+    good["form"] = 1.into();
+    let good = serde_json::to_string_pretty(&good).unwrap();
+    std::fs::remove_file(directory.path().join("state.json.prev")).unwrap();
     for (put, with, says) in [
         (
             "10.60.0.1",
             "127.0.0.1",
             "services[0].versions.blue.backends[0].address: 127.0.0.1 is a loopback address",
         ),
-        ("\"form\": 1", "\"form\": 2", "it has form 2, this agent knows 1"),
+        ("\"form\": 1", "\"form\": 2", "it has form 2 and no checksum"),
         ("\"generation\"", "\"generations\"", "unknown field `generations`"),
         ("}", "", "is not a state of weir"),
     ] {
@@ -89,6 +96,9 @@ fn a_state_that_cannot_be_applied_is_said_and_kept() {
         assert!(said.contains(says), "{said}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), bad);
     }
+    std::fs::write(&file, &good).unwrap();
+    let owner = Owner::start(Memory::new(10), Directory::open(directory.path()).unwrap()).unwrap();
+    assert_eq!(owner.list().unwrap().len(), 1);
 
     // A data plane that refuses it.
     let node = Node::with(&[spec("shop", 1, &[(Blue, 100, &[1])])]);
@@ -99,4 +109,76 @@ fn a_state_that_cannot_be_applied_is_said_and_kept() {
     let error = Owner::start(plane, node.store.clone()).map(|_| ()).unwrap_err();
     assert_eq!(error, Error::DataPlane("map CHAOS: told to fail".to_owned()));
     assert_eq!(node.store.kept(), kept);
+}
+
+/// What a version has counted does not shrink, whatever becomes of its backends and of the agent.
+#[test]
+fn what_retired_backends_have_counted_outlives_the_agent() {
+    let mut node = Node::with(&[spec("shop", 1, &[(Blue, 100, &[1, 2])])]);
+    node.open(1, 0..300);
+    let total = |owner: &TestOwner| {
+        let counters = owner.counters(&[]).unwrap();
+        (counters.epoch, counters.services[0].versions[Blue].traffic)
+    };
+    let before = total(&node.owner);
+    assert_eq!(before.1.connections, 300);
+    node.apply(&[spec("shop", 1, &[(Blue, 100, &[1])])]).unwrap();
+    // Killed after the backend was released and before that is stored, then after.
+    node.plane.lock().flows.borrow_mut().entries.clear();
+    for fails in [true, false] {
+        if fails {
+            node.store.fail_next(|| ());
+        }
+        let mut now = clock::seconds();
+        for _ in 0..4 {
+            now += DEFAULT_IDLE + 1;
+            node.owner.round(now).unwrap();
+            if fails && node.places().len() == 1 {
+                break;
+            }
+        }
+        assert_eq!(node.places().len(), 1, "the backend is released");
+        assert_eq!(total(&node.owner), before);
+        node = node.restart();
+        assert_eq!(total(&node.owner), before, "after a restart, stored: {}", !fails);
+        assert_eq!(node.places().len(), if fails { 2 } else { 1 });
+    }
+
+    // The index goes to another backend, which begins with nothing.
+    node.apply(&[spec("shop", 1, &[(Blue, 100, &[1, 3])])]).unwrap();
+    assert_eq!(total(&node.owner), before);
+    let status = node.owner.get(&name("shop")).unwrap();
+    let new = &status.versions[Blue].backends[1];
+    assert_eq!((new.address, new.connections), (backend(3), 0));
+
+    // The machine goes down, and with it all that was counted.
+    let store = node.store.clone();
+    let fresh = Node::start(store).unwrap();
+    assert_eq!(total(&fresh.owner).1.connections, 0);
+    assert_ne!(total(&fresh.owner).0, before.0);
+}
+
+#[test]
+fn a_state_from_before_is_said_with_the_status() {
+    let node = Node::with(&[spec("shop", 1, &[(Blue, 100, &[1])])]);
+    *node.store.warning.lock().unwrap() = Some("state.json was damaged".to_owned());
+    let node = node.restart();
+    assert!(node.owner.status().warnings.contains(&"state.json was damaged".to_owned()));
+}
+
+/// The state is there, and holds; but the machine may lose it.
+#[test]
+fn a_state_that_is_not_flushed_holds_and_is_said_until_one_is() {
+    let mut node = Node::with(&[spec("shop", 1, &[(Blue, 100, &[1]), (Green, 0, &[2])])]);
+    *node.store.unflushed.lock().unwrap() = Some("an error of the disk".to_owned());
+    node.shift(&[("shop", Green, 50)]).unwrap();
+    let kept = node.store.kept().unwrap().services.remove(0);
+    assert_eq!(kept.generation, 2);
+    let said = |node: &Node| {
+        let warnings = node.owner.status().warnings;
+        warnings.iter().any(|text| text.contains("not flushed") && text.contains("of the disk"))
+    };
+    assert!(said(&node));
+    node.owner.round(clock::seconds()).unwrap();
+    assert!(!said(&node));
 }

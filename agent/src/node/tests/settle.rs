@@ -113,3 +113,30 @@ fn a_removed_backend_is_released_when_nothing_names_it() {
     let kept = node.store.kept().unwrap();
     assert_eq!(kept.services[0].backends.len(), 1);
 }
+
+/// A look in several steps: what it finds says nothing of tables that came in between.
+#[test]
+fn a_shift_during_a_look_is_not_settled_by_it() {
+    let mut node = Node::with(&[spec("shop", 1, &[(Blue, 100, &[1]), (Canary, 0, &[3])])]);
+    let start = node.at(clock::seconds());
+    node.shift(&[("shop", Canary, 50)]).unwrap();
+    let new = node.open(1, 0..200);
+    let idle = node.at(start + DEFAULT_IDLE + 5);
+    assert_eq!(node.go_on(1, 0..200), new);
+    node.owner.round(idle).unwrap();
+    let (half, commits) = (node.tracked("shop"), node.plane.lock().commits);
+    assert!(half > 8_000, "settled, and still tracked");
+
+    // The second half is due. A shift comes while the look is under way.
+    node.calls.fail(Call::SweepOn, 0);
+    assert!(!node.owner.step(idle + 5).unwrap().ended);
+    node.shift(&[("shop", Canary, 100)]).unwrap();
+    assert!(node.owner.step(idle + 5).unwrap().ended);
+    assert_eq!(node.plane.lock().commits, commits + 1, "the shift alone");
+    assert!(node.tracked("shop") > half);
+    assert_eq!(node.go_on(1, 0..200), new);
+    // The next look is a whole one.
+    node.owner.round(idle + 10).unwrap();
+    assert_eq!(node.plane.lock().commits, commits + 2);
+    assert_eq!(node.go_on(1, 0..200), new);
+}
