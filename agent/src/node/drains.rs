@@ -320,12 +320,12 @@ impl Facts {
             Reach::Silent(_) => (
                 MayStop::Unknown,
                 format!(
-                    "not before {}: flows silent since the shift may still be there",
+                    "before {}: flows silent since the shift may still be there",
                     time(self.settles_at.saturating_sub(self.now).max(1))
                 ),
             ),
             Reach::Never if !self.looked => {
-                (MayStop::Unknown, format!("not before {ROUND}s: the flows are looked at again"))
+                (MayStop::Unknown, format!("before {ROUND}s: the flows are looked at again"))
             }
             Reach::Never if self.named => {
                 (MayStop::No, "packets arrive that name it by its server id".to_owned())
@@ -370,7 +370,7 @@ mod tests {
             facts(Reach::Silent(900), true, none, false),
             (
                 MayStop::Unknown,
-                "not before 14m: flows silent since the shift may still be there".to_owned()
+                "before 14m: flows silent since the shift may still be there".to_owned()
             )
         );
         assert_eq!(facts(Reach::Never, false, none, false).0, MayStop::Unknown);
