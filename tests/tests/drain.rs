@@ -105,6 +105,26 @@ fn a_version_is_drained_until_it_may_be_stopped() {
 }
 
 #[test]
+fn udp_flows_are_counted_too() {
+    let mut node = Node::start(LabBuilder::new(), Mode::Tc, &[IDLE]).unwrap();
+    let service = node.lab().service("echo", target(), Protocol::Udp).weights([5_000, 0, 5_000]);
+    node.apply(&[service.with("udp_idle: 3s")]).unwrap();
+    let clients = node.lab().client_addresses(Family::V4);
+    let plan = LongLivedPlan::new(target(), clients, CONNECTIONS)
+        .protocol(Protocol::Udp)
+        .talking(CONNECTIONS, Duration::from_secs(1));
+    let flows = LongLived::open(node.lab().clients(), plan).unwrap();
+    let [_, _, on_canary] = flows.state().by_version();
+    weir(&node, &["drain", "echo", "canary"]);
+    wait(&node, ("canary", None), "all flows are counted", |line| line["flows"] == on_canary);
+    sleep(Duration::from_secs(6));
+    assert_eq!(drain(&node, "canary", None).unwrap()["flows"], on_canary);
+    flows.verify().check().unwrap();
+    drop(flows);
+    wait(&node, ("canary", None), "it may be stopped", |line| line["may_stop"] == "yes");
+}
+
+#[test]
 fn what_is_left_at_the_end_is_reset_and_comes_back_elsewhere() {
     let node = start(Mode::Tc, "drain: { timeout: 8s, on_timeout: reset }");
     let old = talking(&node);

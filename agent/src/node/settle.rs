@@ -53,6 +53,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let (last, last_wall) = std::mem::replace(&mut self.last_round, (now, wall));
         self.note_failures(now);
         self.tell_deadlines(last_wall, wall);
+        let reached = self.reached_by_id(now);
         let drains = self.state.directory.all().any(|(_, _, place)| place.drains);
         let watched = self.is_watched();
         let transition = self.state.services.values().any(|entry| is_in_transition(entry));
@@ -83,7 +84,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             }
         }
         let named = sweep.named;
-        let reached = self.reached_by_id(now);
         let released = if drains { self.released(&named, &reached) } else { Vec::new() };
         self.remember_look(state, named, now);
         for (service, key, _) in &released {
