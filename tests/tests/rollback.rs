@@ -10,10 +10,10 @@ use std::time::Duration;
 use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
 use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
-use weir::node::Owner;
 use weir::node::messages::{Apply, ChangeOptions, InFlight, RollBack, ServiceShift, Shift};
+use weir::node::{Owner, clock};
 use weir::store::Directory;
-use weir_ebpf::abi::TCP;
+use weir_ebpf::abi::{FlowEntry, TCP};
 use weir_tests::frames::{ACK, Frame, PSH, SYN, read};
 use weir_tests::lab::LabBuilder;
 use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
@@ -59,6 +59,10 @@ impl Loaded {
     }
 
     fn shift(&mut self, canary: u32) {
+        self.shift_with(canary, InFlight::default());
+    }
+
+    fn shift_with(&mut self, canary: u32, in_flight: InFlight) {
         let shift = ServiceShift {
             service: shop(),
             set: vec![(Version::Canary, Weight::from_bp(canary).unwrap())],
@@ -66,14 +70,8 @@ impl Loaded {
             expected_generation: None,
         };
         let options = ChangeOptions::default();
-        self.owner
-            .shift(&Shift {
-                shifts: vec![shift],
-                lease: None,
-                in_flight: InFlight::default(),
-                options,
-            })
-            .unwrap();
+        let shift = Shift { shifts: vec![shift], in_flight, lease: None, options };
+        self.owner.shift(&shift).unwrap();
     }
 
     fn roll_back(&mut self) {
@@ -102,6 +100,19 @@ impl Loaded {
 
     fn go_on(&mut self, flows: std::ops::Range<u16>) -> Vec<u8> {
         flows.map(|flow| self.packet(flow, PSH | ACK)).collect()
+    }
+
+    /// Leaves no room in the flow table.
+    fn fill(&mut self) {
+        let to = "198.51.100.1:80".parse().unwrap();
+        let entry = FlowEntry { backend: 0, client: 0, server: 0, seen: clock::seconds() };
+        for port in 0..2 * ROOM {
+            let key = Frame::tcp(SocketAddr::from(([203, 0, 113, 1], port)), to, SYN).key();
+            if self.owner.plane().put_flow(&key, entry).is_err() {
+                break;
+            }
+        }
+        assert_eq!(self.remembered(), usize::from(ROOM));
     }
 
     fn remembered(&mut self) -> usize {
@@ -158,6 +169,37 @@ fn a_rollback_of_everything_needs_no_room() {
         node.roll_back();
         assert!(!node.open(2_000..4_000).contains(&CANARY), "{program:?}");
         assert_eq!([node.go_on(0..500), node.go_on(500..1_000)], [old, new], "{program:?}");
+    }
+}
+
+/// A version that had settled is left with a full table. Where its connections are kept, new ones that
+/// find no room go there too; where they are given up, none does.
+#[test]
+fn a_shift_that_gives_up_what_it_leaves_needs_no_room() {
+    for program in PROGRAMS {
+        let mut node = Loaded::new(program);
+        node.shift(5_000);
+        let later = clock::seconds() + 2_000;
+        node.owner.round(later).unwrap();
+        node.owner.round(later + 5).unwrap();
+        let old = node.open(0..500);
+        assert!(on_canary(&old) > 200 && node.remembered() == 0, "{program:?}: settled");
+
+        node.shift_with(0, InFlight::Keep);
+        let fallen_back = on_canary(&node.open(1_000..2_000));
+        assert_eq!(node.remembered(), usize::from(ROOM));
+        assert!(fallen_back > 400, "{program:?}: the test would show nothing: {fallen_back}");
+        assert_eq!(node.go_on(0..500), old, "{program:?}: kept");
+
+        node.shift_with(0, InFlight::Reset);
+        node.fill();
+        let new = node.open(2_000..6_000);
+        assert!(!new.contains(&CANARY), "{program:?}: a new flow reached the abandoned version");
+        assert_eq!(node.go_on(2_000..6_000), new);
+        let now = node.go_on(0..500);
+        assert!(!now.contains(&CANARY), "{program:?}: given up");
+        let stays = |(was, is): (&u8, &u8)| *was == CANARY || was == is;
+        assert!(old.iter().zip(&now).all(stays), "{program:?}: flows of blue are left alone");
     }
 }
 

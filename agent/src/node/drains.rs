@@ -58,8 +58,8 @@ struct Facts {
     /// The last look went by these tables.
     looked: bool,
     flows: Named,
-    /// It lately got packets that name it, which no table knows of.
-    named: bool,
+    /// So many seconds more, packets may come that name it by its server id, which no table knows of.
+    by_id: u32,
     now: u32,
     /// When the slots settle that lead there.
     settles_at: u32,
@@ -151,13 +151,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             Reach::New | Reach::Never => 0,
         };
         let looked = self.has_looked(entry, version, index);
-        let named = indices.iter().any(|index| {
-            let reached = self.reached.get(index);
-            reached.is_some_and(|(_, since)| {
-                now.saturating_sub(*since) <= self.idle_of(&entry.service)
-            })
-        });
-        let facts = Facts { reach, looked, flows, named, now, settles_at };
+        let idle = self.idle_of(&entry.service);
+        let reached = indices.iter().filter_map(|index| self.reached.get(index));
+        let by_id = reached.map(|(_, since)| since.saturating_add(idle).saturating_sub(now)).max();
+        let by_id = by_id.unwrap_or(0);
+        let facts = Facts { reach, looked, flows, by_id, now, settles_at };
         let (may_stop, reason) = facts.judge();
         let (packets, window_s) = self.packets(indices, now);
         let silence = |at: u32| (flows.flows > 0).then(|| now.saturating_sub(at));
@@ -222,10 +220,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             let key = subject.backend.as_ref();
             let place = key.and_then(|key| self.state.directory.get(&subject.service, key));
             let index = place.map(|place| place.index);
-            let by_id = entry.service.quic().is_some();
             let waits = !self.has_looked(entry, subject.version, index)
                 || self.named(&self.indices(subject, index)).flows > 0;
-            Some(by_id || remembers_datagrams(entry) && waits)
+            Some(remembers_datagrams(entry) && waits)
         };
         draining::all(&self.state).any(|(subject, _)| of(&subject) == Some(true))
     }
@@ -320,16 +317,17 @@ impl Facts {
             Reach::Silent(_) => (
                 MayStop::Unknown,
                 format!(
-                    "not before {}: flows silent since the shift may still be there",
+                    "before {}: flows silent since the shift may still be there",
                     time(self.settles_at.saturating_sub(self.now).max(1))
                 ),
             ),
             Reach::Never if !self.looked => {
-                (MayStop::Unknown, format!("not before {ROUND}s: the flows are looked at again"))
+                (MayStop::Unknown, format!("before {ROUND}s: the flows are looked at again"))
             }
-            Reach::Never if self.named => {
-                (MayStop::No, "packets arrive that name it by its server id".to_owned())
-            }
+            Reach::Never if self.by_id > 0 => (
+                MayStop::Unknown,
+                format!("before {}: packets may name it by its server id", time(self.by_id)),
+            ),
             Reach::Never => (MayStop::Yes, "nothing names it".to_owned()),
         }
     }
@@ -355,26 +353,26 @@ mod tests {
     fn an_answer_is_yes_only_when_nothing_is_left() {
         let none = Named::default();
         let some = Named { flows: 12, oldest: 400, newest: 997 };
-        let facts = |reach, looked, flows, named| {
-            Facts { reach, looked, flows, named, now: 1_000, settles_at: 1_800 }.judge()
+        let facts = |reach, looked, flows, by_id| {
+            Facts { reach, looked, flows, by_id, now: 1_000, settles_at: 1_800 }.judge()
         };
-        let said = |reach, looked, flows, named| facts(reach, looked, flows, named).1;
+        let said = |reach, looked, flows| facts(reach, looked, flows, 0).1;
         assert_eq!(
-            facts(Reach::Never, true, none, false),
+            facts(Reach::Never, true, none, 0),
             (MayStop::Yes, "nothing names it".to_owned())
         );
-        assert_eq!(facts(Reach::New, true, none, false).0, MayStop::No);
-        assert_eq!(said(Reach::Never, true, some, false), "12 flows, last packet 3s ago");
-        assert_eq!(said(Reach::Silent(900), true, some, false), "12 flows, last packet 3s ago");
+        assert_eq!(facts(Reach::New, true, none, 0).0, MayStop::No);
+        assert_eq!(said(Reach::Never, true, some), "12 flows, last packet 3s ago");
+        assert_eq!(said(Reach::Silent(900), true, some), "12 flows, last packet 3s ago");
         assert_eq!(
-            facts(Reach::Silent(900), true, none, false),
+            facts(Reach::Silent(900), true, none, 0),
             (
                 MayStop::Unknown,
-                "not before 14m: flows silent since the shift may still be there".to_owned()
+                "before 14m: flows silent since the shift may still be there".to_owned()
             )
         );
-        assert_eq!(facts(Reach::Never, false, none, false).0, MayStop::Unknown);
-        assert_eq!(facts(Reach::Never, true, none, true).0, MayStop::No);
+        assert_eq!(facts(Reach::Never, false, none, 0).0, MayStop::Unknown);
+        assert_eq!(facts(Reach::Never, true, none, 60).0, MayStop::Unknown);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) struct Looking {
     sweep: Sweep,
     /// The state that it began with.
     state: State,
+    /// Backends that datagrams have named by their id of late.
+    reached: Vec<u16>,
     /// The commit that it began after.
     generation: u32,
     /// There was no other since: so what it has found says something of the tables.
@@ -106,7 +108,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(Step { forgotten, ended, pause: PAUSE });
         }
         if look.whole {
-            self.go_on(look.state, look.sweep, now, wall)?;
+            self.go_on(look, now, wall)?;
         }
         Ok(Step { forgotten, ended, pause })
     }
@@ -116,6 +118,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let (last, last_wall) = std::mem::replace(&mut self.last_round, (now, wall));
         self.note_failures(now);
         self.tell_deadlines(last_wall, wall);
+        let reached = self.reached_by_id(now);
         if self.unsaved.is_some() {
             self.save_or_note();
         }
@@ -132,7 +135,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let keep = &mut |key: &_, entry: &FlowEntry| sweep.keep_datagrams(key, *entry);
         self.plane.sweep(UDP, keep).map_err(plane_error)?;
         let generation = self.generation;
-        Ok(Some(Looking { sweep, state, generation, whole: true, began: Instant::now() }))
+        Ok(Some(Looking { sweep, state, reached, generation, whole: true, began: Instant::now() }))
     }
 
     /// A look at the flows of all services, as it begins.
@@ -153,7 +156,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// What follows from a look at all flows, which began with the state as it is now.
-    fn go_on(&mut self, state: State, sweep: Sweep, now: u32, wall: u64) -> Result<(), Error> {
+    fn go_on(&mut self, look: Looking, now: u32, wall: u64) -> Result<(), Error> {
+        let Looking { state, sweep, reached, .. } = look;
         let (mut next, mut settled) = (state.clone(), Vec::new());
         for (entry, swept) in state.services.values().zip(&sweep.services) {
             let name = entry.service.name();
@@ -166,7 +170,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             }
         }
         let named = sweep.named();
-        let released = self.released(&named, now);
+        let released = self.released(&named, &reached);
         self.remember_look(state, named, now);
         for (service, key, _) in &released {
             Arc::make_mut(&mut next.directory).release(service, *key);

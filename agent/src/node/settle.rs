@@ -85,11 +85,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Draining backends that nothing names any more.
     pub(super) fn released(
-        &mut self,
+        &self,
         named_by_flows: &HashMap<u16, Named>,
-        now: u32,
+        reached: &[u16],
     ) -> Vec<(ServiceName, Key, u16)> {
-        let reached = self.reached_by_id(now);
         // Settling only makes fewer: what the tables name after this round, they name now.
         let tables = self.state.services.values().map(|entry| &entry.tables);
         let by_tables: BTreeSet<u16> =
@@ -106,7 +105,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     /// Draining backends that datagrams may still name by their server id: no flow is remembered of
     /// these, so the backend's count of packets tells whether there are any.
-    fn reached_by_id(&mut self, now: u32) -> Vec<u16> {
+    pub(super) fn reached_by_id(&mut self, now: u32) -> Vec<u16> {
         let mut reached = BTreeMap::new();
         for (name, key, place) in self.state.directory.all() {
             let entry = self.state.services.get(name);

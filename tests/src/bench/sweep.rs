@@ -21,7 +21,7 @@ use weir::dataplane::kernel::{Kernel, Options, Runner};
 use weir::dataplane::next_hop::{Change, NextHop};
 use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
-use weir::node::messages::{Apply, ChangeOptions, ServiceShift, Shift};
+use weir::node::messages::{Apply, ChangeOptions, InFlight, ServiceShift, Shift};
 use weir::store::Directory;
 
 use crate::frames::{Frame, RST, SYN};
@@ -177,7 +177,8 @@ fn move_everything(owner: &mut Owner<Kernel, Directory>) -> Result<()> {
         remainder: Version::Blue,
         expected_generation: None,
     };
-    owner.shift(&Shift { shifts: vec![shift], options })?;
+    let in_flight = InFlight::default();
+    owner.shift(&Shift { shifts: vec![shift], lease: None, in_flight, options })?;
     let hop = NextHop::plain(program::AWAY, [2; 6], [4; 6]);
     owner.follow(vec![Change::Hop("10.63.0.2".parse()?, Some(hop))]);
     Ok(())

@@ -248,8 +248,8 @@ impl<M: Mirror> World<M> {
         assert_eq!(steering.rules(), rules, "new flows go by the rules");
         self.steering = steering;
         self.tally.steered += u64::from(moved > 0);
-        let moves = Moves { steered: moved, ..step.moves };
-        self.moved.note(&before, &self.tables, &moves, self.now);
+        let all = Moves { steered: moved, ..step.moves };
+        self.moved.note(&before, &self.tables, &all, self.now);
         for (abandoned, weight) in self.abandoned.iter_mut().zip(self.weights) {
             *abandoned &= weight == 0;
         }
