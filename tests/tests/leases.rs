@@ -2,7 +2,7 @@
 //! through all of it.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::net::SocketAddr;
 use std::thread::sleep;

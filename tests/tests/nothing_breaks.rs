@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use weir::node::messages::{BackendState, BackendStatus};
+use weir::model::BackendState;
+use weir::node::messages::BackendStatus;
 use weir_tests::lab::LabBuilder;
 use weir_tests::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
 use weir_tests::lab::spec::{Protocol, ServiceSpec};

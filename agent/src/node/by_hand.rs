@@ -24,7 +24,11 @@ use crate::store::Store;
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Sets by hand what a backend is.
-    pub(super) fn set_backend(&mut self, set: &SetBackend) -> Result<Changed, Error> {
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn set_backend(&mut self, set: &SetBackend) -> Result<Changed, Error> {
         let asked = Asked::SetBackend(set);
         if let Some(answer) = self.repeated(&set.options, asked)? {
             return Ok(answer);

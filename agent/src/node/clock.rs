@@ -25,7 +25,8 @@ pub fn set_ahead(seconds: u32) {
 /// Milliseconds since 1970, as the host's clock has it.
 pub(super) fn unix_milliseconds() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    let ahead = u64::from(AHEAD.get()) * 1_000;
+    u64::try_from(now.as_millis()).map_or(u64::MAX, |now| now.saturating_add(ahead))
 }
 
 /// Seconds since 1970, likewise.

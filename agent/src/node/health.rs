@@ -42,7 +42,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Takes note of what the checks have found, in one commit.
-    pub(super) fn hear(&mut self) {
+    pub fn hear(&mut self) {
         let found = self.checks.reports(|reports| found(&self.state, reports));
         if found.is_empty() {
             return;

@@ -21,13 +21,16 @@ pub(super) struct Spec {
     pub(super) backends: [Vec<Backend>; 3],
     /// Versions by the number of a client network.
     pub(super) rules: BTreeMap<u8, u8>,
+    /// Backends that take no new flows, by hand.
+    pub(super) out: BTreeSet<SocketAddr>,
 }
 
 impl Spec {
     /// The version that a new flow of a client network goes to.
     pub(super) fn version(&self, seed: [u8; 16], key: &FlowKey, network: u8) -> u8 {
-        if let Some(version) = self.rules.get(&network) {
-            return *version;
+        let rule = self.rules.get(&network).copied();
+        if let Some(version) = rule.filter(|version| self.takes(*version) || self.holds()) {
+            return version;
         }
         let (low, high) = seed.split_at(8);
         let word = |half: &[u8]| u64::from_le_bytes(half.try_into().unwrap());
@@ -38,7 +41,7 @@ impl Spec {
         };
         let slot = slots(&service, key).version;
         let edge = |points: u32| (points * VERSION_SLOTS + 5_000) / 10_000;
-        let [_, green, canary] = self.weights.map(u32::from);
+        let [_, green, canary] = self.effective();
         match slot {
             _ if slot < edge(green) => 1,
             _ if slot >= edge(10_000 - canary) => 2,
@@ -46,10 +49,37 @@ impl Spec {
         }
     }
 
-    /// Where new flows of a version may go.
+    /// Where new flows of a version may go: if nothing takes any, wherever they would.
     pub(super) fn ready(&self, version: u8) -> BTreeSet<SocketAddr> {
-        let backends = self.backends[usize::from(version)].iter();
-        backends.filter(|backend| backend.weight > 0).map(|backend| backend.at).collect()
+        let weighs = |backend: &&Backend| backend.weight > 0;
+        let backends = self.backends[usize::from(version)].iter().filter(weighs);
+        let all: BTreeSet<SocketAddr> = backends.map(|backend| backend.at).collect();
+        if self.takes(version) { &all - &self.out } else { all }
+    }
+
+    /// Whether a backend of a version takes new flows.
+    fn takes(&self, version: u8) -> bool {
+        let mut backends = self.backends[usize::from(version)].iter();
+        backends.any(|backend| backend.weight > 0 && !self.out.contains(&backend.at))
+    }
+
+    /// Whether no version that has weight takes new flows: then nothing moves.
+    fn holds(&self) -> bool {
+        (0..3).all(|version| self.weights[usize::from(version)] == 0 || !self.takes(version))
+    }
+
+    /// The weights, where versions that take nothing give theirs to those that do.
+    fn effective(&self) -> [u32; 3] {
+        let weights = self.weights.map(u32::from);
+        if self.holds() {
+            return weights;
+        }
+        let kept = [0, 1, 2].map(|v| if self.takes(v) { weights[usize::from(v)] } else { 0 });
+        let sum: u32 = kept.iter().sum();
+        let mut given = kept.map(|kept| kept * 10_000 / sum);
+        let rest = 10_000 - given.iter().sum::<u32>();
+        *given.iter_mut().find(|given| **given > 0).unwrap() += rest;
+        given
     }
 }
 

@@ -16,6 +16,10 @@ pub enum Step {
     Wait(u32),
     /// The weights of blue, green and canary, in basis points.
     Shift([u16; 3]),
+    /// The same, and the connections of versions that are left without weight are given up.
+    Abandon([u16; 3]),
+    /// A backend is made active (0), draining (1) or down (2) by hand, whatever that leaves.
+    ByHand(u16, u8),
     /// Back to the weights that settled last.
     RollBack,
     /// Clients of this /24 (/120), by number, go to a version; or by the table again.
@@ -56,7 +60,7 @@ fn small(random: &mut Random) -> u16 {
 fn any(random: &mut Random) -> Step {
     let version = u8::try_from(random.below(3)).unwrap();
     let backend = random.half();
-    match random.below(21) {
+    match random.below(25) {
         0..6 => Step::Shift(weights(random)),
         6..8 => {
             let to = [Some(0), Some(1), Some(2), None][random.below(4)];
@@ -68,6 +72,8 @@ fn any(random: &mut Random) -> Step {
         13..16 => Step::Wait([1, 5, 11, 31, 200, 895, 905][random.below(7)]),
         16 => Step::Restart,
         17 => Step::RollBack,
+        18 => Step::Abandon(weights(random)),
+        19..23 => Step::ByHand(backend, [0, 0, 1, 2][random.below(4)]),
         _ => Step::Open(small(random) * 4),
     }
 }

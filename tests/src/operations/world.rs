@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
-use weir::model::{Rule, ServiceName, SpecFile, Version, Weight, parse_services};
+use weir::model::{BackendState, Rule, ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::messages::{
-    Apply, ChangeOptions, Delete, InFlight, RollBack, ServiceShift, Shift, Steer,
+    Apply, ChangeOptions, Delete, InFlight, RollBack, ServiceShift, SetBackend, Shift, Steer,
 };
 use weir::node::{DEFAULT_IDLE, Error as NodeError, Owner, clock};
 use weir::store::{Error as StoreError, Store, Stored};
@@ -48,6 +48,8 @@ pub struct Tally {
     pub silent: u64,
     /// Rollbacks.
     pub rolled_back: u64,
+    /// Flows given up.
+    pub given_up: u64,
     /// Agents that took up what another had left.
     pub restarts: u64,
     /// Most flows remembered at one time.
@@ -63,6 +65,7 @@ impl std::ops::AddAssign for Tally {
         self.fallbacks += other.fallbacks;
         self.silent += other.silent;
         self.rolled_back += other.rolled_back;
+        self.given_up += other.given_up;
         self.restarts += other.restarts;
         self.remembered = self.remembered.max(other.remembered);
     }
@@ -187,7 +190,9 @@ impl World {
             Step::Speak(count) => self.speak(count),
             Step::End(count) => (0..count).try_for_each(|number| self.end(number)),
             Step::Wait(seconds) => self.wait(seconds),
-            Step::Shift(weights) => self.shift(weights),
+            Step::Shift(weights) => self.shift(weights, InFlight::default()).map(drop),
+            Step::Abandon(weights) => self.abandon(weights),
+            Step::ByHand(backend, state) => self.set_by_hand(backend, state),
             Step::RollBack => self.roll_back(),
             Step::Steer(network, version) => self.steer(network, version),
             Step::Add(version, weight) => {
@@ -326,7 +331,8 @@ impl World {
         self.owner().follow(hops);
     }
 
-    fn shift(&mut self, weights: [u16; 3]) -> Result<(), String> {
+    /// Says whether it was carried out.
+    fn shift(&mut self, weights: [u16; 3], in_flight: InFlight) -> Result<bool, String> {
         let mut set = Vec::new();
         for (version, bp) in Version::ALL.into_iter().zip(weights) {
             set.push((version, Weight::from_bp(bp.into()).ok_or("a weight above 10000")?));
@@ -334,16 +340,44 @@ impl World {
         let service = ServiceName::new(SERVICE)?;
         let shift =
             ServiceShift { service, set, remainder: Version::Blue, expected_generation: None };
-        let shift = Shift {
-            shifts: vec![shift],
-            in_flight: InFlight::default(),
-            options: ChangeOptions::default(),
-            lease: None,
-        };
+        let (shifts, options) = (vec![shift], ChangeOptions::default());
+        let shift = Shift { shifts, lease: None, in_flight, options };
         let done = self.owner().shift(&shift).map(drop);
         if self.carried_out(done)? {
             self.spec.weights = weights;
             self.rolled_back = false;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// What versions without weight still had is void.
+    fn abandon(&mut self, weights: [u16; 3]) -> Result<(), String> {
+        if self.shift(weights, InFlight::Reset)? {
+            let left = |flow: &Flow| weights[usize::from(self.versions[&flow.home])] == 0;
+            let (void, live) = std::mem::take(&mut self.live).into_iter().partition(left);
+            self.live = live;
+            let void: Vec<Flow> = void;
+            self.tally.given_up += void.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn set_by_hand(&mut self, backend: u16, state: u8) -> Result<(), String> {
+        let Some((version, place)) = self.place(backend) else { return Ok(()) };
+        let at = self.spec.backends[version][place].at;
+        let state =
+            [BackendState::Active, BackendState::Draining, BackendState::Down][usize::from(state)];
+        let options = ChangeOptions { force: true, ..ChangeOptions::default() };
+        let service = ServiceName::new(SERVICE)?;
+        let set = SetBackend { service, address: at.ip(), port: at.port(), state, options };
+        let done = self.owner().set_backend(&set).map(drop);
+        if self.carried_out(done)? {
+            if state == BackendState::Active {
+                self.spec.out.remove(&at);
+            } else {
+                self.spec.out.insert(at);
+            }
         }
         Ok(())
     }
