@@ -28,10 +28,10 @@ fn target() -> SocketAddr {
 }
 
 /// A service that is half blue and half canary, with this more in its spec.
-fn start(mode: Mode, more: &str) -> Node {
+fn start(mode: Mode, spec: &str) -> Node {
     let mut node = Node::start(LabBuilder::new(), mode, &[IDLE]).unwrap();
     let service = node.lab().service("echo", target(), Protocol::Tcp).weights([5_000, 0, 5_000]);
-    let service = if more.is_empty() { service } else { service.with(more) };
+    let service = if spec.is_empty() { service } else { service.with(spec) };
     node.apply(&[service]).unwrap();
     node
 }
