@@ -1,8 +1,8 @@
 //! Fault points: the steps between which an agent may be killed. Tests kill it at each.
 //!
 //! Without the feature `fault-points` they are nothing. With it, an agent whose environment has
-//! `WEIR_FAULT=NAME` kills itself when it passes the point of that name, with `WEIR_FAULT=NAME:N`
-//! when it does so for the N-th time.
+//! `WEIR_FAULT=FILE` kills itself when it passes the point whose name is in that file. So a test
+//! arms an agent that runs, and disarms the next one.
 
 macro_rules! points {
     ($($point:ident $name:literal $what:literal;)*) => {
@@ -16,7 +16,7 @@ macro_rules! points {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$point,)*];
 
-            /// The name in `WEIR_FAULT`.
+            /// Its name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -52,12 +52,8 @@ pub(crate) fn point(_: Point) {}
 /// Passes a point, and ends there if told to.
 #[cfg(feature = "fault-points")]
 pub(crate) fn point(point: Point) {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    static PASSED: AtomicU32 = AtomicU32::new(0);
-    let Ok(told) = std::env::var("WEIR_FAULT") else { return };
-    let (name, nth) = told.split_once(':').unwrap_or((&told, "1"));
-    if name == point.name() && nth.parse() == Ok(PASSED.fetch_add(1, Ordering::Relaxed) + 1) {
+    let Some(file) = std::env::var_os("WEIR_FAULT") else { return };
+    if std::fs::read_to_string(file).is_ok_and(|name| name.trim() == point.name()) {
         // Nothing of this process runs after it: no destructor, no flush.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     }

@@ -189,6 +189,18 @@ impl Agent {
         bail!("the agent still runs {STOP_LIMIT:?} after SIGTERM; its log:\n{}", self.log_tail());
     }
 
+    /// Waits until it ends by itself, for so long at most, and gives how.
+    pub fn ends(mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + pace::wait(limit);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        bail!("the agent still runs after {limit:?}; its log:\n{}", self.log_tail());
+    }
+
     /// Kills it by SIGKILL, as a crash would.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill().context("killing the agent")?;
@@ -236,10 +248,20 @@ pub fn pins(lab: &Lab) -> PathBuf {
 
 /// The `weir` binary: `$WEIR_BIN`, else the one built beside this program.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("WEIR_BIN") {
+    find("weir", "WEIR_BIN", "cargo build -p weir")
+}
+
+/// The same with fault points, see [`weir::fault`]: `$WEIR_FAULTY_BIN`, else `weir-faulty` beside
+/// this program.
+pub fn faulty_binary() -> Result<PathBuf> {
+    find("weir-faulty", "WEIR_FAULTY_BIN", "cargo xtask build-faulty")
+}
+
+fn find(name: &str, variable: &str, make: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(variable) {
         let path = PathBuf::from(path);
         if !path.is_file() {
-            bail!("WEIR_BIN names {}, which is no file", path.display());
+            bail!("{variable} names {}, which is no file", path.display());
         }
         return Ok(path);
     }
@@ -249,13 +271,10 @@ pub fn binary() -> Result<PathBuf> {
         .ancestors()
         .skip(1)
         .take(2)
-        .map(|directory| directory.join("weir"))
+        .map(|directory| directory.join(name))
         .find(|path| path.is_file())
         .with_context(|| {
-            format!(
-                "no weir binary beside {}: run `cargo build -p weir`, or set WEIR_BIN",
-                program.display()
-            )
+            format!("no {name} beside {}: run `{make}`, or set {variable}", program.display())
         })
 }
 

@@ -9,7 +9,7 @@
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
 //! - [`pace`]: how fast this machine is.
-//! - [`bench`]: what something costs.
+//! - [`mod@bench`]: what something costs.
 //! - [`frames`]: TCP and UDP frames as they stand on the wire.
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.

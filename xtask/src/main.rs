@@ -43,6 +43,8 @@ enum Task {
     },
     /// Build the BPF program and say what is in the object
     BuildEbpf,
+    /// Build the agent that tests can tell to kill itself at a step: target/debug/weir-faulty
+    BuildFaulty,
     /// Run the packet cases and say what came of each
     Cases {
         /// Write what went in and what came out, for Wireshark: a pcapng file for each topic
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
     let result = match task {
         Task::Bench { arguments } => bench::bench(&root, &arguments),
         Task::Setup { check } => setup::setup(&root, check),
+        Task::BuildFaulty => build_faulty(&root),
         Task::BuildEbpf => build_ebpf::build_ebpf(&root),
         Task::Cases { pcap, measure, tshark, filter } => {
             cases(&root, pcap, measure, tshark, filter)
@@ -102,6 +105,15 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::vm(&root, &options),
     };
     report(result)
+}
+
+/// Builds the agent with fault points, and the usual one again.
+fn build_faulty(root: &Path) -> Result<()> {
+    let path = test::build_faulty(root)?;
+    let mut usual = lab::cargo(root, "build");
+    run::open("cargo build --package weir", usual.arg("--package=weir"))?;
+    run::say(&format!("\nbuilt {}", path.display()));
+    Ok(())
 }
 
 /// Runs the packet cases, with their own arguments.

@@ -1,10 +1,11 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::setup::{self, Rights};
 use crate::{bpf, lab, run};
@@ -36,9 +37,10 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
     run::open(&format!("cargo {doc}"), cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
 
     let weir = bpf::target_dir(root).join("debug/weir");
+    let faulty = build_faulty(root)?;
     run::open("cargo build", &mut cargo("build --package weir"))?;
     let mut tests = cargo("test --workspace");
-    tests.args(arguments).env("WEIR_BIN", weir);
+    tests.args(arguments).env("WEIR_BIN", weir).env("WEIR_FAULTY_BIN", faulty);
     if machine.rights == Rights::Sudo {
         run::say(
             "the tests make network namespaces, which needs root: sudo may ask for your password",
@@ -53,6 +55,21 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
         run::bold(&format!("passed in {took}: fmt, clippy, {bpf}doc, tests"))
     ));
     Ok(())
+}
+
+/// Builds a `weir` that tests can tell to kill itself at a step, beside the one that cannot, and
+/// gives its path. The next build puts the usual one back.
+pub(crate) fn build_faulty(root: &Path) -> Result<PathBuf> {
+    let title = "cargo build --package weir --features fault-points";
+    let mut build = lab::cargo(root, "build");
+    build.args(["--package=weir", "--features=fault-points"]);
+    run::open(title, &mut build)?;
+    let weir = bpf::target_dir(root).join("debug/weir");
+    let faulty = weir.with_file_name("weir-faulty");
+    // Not over the old one, which may be running.
+    let _ = fs::remove_file(&faulty);
+    fs::copy(&weir, &faulty).with_context(|| format!("cannot copy {}", weir.display()))?;
+    Ok(faulty)
 }
 
 /// Lints the BPF program with the clippy of its own compiler. Says for the last line what it did.

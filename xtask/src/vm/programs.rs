@@ -17,6 +17,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bad_input", "of the API, not of the kernel"),
     ("decide_model", "no kernel in it"),
     ("kernel_decides", "a hundred thousand runs of the program: half an hour, emulated"),
+    ("kill_points", "fifty starts of the agent; `outlives` kills it there, too"),
     ("lab", "of the lab itself, and how fast it is; all others use it"),
     ("left_alone", "a thousand connections a second, of which an emulated machine does a tenth"),
     ("mutated_packets", "a million packets: an hour, emulated"),
@@ -25,6 +26,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("plan_golden", "no kernel in it; and it reads files of the source tree"),
     ("settles", "a matter of the agent's clock, which a slow machine would outrun"),
     ("shares", "a matter of tables; and tens of thousands of connections"),
+    ("store", "of the disk, not of the kernel"),
 ];
 
 /// Single tests that run only if something is asked for by name, and why.
