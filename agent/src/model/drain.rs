@@ -1,10 +1,9 @@
 //! How long what a change leaves behind is waited for, and what becomes of it then.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::spec::DrainSpec;
+use super::time;
 
 /// The longest time of a drain, in seconds: a day.
 pub const MAX_SECONDS: u32 = 86_400;
@@ -51,7 +50,7 @@ impl From<Drain> for DrainSpec {
 /// Seconds as a file says them.
 #[must_use]
 pub fn text(seconds: u32) -> String {
-    humantime::format_duration(Duration::from_secs(seconds.into())).to_string()
+    time::text(seconds)
 }
 
 /// Reads a time of a drain, in seconds.
@@ -60,13 +59,7 @@ pub fn text(seconds: u32) -> String {
 ///
 /// What is wrong with it.
 pub fn seconds(text: &str) -> Result<u32, String> {
-    let time = humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a time; write it as 30s, 15m or 1h"))?;
-    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    if time.subsec_nanos() != 0 || !(1..=MAX_SECONDS).contains(&seconds) {
-        return Err(format!("{text} is not a whole number of seconds from 1s to 24h"));
-    }
-    Ok(seconds)
+    time::whole_seconds(text, (MAX_SECONDS, "24h"), "30s, 15m or 1h")
 }
 
 /// The drain that a spec asks for. `note` hears of each field that is wrong.

@@ -379,8 +379,7 @@ fn word(field: &str, text: &str, wrong: &mut dyn FnMut(&str, String)) {
 /// A time as a file says it.
 fn time(text: Option<&str>, default: Duration) -> Result<Duration, String> {
     let Some(text) = text else { return Ok(default) };
-    humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a time; write it as 500ms, 2s or 1m"))
+    super::time::parse(text, "500ms, 2s or 1m")
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::time;
+
 /// The longest lease, in seconds: a day.
 pub const MAX_SECONDS: u32 = 86_400;
 
@@ -46,18 +48,13 @@ impl FromStr for LeaseLength {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let time = humantime::parse_duration(text)
-            .map_err(|_| format!("{text:?} is not a time; write it as 60s, 5m or 1h"))?;
-        let seconds = u32::try_from(time.as_secs()).ok().filter(|_| time.subsec_nanos() == 0);
-        seconds
-            .and_then(|seconds| Self::try_from(seconds).ok())
-            .ok_or_else(|| format!("{text} is not a whole number of seconds from 1s to 24h"))
+        time::whole_seconds(text, (MAX_SECONDS, "24h"), "60s, 5m or 1h").map(Self)
     }
 }
 
 impl fmt::Display for LeaseLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.duration()).fmt(f)
+        time::text(self.0).fmt(f)
     }
 }
 

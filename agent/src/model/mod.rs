@@ -13,6 +13,7 @@
 //! - [`interface`]: where the program is attached
 //! - [`observed`]: shares as observed, with their interval
 //! - [`traffic`]: what was counted
+//! - `time`: times as people write them
 //! - [`violation`]: what is wrong with a request, by field
 //!
 //! All of it is pure: no clock, no disk, no kernel.
@@ -30,6 +31,7 @@ pub mod shift;
 pub mod spec;
 pub mod steering;
 pub mod table;
+mod time;
 pub mod traffic;
 pub mod udp;
 pub mod version;

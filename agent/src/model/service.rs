@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
-use super::udp::idle_text;
 use super::{
     Drain, Health, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
     spec::{
         BackendSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec,
         VersionsSpec,
     },
+    time,
 };
 
 /// The most services of a node.
@@ -422,7 +422,8 @@ impl From<&Service> for ServiceSpec {
             gue_port: (service.gue_port != DEFAULT_GUE_PORT).then_some(service.gue_port.into()),
             affinity: service.affinity,
             udp: service.udp,
-            udp_idle: (service.udp_idle != UDP_IDLE_SECONDS).then(|| idle_text(service.udp_idle)),
+            udp_idle: (service.udp_idle != UDP_IDLE_SECONDS)
+                .then(|| time::text(service.udp_idle.into())),
             quic: service.quic.map(QuicSpec::from),
             drain: (service.drain != Drain::default()).then(|| service.drain.into()),
             health: service.health.as_deref().map(HealthSpec::from),

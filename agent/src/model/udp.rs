@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
 use super::spec::{BackendSpec, QuicSpec, ServiceSpec};
-use super::{Listener, PerVersion, Protocol, VersionGroup};
+use super::{Listener, PerVersion, Protocol, VersionGroup, time};
 
 /// The longest silence after which a UDP flow may be forgotten, in seconds.
 pub const MAX_IDLE: u16 = 3_600;
@@ -120,11 +119,6 @@ impl fmt::Display for ServerId {
     }
 }
 
-/// Seconds as a file says them.
-pub(super) fn idle_text(seconds: u16) -> String {
-    humantime::format_duration(Duration::from_secs(seconds.into())).to_string()
-}
-
 /// Whether a service with these listeners can say so of UDP.
 pub(super) fn check(udp: Udp, listeners: &[Listener]) -> Result<(), String> {
     if !udp.is_default() && !listens(listeners) {
@@ -147,13 +141,8 @@ pub(super) fn idle(spec: &ServiceSpec, listeners: &[Listener]) -> Result<u16, St
     if spec.udp != Udp::Tracked {
         return Err(format!("has no meaning with udp: {}; leave it out", spec.udp));
     }
-    let time = humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a time; write it as 30s, 5m or 1h"))?;
-    let seconds = u16::try_from(time.as_secs()).unwrap_or(u16::MAX);
-    if time.subsec_nanos() != 0 || !(1..=MAX_IDLE).contains(&seconds) {
-        return Err(format!("{text} is not a whole number of seconds from 1s to 1h"));
-    }
-    Ok(seconds)
+    let seconds = time::whole_seconds(text, (MAX_IDLE.into(), "1h"), "30s, 5m or 1h")?;
+    Ok(u16::try_from(seconds).unwrap_or(MAX_IDLE))
 }
 
 /// How connection ids name backends, if they do.
