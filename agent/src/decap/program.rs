@@ -130,8 +130,7 @@ impl Attach for Decapsulator {
     }
 
     fn xdp(&mut self, interface: &str, hook: Hook) -> Result<Hook, AttachError> {
-        let name = if hook == Hook::XdpGeneric { XDP_GENERIC } else { XDP };
-        attach_xdp(&mut self.object, name, interface, hook, None)
+        attach_xdp(&mut self.object, [XDP, XDP_GENERIC], interface, hook, None)
     }
 }
 

@@ -131,8 +131,7 @@ impl Attach for Programs {
         }
         let pin = self.pins.as_ref().map(|pins| pins.link(interface, hook.name()));
         let before = pin.as_deref().is_some_and(Path::exists);
-        let name = if hook == Hook::XdpGeneric { XDP_GENERIC } else { XDP };
-        attach_xdp(&mut self.object, name, interface, hook, pin.as_deref())?;
+        attach_xdp(&mut self.object, [XDP, XDP_GENERIC], interface, hook, pin.as_deref())?;
         if let Some(pin) = pin {
             self.note_pin(pin, before);
         }
@@ -192,14 +191,15 @@ pub(crate) fn attach_tc(
     Ok(hook)
 }
 
-/// The same for the XDP program `name`.
+/// The same for the XDP program, of which there is one for native and one for generic mode.
 pub(crate) fn attach_xdp(
     object: &mut Ebpf,
-    name: &str,
+    [native, generic]: [&str; 2],
     interface: &str,
     hook: Hook,
     pin: Option<&Path>,
 ) -> Result<Hook, AttachError> {
+    let name = if hook == Hook::XdpGeneric { generic } else { native };
     program::<Xdp>(object, name)
         .map_err(Into::into)
         .and_then(|xdp| link_xdp(xdp, interface, hook, pin))
