@@ -209,6 +209,15 @@ async fn connect(lab: &Lab) -> Result<Client> {
     Ok(client)
 }
 
+/// All that was counted, as numbers that only grow.
+#[must_use]
+pub fn fields(traffic: &Traffic) -> [u64; 8] {
+    let Traffic { connections, packets_in, bytes_in, packets_out, bytes_out, tracked, .. } =
+        *traffic;
+    let (full, flood) = (traffic.fallback_full, traffic.fallback_flood);
+    [connections, packets_in, bytes_in, packets_out, bytes_out, tracked, full, flood]
+}
+
 fn name(service: &str) -> Result<ServiceName> {
     ServiceName::new(service).map_err(|error| anyhow::anyhow!("{service:?} {error}"))
 }

@@ -24,7 +24,7 @@ use weir_tests::lab::spec::Protocol;
 use weir_tests::lab::{Lab, LabBuilder};
 use weir_tests::load::fresh::{Fresh, FreshCounts, FreshPlan};
 use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
-use weir_tests::node::{Mode, Node};
+use weir_tests::node::{Mode, Node, fields};
 use weir_tests::pace;
 use weir_tests::random::Random;
 
@@ -120,13 +120,6 @@ fn counters(node: &mut Node) -> BTreeMap<(&'static str, IpAddr), Traffic> {
     let of =
         |service| node.traffic(service).unwrap().into_iter().map(move |(a, t)| ((service, a), t));
     SERVICES.into_iter().flat_map(of).collect()
-}
-
-fn fields(traffic: &Traffic) -> [u64; 8] {
-    let Traffic { connections, packets_in, bytes_in, packets_out, bytes_out, tracked, .. } =
-        *traffic;
-    let (full, flood) = (traffic.fallback_full, traffic.fallback_flood);
-    [connections, packets_in, bytes_in, packets_out, bytes_out, tracked, full, flood]
 }
 
 /// No counter of any backend has gone back.

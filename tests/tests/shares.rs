@@ -8,15 +8,14 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use weir::model::Observed;
 use weir::node::messages::Traffic;
 use weir_tests::identity::Version;
+use weir_tests::lab::LabBuilder;
 use weir_tests::lab::addresses::{Family, HTTP_PORT, vip};
 use weir_tests::lab::spec::Protocol;
-use weir_tests::lab::{Lab, LabBuilder};
 use weir_tests::load::SourcePorts;
 use weir_tests::load::fresh::{Close, Fresh, FreshCounts, FreshPlan};
 use weir_tests::node::{Mode, Node};
@@ -115,7 +114,7 @@ impl Counted {
         Self {
             weir: node.traffic("web").unwrap(),
             served: served.iter().map(|(who, s)| (who.address, s.http_connections)).collect(),
-            retransmitted_syns: retransmitted_syns(node.lab()),
+            retransmitted_syns: node.lab().retransmitted_syns().unwrap(),
         }
     }
 }
@@ -142,15 +141,4 @@ fn exactly_counted(before: &Counted, after: &Counted, counts: &FreshCounts) {
     }
     let connections = |all: &Counted| all.weir.values().map(|one| one.connections).sum::<u64>();
     assert_eq!(connections(after) - connections(before), counts.answered());
-}
-
-/// SYNs that the clients sent more than once.
-fn retransmitted_syns(lab: &Lab) -> u64 {
-    let text =
-        lab.clients().inside(|| fs::read_to_string("/proc/thread-self/net/netstat")).unwrap();
-    let text = text.unwrap();
-    let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
-    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
-    let place = names.split(' ').position(|name| name == "TCPSynRetrans").unwrap();
-    values.split(' ').nth(place).unwrap().parse().unwrap()
 }

@@ -1,9 +1,8 @@
 //! The last checks, when everything has been seen.
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::judge::{Books, differences, same_in_step};
 use super::screen::{Paint, Screen};
@@ -19,7 +18,7 @@ use crate::load::long_lived::LongLivedState;
 pub(super) fn audit(lab: &Lab, records: &Records, screen: &mut Screen) -> Result<Verdict> {
     let answered = count(records.fresh.answered());
     let open = count(records.long_lived.connections.len() as u64);
-    let (books, resent) = (books(lab, records)?, resent(lab)?);
+    let (books, resent) = (books(lab, records)?, lab.retransmitted_syns()?);
     let checks = [
         Check {
             name: "new",
@@ -161,34 +160,4 @@ fn began(state: &LongLivedState) -> BTreeMap<Identity, u64> {
         }
     }
     counts
-}
-
-/// SYNs that the clients' kernel has sent again.
-fn resent(lab: &Lab) -> Result<u64> {
-    // The file of the calling thread: that of the process shows another namespace.
-    let path = "/proc/thread-self/net/netstat";
-    let text = lab.clients().inside(|| fs::read_to_string(path))?;
-    named(&text.context("reading the clients' TCP statistics")?, "TcpExt:", "TCPSynRetrans")
-        .with_context(|| format!("{path} has no TCPSynRetrans"))
-}
-
-/// A figure of `/proc/net/netstat`: a line of names is followed by a line of values.
-fn named(text: &str, group: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
-    pairs.find(|(key, _)| *key == name)?.1.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_found_by_name() {
-        let text = "TcpExt: A TCPSynRetrans B\nTcpExt: 1 2 3\nIpExt: A\nIpExt: 4\n";
-        assert_eq!(named(text, "TcpExt:", "TCPSynRetrans"), Some(2));
-        assert_eq!(named(text, "IpExt:", "A"), Some(4));
-        assert_eq!(named(text, "IpExt:", "B"), None);
-    }
 }

@@ -15,6 +15,7 @@ pub mod behind;
 pub(crate) mod host;
 mod names;
 mod namespace;
+mod netstat;
 pub mod spec;
 mod sweep;
 mod wiring;

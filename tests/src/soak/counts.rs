@@ -1,14 +1,12 @@
 //! The agent's counters, watched: none may fall, and at the end they are exact.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use weir::node::messages::Traffic;
 
-use crate::lab::Lab;
-use crate::node::Node;
+use crate::node::{Node, fields};
 
 const WATCHED: [&str; 4] = ["web4", "web6", "echo4", "echo6"];
 /// Of a flood the servers see connections that never are.
@@ -33,15 +31,7 @@ impl Counts {
         let now = read(node)?;
         for (of, was) in &self.last {
             let is = now.get(of).copied().unwrap_or_default();
-            let grew = [
-                (was.connections, is.connections),
-                (was.packets_in, is.packets_in),
-                (was.bytes_in, is.bytes_in),
-                (was.packets_out, is.packets_out),
-                (was.bytes_out, is.bytes_out),
-                (was.tracked, is.tracked),
-            ];
-            if grew.iter().any(|(was, is)| was > is) {
+            if fields(was).into_iter().zip(fields(&is)).any(|(was, is)| was > is) {
                 self.fell.push(format!("counters of {of:?} fell from {was:?} to {is:?}"));
             }
         }
@@ -59,7 +49,7 @@ impl Counts {
             .iter()
             .map(|(who, served)| (who.address, (served.http_connections, served.echo_connections)))
             .collect();
-        let again = retransmitted_syns(node.lab())?;
+        let again = node.lab().retransmitted_syns()?;
         let mut more = 0;
         let exact = read(node)?.into_iter().filter(|((service, _), _)| *service != FLOODED);
         for ((service, address), traffic) in exact {
@@ -89,16 +79,4 @@ fn read(node: &mut Node) -> Result<All> {
         all.extend(traffic.into_iter().map(|(address, traffic)| ((service, address), traffic)));
     }
     Ok(all)
-}
-
-/// SYNs that the clients have sent again.
-pub(super) fn retransmitted_syns(lab: &Lab) -> Result<u64> {
-    let read = || fs::read_to_string("/proc/thread-self/net/netstat");
-    let text = lab.clients().inside(read)??;
-    let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
-    let (names, values) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
-    let mut both = names.split(' ').zip(values.split(' '));
-    let (_, value) =
-        both.find(|(name, _)| *name == "TCPSynRetrans").context("no count of SYNs sent again")?;
-    Ok(value.parse()?)
 }
