@@ -7,6 +7,7 @@
 //! - [`icmp`]: the errors and echoes that a balancer takes part in
 //! - [`outer`]: what is put around a packet in a tunnel
 //! - [`quic`]: what a datagram of a QUIC service tells
+//! - [`latency`]: times in buckets
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
@@ -32,6 +33,7 @@ pub mod fragment;
 pub mod frame;
 pub mod hash;
 pub mod icmp;
+pub mod latency;
 pub mod opaque;
 pub mod outer;
 pub mod packet;

@@ -11,6 +11,7 @@
 //! - [`shift`]: the new weights that a change of some of them makes
 //! - [`lease`]: weights that hold only as long as somebody renews them
 //! - [`interface`]: where the program is attached
+//! - [`handshakes`]: how long handshakes took
 //! - [`observed`]: shares as observed, with their interval
 //! - [`traffic`]: what was counted
 //! - `time`: times as people write them
@@ -20,6 +21,7 @@
 
 pub mod backend_state;
 pub mod drain;
+pub mod handshakes;
 pub mod health;
 pub mod interface;
 pub mod lease;
@@ -40,6 +42,7 @@ pub mod weight;
 
 pub use backend_state::BackendState;
 pub use drain::{Drain, Draining, OnTimeout};
+pub use handshakes::Handshakes;
 pub use health::{Health, OnDown, OnEmpty};
 pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use lease::{LeaseLength, LeaseTerms, OnExpiry};

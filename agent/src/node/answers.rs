@@ -10,8 +10,8 @@ use super::clock;
 use super::directory::Key;
 use super::error::Error;
 use super::messages::{
-    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Move, NextHop,
-    NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict, VersionChange,
+    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Handshakes, Move,
+    NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict, VersionChange,
     VersionCounters, VersionStatus,
 };
 use super::owner::Owner;
@@ -197,6 +197,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 address: key.address,
                 port: key.port,
                 traffic,
+                handshakes: Handshakes::default(),
             });
         }
         ServiceCounters { service: name.clone(), versions }
@@ -290,6 +291,7 @@ pub(super) fn traffic(counters: abi::Counters) -> Traffic {
         tracked: counters.tracked,
         fallback_full: counters.fallback_full,
         fallback_flood: counters.fallback_flood,
+        ..Traffic::default()
     }
 }
 

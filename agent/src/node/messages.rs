@@ -12,11 +12,11 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use crate::health::Counts;
-pub use crate::model::Traffic;
 use crate::model::{
     AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
     PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
 };
+pub use crate::model::{Handshakes, Traffic};
 
 /// The most characters of a request id.
 pub const MAX_REQUEST_ID: usize = 64;
@@ -483,12 +483,14 @@ pub struct ServiceCounters {
 pub struct VersionCounters {
     /// What was counted.
     pub traffic: Traffic,
+    /// How long handshakes took.
+    pub handshakes: Handshakes,
     /// By backend, those that drain included.
     pub backends: Vec<BackendCounters>,
 }
 
 /// The counters of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackendCounters {
     /// Its address.
     pub address: IpAddr,
@@ -496,6 +498,8 @@ pub struct BackendCounters {
     pub port: u16,
     /// What was counted.
     pub traffic: Traffic,
+    /// How long handshakes took.
+    pub handshakes: Handshakes,
 }
 
 /// Packets dropped or passed to the host's stack for one reason.

@@ -37,10 +37,10 @@ use weir::{
         events::{Event, Kind, Log},
         messages::{
             Apply, BackendCounters, BackendHealth, BackendStatus, Capacity, Change, ChangeOptions,
-            Changed, Commit, Counters, Delete, DrainStatus, InterfaceStatus, LeaseStatus, MayStop,
-            Move, NextHop, NodeStatus, RenewLease, RequestId, RollBack, ServiceCounters,
-            ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered, Traffic, Verdict,
-            VersionChange, VersionCounters, VersionStatus,
+            Changed, Commit, Counters, Delete, DrainStatus, Handshakes, InterfaceStatus,
+            LeaseStatus, MayStop, Move, NextHop, NodeStatus, RenewLease, RequestId, RollBack,
+            ServiceCounters, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered,
+            Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
         },
     },
 };
@@ -388,8 +388,10 @@ impl Node {
                 address: one.address,
                 port: one.port,
                 traffic,
+                handshakes: Handshakes::default(),
             });
-            VersionCounters { traffic, backends: backends.collect() }
+            let backends = backends.collect();
+            VersionCounters { traffic, handshakes: Handshakes::default(), backends }
         };
         let services = wanted.map(|(_, service)| ServiceCounters {
             service: service.name().clone(),

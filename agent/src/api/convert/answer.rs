@@ -2,12 +2,13 @@
 
 use weir_proto::v1;
 
+use super::traffic::{handshakes, traffic};
 use super::{health, lease, spec, version_number};
 use crate::{
     model::{BackendState, Observed, PerVersion, TableShare, Version},
     node::messages::{
         BackendCounters, BackendStatus, Capacity, Change, Commit, Counters, InterfaceStatus, Move,
-        NextHop, NodeStatus, ServiceCounters, ServiceStatus, Traffic, Verdict, VersionChange,
+        NextHop, NodeStatus, ServiceCounters, ServiceStatus, Verdict, VersionChange,
         VersionCounters, VersionStatus,
     },
 };
@@ -140,36 +141,27 @@ pub fn counters(counters: Counters) -> v1::Counters {
 fn service_counters(counters: ServiceCounters) -> v1::ServiceCounters {
     v1::ServiceCounters {
         service: counters.service.to_string(),
-        versions: by_version(counters.versions, version_counters),
+        versions: by_version(counters.versions, |version, counters| {
+            version_counters(version, &counters)
+        }),
     }
 }
 
-fn version_counters(version: i32, counters: VersionCounters) -> v1::VersionCounters {
+fn version_counters(version: i32, counters: &VersionCounters) -> v1::VersionCounters {
     v1::VersionCounters {
         version,
-        traffic: Some(traffic(counters.traffic)),
-        backends: counters.backends.into_iter().map(backend_counters).collect(),
+        traffic: Some(traffic(&counters.traffic)),
+        handshakes: Some(handshakes(&counters.handshakes)),
+        backends: counters.backends.iter().map(backend_counters).collect(),
     }
 }
 
-fn backend_counters(counters: BackendCounters) -> v1::BackendCounters {
+fn backend_counters(counters: &BackendCounters) -> v1::BackendCounters {
     v1::BackendCounters {
         address: counters.address.to_string(),
         port: counters.port.into(),
-        traffic: Some(traffic(counters.traffic)),
-    }
-}
-
-fn traffic(traffic: Traffic) -> v1::Traffic {
-    v1::Traffic {
-        connections: traffic.connections,
-        packets_in: traffic.packets_in,
-        bytes_in: traffic.bytes_in,
-        packets_out: traffic.packets_out,
-        bytes_out: traffic.bytes_out,
-        tracked: traffic.tracked,
-        fallback_full: traffic.fallback_full,
-        fallback_flood: traffic.fallback_flood,
+        traffic: Some(traffic(&counters.traffic)),
+        handshakes: Some(handshakes(&counters.handshakes)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use weir_proto::v1;
 
+use super::traffic::{read_handshakes, read_traffic};
 use super::{Malformed, health, lease, spec, version};
 use crate::{
     model::{
@@ -11,8 +12,8 @@ use crate::{
     },
     node::messages::{
         BackendCounters, BackendStatus, Capacity, Change, Commit, Counters, InterfaceStatus, Move,
-        NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict,
-        VersionChange, VersionCounters, VersionStatus,
+        NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Verdict, VersionChange,
+        VersionCounters, VersionStatus,
     },
 };
 
@@ -196,29 +197,17 @@ fn service_counters(counters: v1::ServiceCounters) -> Read<ServiceCounters> {
 
 fn version_counters(counters: v1::VersionCounters) -> Read<VersionCounters> {
     Ok(VersionCounters {
-        traffic: traffic(counters.traffic),
+        traffic: read_traffic(counters.traffic),
+        handshakes: read_handshakes(counters.handshakes),
         backends: all(counters.backends, |backend| {
             Ok(BackendCounters {
                 address: address(&backend.address)?,
                 port: small(backend.port, "port")?,
-                traffic: traffic(backend.traffic),
+                traffic: read_traffic(backend.traffic),
+                handshakes: read_handshakes(backend.handshakes),
             })
         })?,
     })
-}
-
-fn traffic(traffic: Option<v1::Traffic>) -> Traffic {
-    let traffic = traffic.unwrap_or_default();
-    Traffic {
-        connections: traffic.connections,
-        packets_in: traffic.packets_in,
-        bytes_in: traffic.bytes_in,
-        packets_out: traffic.packets_out,
-        bytes_out: traffic.bytes_out,
-        tracked: traffic.tracked,
-        fallback_full: traffic.fallback_full,
-        fallback_flood: traffic.fallback_flood,
-    }
 }
 
 /// The agent itself.
