@@ -75,7 +75,9 @@ impl Node {
         // With a thread of its own, so that the connection ends in order when the agent stops.
         let runtime =
             runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let client = runtime.block_on(connect(&lab))?;
+        let client = runtime
+            .block_on(connect(&lab))
+            .with_context(|| format!("the agent's log ends with:\n{}", agent.log_tail()))?;
         Ok(Self { client, runtime, agent: Some(agent), options, lab, _turn: turn })
     }
 
@@ -211,11 +213,8 @@ async fn connect(lab: &Lab) -> Result<Client> {
 
 /// All that was counted, as numbers that only grow.
 #[must_use]
-pub fn fields(traffic: &Traffic) -> [u64; 8] {
-    let Traffic { connections, packets_in, bytes_in, packets_out, bytes_out, tracked, .. } =
-        *traffic;
-    let (full, flood) = (traffic.fallback_full, traffic.fallback_flood);
-    [connections, packets_in, bytes_in, packets_out, bytes_out, tracked, full, flood]
+pub fn fields(traffic: &Traffic) -> [u64; Traffic::NAMES.len()] {
+    traffic.values()
 }
 
 fn name(service: &str) -> Result<ServiceName> {
