@@ -34,6 +34,7 @@ mod limit;
 mod maps;
 mod rare;
 mod route;
+mod signal;
 mod skb;
 mod tc;
 mod tunnel;
