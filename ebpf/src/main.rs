@@ -60,6 +60,7 @@ fn weir_xdp_generic(context: XdpContext) -> u32 {
 
 /// The path with the whole stack at hand, on every interface.
 #[classifier]
+#[inline(always)]
 fn weir_tc(context: TcContext) -> i32 {
     tc::handle(&context)
 }

@@ -4,6 +4,7 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
 };
@@ -134,6 +135,14 @@ pub(crate) type Scratch<T> = PerCpuArray<T, 1>;
 /// The packet.
 #[btf_map]
 pub(crate) static PACKET: Scratch<Packet> = PerCpuArray::new();
+
+/// A flow other than the packet's own.
+#[btf_map]
+pub(crate) static KEY: Scratch<FlowKey> = PerCpuArray::new();
+
+/// A question to the kernel's routing, and its answer.
+#[btf_map]
+pub(crate) static FIB: Scratch<bpf_fib_lookup> = PerCpuArray::new();
 
 /// Of a fragment, what all fragments of its packet have in common.
 #[btf_map]

@@ -19,7 +19,7 @@ use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::limit;
 use crate::maps::{
-    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, KEY, LISTENERS, PACKET, POOL, RETURNS,
     SERVER_IDS, STEERING, UDP_FLOWS,
 };
 use crate::signal;
@@ -250,7 +250,9 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             protocol: packet.key.protocol,
             pad: [0; 3],
         };
-        if let Some(entry) = FLOWS.get_ptr_mut(key) {
+        if let Ok(key) = maps::keep(&KEY, key)
+            && let Some(entry) = FLOWS.get_ptr_mut(&*key)
+        {
             let seen = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
             // SAFETY: a live element, or one just recycled, where a stray bit only makes a SYN
             // that reuses the flow be decided anew. One byte that only this side writes.
@@ -285,7 +287,8 @@ fn any_direct() -> bool {
 
 #[inline(always)]
 fn is_direct(packet: &Packet) -> bool {
-    any_direct() && DIRECT.get_ptr(reversed(&packet.key)).is_some()
+    any_direct()
+        && maps::keep(&KEY, reversed(&packet.key)).is_ok_and(|key| DIRECT.get_ptr(&*key).is_some())
 }
 
 /// The client's port served a direct connection to this backend once and now begins a flow of a
@@ -298,8 +301,10 @@ fn forget_direct(packet: &Packet, backend: &Backend) {
     let mut key = packet.key;
     key.destination = backend.address;
     key.destination_port = port_or(key.destination_port, backend.port);
-    // It fails where there was none.
-    let _ = DIRECT.remove(key);
+    if let Ok(key) = maps::keep(&KEY, key) {
+        // It fails where there was none.
+        let _ = DIRECT.remove(&*key);
+    }
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use weir_ebpf::abi::{
-    FORWARD_NAT, FlowKey, Pending, Return, SIGNALS_FULL, SIGNALS_OFF, Service, Signals,
+    Address, FORWARD_NAT, FlowKey, Pending, Return, SIGNALS_FULL, SIGNALS_OFF, Service, Signals,
 };
 use weir_ebpf::handshake::{self, Begin, Event, Verdict, Word, step};
 use weir_ebpf::hash;
@@ -16,7 +16,7 @@ use weir_ebpf::packet::{ACK, FIN, Packet, RST, SYN};
 
 use crate::atomic::{add, compare_exchange};
 use crate::count::CONFIG;
-use crate::maps::{self, BACKENDS, FAILING, HISTOGRAMS, PACKET, PENDING, SIGNALS};
+use crate::maps::{self, BACKENDS, FAILING, HISTOGRAMS, KEY, PENDING, SIGNALS};
 use crate::route::{self, BEGINS, Chosen, STEERED};
 
 /// How often a place is tried for that changes under our hands.
@@ -41,25 +41,50 @@ pub(crate) fn of_client(packet: &Packet, chosen: &Chosen) -> u8 {
     if service.signals == SIGNALS_OFF || !packet.is_tcp() {
         return 0;
     }
+    let [seed0, seed1] = service.seed;
     let about =
         About { backend: chosen.index, level: service.signals, direct, marks: chosen.marks };
-    if from_client(service.seed[0], service.seed[1], about.word()) == 0 { 0 } else { BEGINS }
+    let hash = flow_hash(&raw const packet.key, seed0, seed1);
+    if about.marks & BEGINS != 0 {
+        let full = service.signals == SIGNALS_FULL;
+        let client = if full { client_hash(&raw const packet.key.source, seed0, seed1) } else { 0 };
+        let again = begin(hash, client, packet.sequence.into(), about.word()) != 0;
+        return if again { BEGINS } else { 0 };
+    }
+    go_on(hash, about.word(), u64::from(packet.flags));
+    0
 }
 
 /// Counts a server's packet that was sent to a client.
 #[inline(always)]
 pub(crate) fn of_server(packet: &Packet, back: &Return) {
-    if packet.flags & (SYN | FIN | RST) != 0 && packet.is_tcp() {
-        from_server(back);
+    if packet.flags & (SYN | FIN | RST) == 0 || !packet.is_tcp() {
+        return;
     }
+    let Some(service) = service_of(back.backend) else { return };
+    if service.signals == SIGNALS_OFF {
+        return;
+    }
+    let flow = FlowKey {
+        source: packet.key.destination,
+        destination: back.address,
+        source_port: packet.key.destination_port,
+        destination_port: route::port_or(packet.key.source_port, back.port),
+        protocol: packet.key.protocol,
+        pad: [0; 3],
+    };
+    let Ok(flow) = maps::keep(&KEY, flow) else { return };
+    let [seed0, seed1] = service.seed;
+    answer(flow_hash(&raw const *flow, seed0, seed1), u64::from(back.backend), packet.flags.into());
 }
 
-/// What [`from_client`] needs to know, in one word.
+/// What a client's packet is counted by, in one word.
 #[derive(Clone, Copy)]
 struct About {
     backend: u16,
     level: u8,
     direct: bool,
+    /// See [`Chosen`].
     marks: u8,
 }
 
@@ -83,89 +108,86 @@ impl About {
     }
 }
 
-/// Not zero: the SYN came again. A function that others could call too, for of these the verifier
-/// takes nothing for granted: so it walks this one once, and not for each way that leads here.
+// What follows is done by functions that others could call too, for of such the verifier takes
+// nothing for granted: so it walks each of them once, and not for each way that leads to it. And the
+// stack that they take, they take one after the other.
+
+/// Hash of a flow.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn from_client(seed0: u64, seed1: u64, about: u64) -> u64 {
+extern "C" fn flow_hash(key: *const FlowKey, seed0: u64, seed1: u64) -> u64 {
+    // SAFETY: an element of a map, or nothing.
+    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
+    hash::flow([seed0, seed1], key)
+}
+
+/// Hash of a client's address.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn client_hash(address: *const Address, seed0: u64, seed1: u64) -> u64 {
+    // SAFETY: an element of a map, or nothing.
+    let Some(address) = (unsafe { address.as_ref() }) else { return 0 };
+    hash::client([seed0, seed1], address)
+}
+
+/// A SYN. Not zero: it came again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin(hash: u64, client: u64, sequence: u64, about: u64) -> u64 {
     let about = About::from_word(about);
-    let Some(packet) = PACKET.get_ptr(0) else { return 0 };
-    // SAFETY: an element of this processor alone, which holds the packet at hand.
-    let packet = unsafe { &*packet };
-    let backend = about.backend;
-    let is_reset = packet.flags & RST != 0;
-    let is_fin = packet.flags & FIN != 0 && !is_reset;
-    if is_fin {
-        count(backend, counter!(fins_in));
-    }
-    let begins = about.marks & BEGINS != 0;
-    if is_fin && !about.direct {
-        return 0;
-    }
-    let hash = hash::flow([seed0, seed1], &packet.key);
+    let full = about.level == SIGNALS_FULL;
     let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
-    if begins {
-        let full = about.level == SIGNALS_FULL;
-        let client = if full { hash::client([seed0, seed1], &packet.key.source) as u32 } else { 0 };
-        let begin = Begin { watched: full || !about.direct, timed: full };
-        let new = Pending { word: 0, time: now(), sequence: packet.sequence, client };
-        let again = begin_at(place, &new, hash, backend, begin);
-        if again {
-            count(backend, counter!(retransmissions));
-            return 1;
-        }
-        if about.marks & STEERED != 0 {
-            count(backend, counter!(steered));
-        }
-        return 0;
+    let begin = Begin { watched: full || !about.direct, timed: full };
+    let new = Pending { word: 0, time: now(), sequence: sequence as u32, client: client as u32 };
+    if begin_at(place, &new, hash, about.backend, begin) {
+        count(about.backend, counter!(retransmissions));
+        return 1;
     }
-    if is_reset {
-        if advance(place, hash, backend, Event::ClientReset) != Verdict::Abandoned {
-            count(backend, counter!(resets_in));
-        }
-    } else if about.direct && about.level == SIGNALS_FULL {
-        advance(place, hash, backend, Event::Answer);
+    if about.marks & STEERED != 0 {
+        count(about.backend, counter!(steered));
     }
     0
 }
 
-/// The same for what servers send.
+/// A client's packet that is no SYN.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn from_server(back: *const Return) -> u64 {
-    // SAFETY: an element of a map, or nothing.
-    let Some(back) = (unsafe { back.as_ref() }) else { return 0 };
-    let Some(packet) = PACKET.get_ptr(0) else { return 0 };
-    // SAFETY: an element of this processor alone, which holds the packet at hand.
-    let packet = unsafe { &*packet };
-    let Some(service) = service_of(back.backend) else { return 0 };
-    if service.signals == SIGNALS_OFF {
-        return 0;
-    }
-    let is_reset = packet.flags & RST != 0;
-    if packet.flags & FIN != 0 && !is_reset {
-        count(back.backend, counter!(fins_out));
-    }
-    let event = if is_reset {
-        Event::ServerReset
-    } else if packet.flags & (SYN | ACK) == SYN | ACK {
-        Event::Answer
-    } else {
-        return 0;
-    };
-    let flow = FlowKey {
-        source: packet.key.destination,
-        destination: back.address,
-        source_port: packet.key.destination_port,
-        destination_port: route::port_or(packet.key.source_port, back.port),
-        protocol: packet.key.protocol,
-        pad: [0; 3],
-    };
-    let hash = hash::flow(service.seed, &flow);
+extern "C" fn go_on(hash: u64, about: u64, flags: u64) -> u64 {
+    let about = About::from_word(about);
     let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
-    let verdict = advance(place, hash, back.backend, event);
-    if is_reset && verdict != Verdict::Refused {
-        count(back.backend, counter!(resets_out));
+    let flags = flags as u8;
+    if flags & RST != 0 {
+        if advance(place, hash, about.backend, Event::ClientReset) != Verdict::Abandoned {
+            count(about.backend, counter!(resets_in));
+        }
+        return 0;
+    }
+    if flags & FIN != 0 {
+        count(about.backend, counter!(fins_in));
+    }
+    if about.direct && about.level == SIGNALS_FULL {
+        advance(place, hash, about.backend, Event::Answer);
+    }
+    0
+}
+
+/// A server's packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer(hash: u64, backend: u64, flags: u64) -> u64 {
+    let (backend, flags) = (backend as u16, flags as u8);
+    let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
+    if flags & RST != 0 {
+        if advance(place, hash, backend, Event::ServerReset) != Verdict::Refused {
+            count(backend, counter!(resets_out));
+        }
+        return 0;
+    }
+    if flags & FIN != 0 {
+        count(backend, counter!(fins_out));
+    }
+    if flags & (SYN | ACK) == SYN | ACK {
+        advance(place, hash, backend, Event::Answer);
     }
     0
 }

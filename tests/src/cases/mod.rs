@@ -49,9 +49,9 @@ pub mod tshark;
 mod vlan;
 
 use weir::dataplane::next_hop::NextHop;
-use weir_ebpf::abi::{Counters, FlowEntry, Reason};
+use weir_ebpf::abi::{Counters, FlowEntry, Reason, Signals};
 
-use crate::packet::Packet;
+use crate::packet::{ACK, Body, FIN, Packet, RST, SYN};
 use crate::program::{Counts, Program, Verdict};
 use nodes::{Node, Spec};
 
@@ -188,6 +188,7 @@ pub struct In {
     connections: Times,
     tracked: Times,
     flood: Times,
+    steered: Times,
 }
 
 /// At which of several equal packets in a row a counter rises.
@@ -208,13 +209,13 @@ impl Times {
 #[must_use]
 pub const fn goes(backend: &'static str) -> In {
     use Times::Never;
-    In { backend, connections: Never, tracked: Never, flood: Never }
+    In { backend, connections: Never, tracked: Never, flood: Never, steered: Never }
 }
 
-/// A packet that begins a connection, for this backend; so does each that is like it.
+/// A SYN that begins a connection, for this backend. Those that are like it are the same SYN again.
 #[must_use]
 pub const fn begins(backend: &'static str) -> In {
-    In { connections: Times::Each, ..goes(backend) }
+    In { connections: Times::First, ..goes(backend) }
 }
 
 /// A datagram, for this backend: the first one begins a flow, which is remembered.
@@ -228,6 +229,12 @@ impl In {
     #[must_use]
     pub const fn remembered(self) -> Self {
         Self { tracked: Times::First, ..self }
+    }
+
+    /// The connection that it begins is led to its version by a rule.
+    #[must_use]
+    pub const fn steered(self) -> Self {
+        Self { steered: Times::First, ..self }
     }
 
     /// The flow cannot be remembered: flows come too fast.
@@ -247,12 +254,26 @@ impl Rise {
         }
     }
 
-    /// Adds what is counted for one frame of `bytes`.
-    fn add(self, to: Counts, node: &Node, program: Program, round: usize, bytes: u64) -> Counts {
+    /// Adds what is counted for one frame.
+    fn add(
+        self,
+        to: Counts,
+        node: &Node,
+        program: Program,
+        round: usize,
+        input: &Packet,
+    ) -> Counts {
+        let bytes = input.bytes().len() as u64;
         match self {
             Self::Reason(reason) => to.and_reason(program, reason),
             Self::Remembered => to,
-            Self::In(counted) => to.and_backend(node.index(counted.backend), |counters| {
+            Self::In(counted) => told(to, node.index(counted.backend), input, |signals, flags| {
+                signals.retransmissions += u64::from(flags & (SYN | ACK) == SYN && round > 0);
+                signals.resets_in += u64::from(flags & RST != 0);
+                signals.fins_in += u64::from(flags & (FIN | RST) == FIN);
+                signals.steered += counted.steered.count(round);
+            })
+            .and_backend(node.index(counted.backend), |counters| {
                 *counters = Counters {
                     connections: counters.connections + counted.connections.count(round),
                     packets_in: counters.packets_in + 1,
@@ -262,11 +283,23 @@ impl Rise {
                     ..*counters
                 }
             }),
-            Self::Out(backend) => to.and_backend(node.index(backend), |counters| {
+            Self::Out(backend) => told(to, node.index(backend), input, |signals, flags| {
+                signals.resets_out += u64::from(flags & RST != 0);
+                signals.fins_out += u64::from(flags & (FIN | RST) == FIN);
+            })
+            .and_backend(node.index(backend), |counters| {
                 counters.packets_out += 1;
                 counters.bytes_out += bytes;
             }),
         }
+    }
+}
+
+/// Adds what TCP's flags tell, where the input is TCP.
+fn told(to: Counts, backend: usize, input: &Packet, add: impl FnOnce(&mut Signals, u8)) -> Counts {
+    match &input.inner().body {
+        Body::Tcp(tcp) => to.and_signals(backend, |signals| add(signals, tcp.flags)),
+        _ => to,
     }
 }
 

@@ -50,6 +50,13 @@ impl Places {
         }
     }
 
+    /// Forgets all handshakes.
+    fn forget_all(&self) {
+        for place in self.all() {
+            place[0].store(0, Ordering::SeqCst);
+        }
+    }
+
     /// Hash of the client in a place.
     fn client(&self, place: usize) -> u32 {
         let words = &self.places.words()[place * PLACE_WORDS * 2..];
@@ -77,6 +84,11 @@ fn service_of(of: u16) -> u32 {
 }
 
 impl Kernel {
+    /// Forgets all handshakes under way, uncounted. For tests.
+    pub fn forget_handshakes(&self) {
+        self.pending.forget_all();
+    }
+
     /// Whose a backend is, see [`Backend::owner`].
     fn owner_of(&self, backend: u16) -> u16 {
         let place = usize::from(backend) * size_of::<Backend>() / 4 + OWNER_WORD;
