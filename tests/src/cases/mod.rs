@@ -51,7 +51,7 @@ mod vlan;
 use weir::dataplane::next_hop::NextHop;
 use weir_ebpf::abi::{Counters, FlowEntry, Reason, Signals};
 
-use crate::packet::{ACK, Body, FIN, Packet, RST, SYN};
+use crate::packet::{Body, FIN, Packet, RST};
 use crate::program::{Counts, Program, Verdict};
 use nodes::{Node, Spec};
 
@@ -108,6 +108,13 @@ impl Case {
     pub fn and_remembered(mut self) -> Self {
         self.xdp.rises.push(Rise::Remembered);
         self.tc.rises.push(Rise::Remembered);
+        self
+    }
+
+    /// The same, but that the connection is established by it.
+    pub fn and_established(mut self, backend: &'static str) -> Self {
+        self.xdp.rises.push(Rise::Established(backend));
+        self.tc.rises.push(Rise::Established(backend));
         self
     }
 
@@ -177,6 +184,8 @@ pub enum Rise {
     In(In),
     /// What a backend sends.
     Out(&'static str),
+    /// It is this backend's first answer to a SYN.
+    Established(&'static str),
     /// The flow is remembered with the first packet, though no backend counts it.
     Remembered,
 }
@@ -189,6 +198,7 @@ pub struct In {
     tracked: Times,
     flood: Times,
     steered: Times,
+    again: Times,
 }
 
 /// At which of several equal packets in a row a counter rises.
@@ -196,12 +206,18 @@ pub struct In {
 enum Times {
     Never,
     First,
+    Later,
     Each,
 }
 
 impl Times {
     fn count(self, round: usize) -> u64 {
-        u64::from(self == Self::Each || self == Self::First && round == 0)
+        u64::from(match self {
+            Self::Never => false,
+            Self::First => round == 0,
+            Self::Later => round > 0,
+            Self::Each => true,
+        })
     }
 }
 
@@ -209,13 +225,13 @@ impl Times {
 #[must_use]
 pub const fn goes(backend: &'static str) -> In {
     use Times::Never;
-    In { backend, connections: Never, tracked: Never, flood: Never, steered: Never }
+    In { backend, connections: Never, tracked: Never, flood: Never, steered: Never, again: Never }
 }
 
 /// A SYN that begins a connection, for this backend. Those that are like it are the same SYN again.
 #[must_use]
 pub const fn begins(backend: &'static str) -> In {
-    In { connections: Times::First, ..goes(backend) }
+    In { connections: Times::First, again: Times::Later, ..goes(backend) }
 }
 
 /// A datagram, for this backend: the first one begins a flow, which is remembered.
@@ -250,7 +266,7 @@ impl Rise {
         match self {
             Self::In(counted) => counted.tracked.count(round),
             Self::Remembered => Times::First.count(round),
-            Self::Reason(_) | Self::Out(_) => 0,
+            Self::Reason(_) | Self::Out(_) | Self::Established(_) => 0,
         }
     }
 
@@ -267,10 +283,15 @@ impl Rise {
         match self {
             Self::Reason(reason) => to.and_reason(program, reason),
             Self::Remembered => to,
+            Self::Established(backend) => to.and_signals(node.index(backend), |signals| {
+                signals.established += Times::First.count(round);
+            }),
             Self::In(counted) => told(to, node.index(counted.backend), input, |signals, flags| {
-                signals.retransmissions += u64::from(flags & (SYN | ACK) == SYN && round > 0);
                 signals.resets_in += u64::from(flags & RST != 0);
                 signals.fins_in += u64::from(flags & (FIN | RST) == FIN);
+            })
+            .and_signals(node.index(counted.backend), |signals| {
+                signals.retransmissions += counted.again.count(round);
                 signals.steered += counted.steered.count(round);
             })
             .and_backend(node.index(counted.backend), |counters| {
