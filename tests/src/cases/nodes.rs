@@ -278,6 +278,11 @@ impl Node {
         self.owner.plane()
     }
 
+    /// Applies services, as a user writes them.
+    pub fn apply(&mut self, services: &str) -> Result<()> {
+        apply(&mut self.owner, services)
+    }
+
     /// All backends, by index.
     #[must_use]
     pub fn backends(&self) -> &[SocketAddr] {

@@ -50,10 +50,10 @@ impl Places {
         }
     }
 
-    /// Forgets all handshakes.
+    /// Forgets all handshakes, and all clients that have failed.
     fn forget_all(&self) {
-        for place in self.all() {
-            place[0].store(0, Ordering::SeqCst);
+        for word in self.all().map(|place| &place[0]).chain(self.failing.long_words()) {
+            word.store(0, Ordering::SeqCst);
         }
     }
 
