@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use weir::model::{Handshakes, Seed, ServiceName, Traffic, Version as Name};
+use weir::node::messages::NextHop;
 use weir_ebpf::latency::{BUCKETS, bucket};
 use weir_ebpf::{handshake, hash};
 use weir_tests::capture::{Capture, Seen};
@@ -119,6 +120,7 @@ fn agree(mode: Mode) {
         Node::start(LabBuilder::new().clients(CLIENTS).backends(BACKENDS), mode, &[]).unwrap();
     let specs = SERVICES.iter().flat_map(|service| Family::ALL.map(|family| service.spec(family)));
     node.apply_text(&format!("services:\n{}", specs.collect::<String>())).unwrap();
+    wait_for_next_hops(&mut node);
     let lab = node.lab();
     let green = lab.version(Version::Green);
     for family in Family::ALL {
@@ -176,6 +178,23 @@ fn agree(mode: Mode) {
     assert!(differ.is_empty(), "{}", differ.join("\n"));
     for (service, version, of, account) in accounts {
         account.must_show(service, version, &of);
+    }
+}
+
+/// Until the agent knows all next hops: before, XDP leaves packets to the stack, which may make one
+/// of several.
+fn wait_for_next_hops(node: &mut Node) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for service in SERVICES.iter().flat_map(|one| Family::ALL.map(|family| one.named(family))) {
+        let known = |node: &mut Node| {
+            let versions = node.status(&service).unwrap().versions;
+            let mut backends = versions.iter().flat_map(|(_, version)| &version.backends);
+            backends.all(|backend| backend.next_hop != NextHop::Unresolved)
+        };
+        while !known(node) {
+            assert!(Instant::now() < deadline, "{service}: no next hop");
+            sleep(Duration::from_millis(20));
+        }
     }
 }
 
