@@ -119,6 +119,10 @@ pub(crate) static PACKET: Scratch<Packet> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static FRAGMENT: Scratch<FragmentKey> = PerCpuArray::new();
 
+/// Which fragment it is: `rare::fragment` says how.
+#[btf_map]
+pub(crate) static PIECE: Scratch<u8> = PerCpuArray::new();
+
 /// Of an ICMP error, the packet that it quotes,
 #[btf_map]
 pub(crate) static QUOTE: Scratch<Quote> = PerCpuArray::new();
