@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::kernel::Release;
 use crate::lab::cargo;
 use crate::{bpf, run};
 
@@ -42,6 +43,17 @@ const SKIPPED: &[(&str, &str)] = &[
         "native XDP comes off a veth under load, which can crash the kernel: with GRO on, veth \
          clears the queue's device (`xdp_rxq_info_unreg`) while a program may still run there",
     ),
+];
+
+/// Single tests of what a kernel does not have, and what that is: none of them is run there.
+const BEYOND: &[(Release, &str, &str)] = &[
+    (
+        Release::V6_1,
+        "interfaces_may_have_different_programs",
+        "redirects by XDP: the kernel must say which devices take them (6.3)",
+    ),
+    (Release::V6_1, "what_goes_back_where_it_came_from_needs_a_peer_that_takes_it_too", "the same"),
+    (Release::V6_1, "xdp_leaves_to_tc_what_a_peer_cannot_receive", "the same"),
 ];
 
 /// A program, built.
@@ -96,7 +108,11 @@ fn test_programs(messages: &str) -> Vec<Program> {
 
 /// Takes the programs that filters name, or those that are end to end; and gives the arguments for
 /// each of them.
-pub(super) fn select(mut programs: Programs, filters: &[String]) -> (Programs, Vec<String>) {
+pub(super) fn select(
+    mut programs: Programs,
+    filters: &[String],
+    kernel: Release,
+) -> (Programs, Vec<String>) {
     let is_file = |filter: &String| programs.tests.iter().any(|program| program.name == *filter);
     let (files, mut arguments): (Vec<String>, Vec<String>) =
         filters.iter().cloned().partition(is_file);
@@ -104,15 +120,22 @@ pub(super) fn select(mut programs: Programs, filters: &[String]) -> (Programs, V
         [] => END_TO_END.contains(&program.name.as_str()),
         _ => files.contains(&program.name),
     });
-    if filters.is_empty() {
-        arguments.extend(SKIPPED.iter().map(|(name, _)| format!("--skip={name}")));
-    }
+    let beyond = BEYOND.iter().filter(|(release, ..)| *release == kernel).map(|(_, name, _)| name);
+    let skipped = SKIPPED.iter().filter(|_| filters.is_empty()).map(|(name, _)| name);
+    arguments.extend(skipped.chain(beyond).map(|name| format!("--skip={name}")));
     (programs, arguments)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_kernel_does_not_have_is_not_tried_there() {
+        let none = Programs { weir: "/weir".into(), tests: vec![] };
+        let skips = |kernel| select(none.clone(), &["interfaces".into()], kernel).1.len();
+        assert_eq!((skips(Release::V6_1), skips(Release::V6_12)), (BEYOND.len() + 1, 1));
+    }
 
     fn program(name: &str) -> Program {
         Program { name: name.to_owned(), path: format!("/t/{name}-1").into() }
@@ -142,6 +165,7 @@ mod tests {
         let mut more = all.clone();
         more.tests.push(program("plan"));
         let plan = Programs { tests: vec![program("plan")], ..all.clone() };
+        let select = |programs, filters: &[String]| select(programs, filters, Release::V6_12);
         let skips = SKIPPED.iter().map(|(name, _)| format!("--skip={name}")).collect();
         assert_eq!(select(more.clone(), &[]), (all.clone(), skips));
         assert_eq!(select(more, &["plan".into()]), (plan, vec![]));
