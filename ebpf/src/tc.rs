@@ -82,13 +82,13 @@ pub(crate) fn send(
         Route::ToService(service) => {
             let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
-            route::count_in(chosen, bytes);
+            route::count_in(packet, chosen, bytes);
             Ok(verdict)
         }
         Route::ToClient(back) => {
             let port = route::port_or(packet.key.source_port, back.port);
             let verdict = to_client(frame, packet, (&back.address, port), standing)?;
-            route::count_out(back, bytes);
+            route::count_out(packet, back, bytes);
             Ok(verdict)
         }
         Route::Pass(reason) => Err(Refused::Pass(reason)),
