@@ -148,6 +148,10 @@ pub(crate) static FIB: Scratch<bpf_fib_lookup> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static FRAGMENT: Scratch<FragmentKey> = PerCpuArray::new();
 
+/// Which fragment it is: `rare::fragment` says how.
+#[btf_map]
+pub(crate) static PIECE: Scratch<u8> = PerCpuArray::new();
+
 /// Of an ICMP error, the packet that it quotes,
 #[btf_map]
 pub(crate) static QUOTE: Scratch<Quote> = PerCpuArray::new();

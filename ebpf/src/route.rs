@@ -87,7 +87,7 @@ pub(crate) fn port_or(own: u16, wanted: u16) -> u16 {
 }
 
 /// What a packet has to say of its flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Standing {
     /// It is of the flow, and may begin it.
     Own,
@@ -95,6 +95,25 @@ pub(crate) enum Standing {
     /// header to be rewritten, opens nothing, and nothing is remembered of it; and nobody is told
     /// if it goes no further.
     Follows,
+    /// Either: it follows where this byte is [`FOLLOWS`]. In a map, because the verifier would walk
+    /// all that comes next once for each value that it knows, and of what is in a map it knows none.
+    Said(&'static u8),
+}
+
+/// See [`Standing::Said`].
+pub(crate) const FOLLOWS: u8 = 2;
+
+impl Standing {
+    #[inline(always)]
+    pub(crate) fn is_own(self) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Follows => false,
+            // SAFETY: a live element of this processor. Read each time, so that it is not kept in a
+            // register, of which the verifier would know something after the first branch.
+            Self::Said(byte) => unsafe { (&raw const *byte).read_volatile() != FOLLOWS },
+        }
+    }
 }
 
 /// Finds the route of a packet: first by its own ports, then by "any port", which is zero.
@@ -112,7 +131,7 @@ pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
         (to.port, from.port) = (0, 0);
     }
     if is_for_backend(packet) {
-        if standing == Standing::Own {
+        if standing.is_own() {
             remember_direct(packet);
         }
         return Route::Pass(Reason::Direct);
@@ -149,7 +168,7 @@ pub(crate) fn choose<F: Frame>(
     let index = service;
     let service = maps::record(index).ok_or(Reason::NoTable)?;
     let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
-    let head = if quic && standing == Standing::Own {
+    let head = if quic && standing.is_own() {
         quic::read(frame, packet, service)
     } else {
         quic::Head::default()
@@ -181,13 +200,13 @@ pub(crate) fn choose<F: Frame>(
         Err(Undecided::NoBackend) => return Err(Reason::NoBackend),
         Err(Undecided::NoTable) => return Err(Reason::NoTable),
     };
-    if decision.why == Why::Pinned && standing == Standing::Own {
+    if decision.why == Why::Pinned && standing.is_own() {
         tables.touch();
     }
     let backend = BACKENDS.get(u32::from(decision.backend)).ok_or(Reason::NoTable)?;
     // Here the ways to a decision end: what differs between them is one value from now on.
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
-    let marks = if standing == Standing::Own { marks(&tables, decision, opens) } else { 0 };
+    let marks = if standing.is_own() { marks(&tables, decision, opens) } else { 0 };
     let marks = zero.hide_byte(marks);
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
@@ -485,7 +504,7 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn remember(&self, backend: u16) -> Remembered {
-        if self.standing == Standing::Follows {
+        if !self.standing.is_own() {
             return Remembered::Full;
         }
         let new = self.new_entry(backend);

@@ -209,7 +209,7 @@ fn refuse(
         Complaint::Expired => Reason::HopLimit,
         Complaint::TooBig(_) => Reason::TooBig,
     };
-    if standing == Standing::Follows {
+    if !standing.is_own() {
         return Refused::Drop(reason);
     }
     rare::prepare(frame, packet.l3, complaint, listener);
@@ -282,7 +282,7 @@ fn rewrite(
         Side::Source => (packet.key.source, packet.key.source_port),
         Side::Destination => (packet.key.destination, packet.key.destination_port),
     };
-    let (pseudo, own) = (u64::from(BPF_F_PSEUDO_HDR), standing == Standing::Own);
+    let (pseudo, own) = (u64::from(BPF_F_PSEUDO_HDR), standing.is_own());
     if packet.is_v4() {
         let (old, new) = (old_address.0[3], address.0[3]);
         if own {
