@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(short_time(Duration::from_millis(2_500)), "2.5 s");
         let up = |seconds| long_time(Duration::from_secs(seconds));
         assert_eq!([up(59), up(61), up(3_660), up(90_000)], ["59s", "1m 1s", "1h 1m", "1d 1h"]);
-        let seen = Observed { connections: 974, total: 20_000 };
+        let seen = Observed { connections: 974, total: 20_000, steered: 0 };
         assert_eq!([observed(seen), interval(seen)], ["4.87%", "4.39..5.40%"]);
         assert_eq!(observed(Observed::default()), "-");
     }

@@ -14,7 +14,8 @@ use serde::{Serialize, Serializer};
 use crate::health::Counts;
 use crate::model::{
     AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
-    PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
+    PerVersion, Rule, SampleRatio, Service, ServiceName, ServiceSpec, TableShare, Version, Weight,
+    Weights,
 };
 pub use crate::model::{Handshakes, Traffic};
 
@@ -289,6 +290,8 @@ pub struct Change {
     pub created: bool,
     /// By version.
     pub versions: PerVersion<VersionChange>,
+    /// Whether the connections until this commit were shared as the table before it said.
+    pub sample_ratio: SampleRatio,
     /// Slots of the version table that changed hands.
     pub moves: Vec<Move>,
     /// The steering rules.
@@ -310,7 +313,7 @@ pub struct VersionChange {
     pub asked: Weight,
     /// Share of the new version table, read back.
     pub table: TableShare,
-    /// New connections from the last change of weights to this one.
+    /// New connections from the last change of shares to this one.
     pub observed: Observed,
     /// Slots of the version's backend table that changed hands.
     pub backend_slots_moved: u32,
@@ -347,6 +350,8 @@ pub struct ServiceStatus {
     pub digest: String,
     /// By version.
     pub versions: PerVersion<VersionStatus>,
+    /// Whether the new connections since the shares last changed are shared as the table says.
+    pub sample_ratio: SampleRatio,
     /// The weights it had when its tables last settled: what a rollback restores.
     #[serde(rename = "settled_bp")]
     pub settled: Weights,
@@ -397,7 +402,7 @@ pub struct VersionStatus {
     pub asked: Weight,
     /// Share of the version table, read back.
     pub table: TableShare,
-    /// New connections since the last change of weights.
+    /// New connections since the last change of shares.
     pub observed: Observed,
     /// The backends, those that drain included.
     pub backends: Vec<BackendStatus>,

@@ -28,9 +28,9 @@ use weir::{
     client::Client,
     health::Counts,
     model::{
-        AttachMode, BackendState, Hook, LeaseTerms, Observed, OnTimeout, PerVersion, Rule, Service,
-        ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, Weights, resolve,
-        steering::revise, validate_set,
+        AttachMode, BackendState, Hook, LeaseTerms, Observed, OnTimeout, PerVersion, Rule,
+        SampleRatio, Service, ServiceName, ServiceSpec, TableShare, Version, Violation, Weight,
+        Weights, resolve, steering::revise, validate_set,
     },
     node::{
         Error, Handle, Request, channel,
@@ -296,6 +296,7 @@ impl Node {
                 observed: Observed::default(),
                 backend_slots_moved: 0,
             }),
+            sample_ratio: SampleRatio::default(),
             moves,
             steering: Steered {
                 rules: u32::try_from(service.steering().len()).unwrap(),
@@ -353,15 +354,23 @@ impl Node {
                 release: group.release.clone(),
                 asked: weight,
                 table: TableShare { slots: weight.bp() * SLOTS / 10_000, total: SLOTS },
-                observed: Observed { connections: u64::from(weight.bp()) * 2, total: 20_000 },
+                observed: Observed {
+                    connections: u64::from(weight.bp()) * 2,
+                    total: 20_000,
+                    steered: 0,
+                },
                 backends: group.backends.iter().map(backend).collect(),
             }
         };
+        let versions = PerVersion::from_fn(version);
+        let counts = PerVersion::from_fn(|version| versions[version].observed.connections);
+        let table = PerVersion::from_fn(|version| versions[version].table);
         Ok(ServiceStatus {
             spec: ServiceSpec::from(service),
             generation: *generation,
             digest: "0123456789abcdef".into(),
-            versions: PerVersion::from_fn(version),
+            versions,
+            sample_ratio: SampleRatio::judge(counts, table),
             settled: self.before.get(name).copied().unwrap_or(*service.weights()),
             lease: self.leases.get(name).copied(),
         })
