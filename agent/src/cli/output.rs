@@ -56,6 +56,11 @@ impl Output {
         Self { format, colour, terminal }
     }
 
+    /// Whether answers are for people.
+    pub(super) fn is_table(self) -> bool {
+        self.format == Format::Table
+    }
+
     /// Prints an answer: as it is, or as `table` renders it.
     pub(super) fn answer<T: Serialize>(
         self,

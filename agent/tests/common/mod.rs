@@ -16,6 +16,7 @@ pub(crate) mod refused;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -56,6 +57,8 @@ struct Node {
     events: Log,
     /// The weights of services before they were changed last, and leases on the new ones.
     before: BTreeMap<ServiceName, Weights>,
+    /// New connections of blue, green and canary, if not 20 000 by weight.
+    planted: Arc<Mutex<Option<[u64; 3]>>>,
     leases: BTreeMap<ServiceName, LeaseStatus>,
 }
 
@@ -354,11 +357,7 @@ impl Node {
                 release: group.release.clone(),
                 asked: weight,
                 table: TableShare { slots: weight.bp() * SLOTS / 10_000, total: SLOTS },
-                observed: Observed {
-                    connections: u64::from(weight.bp()) * 2,
-                    total: 20_000,
-                    steered: 0,
-                },
+                observed: self.observed(version, weight),
                 backends: group.backends.iter().map(backend).collect(),
             }
         };
@@ -374,6 +373,17 @@ impl Node {
             settled: self.before.get(name).copied().unwrap_or(*service.weights()),
             lease: self.leases.get(name).copied(),
         })
+    }
+
+    fn observed(&self, version: Version, weight: Weight) -> Observed {
+        match *self.planted.lock().unwrap() {
+            Some(planted) => Observed {
+                connections: planted[version.index()],
+                total: planted.iter().sum(),
+                steered: 0,
+            },
+            None => Observed { connections: u64::from(weight.bp()) * 2, total: 20_000, steered: 0 },
+        }
     }
 
     /// Each look finds 10 000 connections more, by weight.
@@ -459,6 +469,7 @@ fn moved_rules(old: &Service, new: &Service) -> u32 {
 /// An agent with a fake node, on a socket of its own.
 pub(crate) struct FakeAgent {
     pub(crate) socket: PathBuf,
+    planted: Arc<Mutex<Option<[u64; 3]>>>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
     node: JoinHandle<()>,
@@ -469,15 +480,21 @@ impl FakeAgent {
     /// Starts it; the socket is there when this returns.
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let planted = Arc::default();
         let path = directory.path().join("weir.sock");
         let (handle, requests): (Handle, mpsc::Receiver<Request>) = channel();
-        let node = tokio::spawn(run(requests));
+        let node = tokio::spawn(run(requests, Arc::clone(&planted)));
         let (listener, guard) = socket::bind(&path).unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
             serve(listener, &guard, handle, async { drop(stopped.await) }).await.unwrap();
         });
-        Self { socket: path, stop: Some(stop), server, node, _directory: directory }
+        Self { socket: path, planted, stop: Some(stop), server, node, _directory: directory }
+    }
+
+    /// From now on so many new connections of blue, green and canary are observed.
+    pub(crate) fn plant(&self, connections: [u64; 3]) {
+        *self.planted.lock().unwrap() = Some(connections);
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -496,7 +513,7 @@ impl FakeAgent {
     }
 }
 
-async fn run(mut requests: mpsc::Receiver<Request>) {
+async fn run(mut requests: mpsc::Receiver<Request>, planted: Arc<Mutex<Option<[u64; 3]>>>) {
     let mut node = Node {
         services: BTreeMap::new(),
         generation: 0,
@@ -504,6 +521,7 @@ async fn run(mut requests: mpsc::Receiver<Request>) {
         reads: 0,
         events: Log::new(1),
         before: BTreeMap::new(),
+        planted,
         leases: BTreeMap::new(),
     };
     while let Some(request) = requests.recv().await {
