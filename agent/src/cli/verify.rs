@@ -191,7 +191,7 @@ async fn watch(
                 break;
             }
             progress.show(&change.service, &status.sample_ratio, (took, limit));
-            sleep(LOOK.min(limit - took)).await;
+            sleep(LOOK.min(limit.saturating_sub(took))).await;
         }
     }
     progress.clear();
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_disagreement_weighs_more_than_too_few() {
         let of = |outcome| Verified {
-            service: "shop".parse().unwrap_or_else(|_| unreachable!()),
+            service: ServiceName::new("shop").unwrap_or_else(|_| unreachable!()),
             outcome,
             took: Duration::from_millis(300),
             sample_ratio: SampleRatio { connections: 12, needed: 800, ..SampleRatio::default() },

@@ -251,10 +251,12 @@ mod tests {
     #[test]
     fn a_shift_without_effect_is_seen() {
         // Everything was to go to canary, and stays with blue.
-        let first = (1..).find(|n| judge(split(*n, 0.0), SLOTS).agreement == Agreement::Differs);
+        let first =
+            (1..1_000).find(|n| judge(split(*n, 0.0), SLOTS).agreement == Agreement::Differs);
         assert_eq!(first, Some(6));
         // A quarter was to go to canary, and stays with blue.
-        let first = (1..).find(|n| judge(split(*n, 0.0), 4_096).agreement == Agreement::Differs);
+        let first =
+            (1..1_000).find(|n| judge(split(*n, 0.0), 4_096).agreement == Agreement::Differs);
         assert!(first.is_some_and(|n| (28..=60).contains(&n)), "{first:?}");
         // Five percent instead of six: that takes more.
         assert_eq!(judge(split(2_000, 0.05), 983).agreement, Agreement::Agrees);

@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
+use super::interval::Interval;
 use crate::health::Counts;
 use crate::model::{
     AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
@@ -472,6 +473,16 @@ pub struct Counters {
     pub services: Vec<ServiceCounters>,
     /// Packets that no service counts.
     pub verdicts: Vec<Verdict>,
+}
+
+/// A look at the counters, and what was counted since an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// All of them.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Since the earlier one; nothing if there was none.
+    pub interval: Option<Interval>,
 }
 
 /// The counters of a service.

@@ -386,7 +386,7 @@ impl Node {
         }
     }
 
-    /// Each look finds 10 000 connections more, by weight.
+    /// Each look finds 10 000 connections more, by weight, and a second later than the last.
     fn counters(&mut self, names: &[ServiceName]) -> Result<Counters, Error> {
         if let Some(missing) = names.iter().find(|name| !self.services.contains_key(name)) {
             return Err(Error::NotFound(missing.clone()));
@@ -398,19 +398,23 @@ impl Node {
             .values()
             .filter(|(_, service)| names.is_empty() || names.contains(service.name()));
         let of_version = |service: &Service, version: Version| {
-            let traffic = Traffic {
-                connections: u64::from(service.weights().get(version).bp()) * reads,
-                ..Traffic::default()
-            };
+            let connections = u64::from(service.weights().get(version).bp()) * reads;
+            // One in a hundred is refused; the others take 1 ms.
+            let (refused, established) = (connections / 100, connections - connections / 100);
+            let traffic = Traffic { connections, established, refused, ..Traffic::default() };
+            let mut buckets = vec![0; weir_ebpf::latency::bucket(1_000_000)];
+            buckets.push(established);
+            let sum = Duration::from_millis(established);
+            let handshakes = Handshakes::new(buckets, sum);
             let backends = &service.versions()[version].backends;
             let backends = backends.iter().map(|one| BackendCounters {
                 address: one.address,
                 port: one.port,
                 traffic,
-                handshakes: Handshakes::default(),
+                handshakes: handshakes.clone(),
             });
             let backends = backends.collect();
-            VersionCounters { traffic, handshakes: Handshakes::default(), backends }
+            VersionCounters { traffic, handshakes, backends }
         };
         let services = wanted.map(|(_, service)| ServiceCounters {
             service: service.name().clone(),
@@ -418,7 +422,7 @@ impl Node {
         });
         Ok(Counters {
             epoch: 1,
-            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + reads - 1),
             services: services.collect(),
             verdicts: vec![Verdict {
                 hook: "tc".into(),
