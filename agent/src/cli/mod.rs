@@ -26,6 +26,7 @@ mod shift;
 mod status;
 mod steer;
 mod table;
+mod top;
 mod verify;
 
 use std::{
@@ -118,6 +119,7 @@ enum Verb {
     Decap(decap::Decap),
     Events(events::Events),
     Status(status::Status),
+    Top(top::Top),
     Completions(completions::Completions),
 }
 
@@ -139,6 +141,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Detach(verb) => verb.run(),
         Verb::Decap(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(),
+        Verb::Top(verb) => verb.run(&global.socket, output),
         Verb::Apply(verb) => {
             let request = verb.read()?;
             with_client(&global.socket, |client| request.run(client, output))

@@ -61,6 +61,11 @@ impl Output {
         self.format == Format::Table
     }
 
+    /// Whether answers are coloured.
+    pub(super) fn has_colour(self) -> bool {
+        self.colour
+    }
+
     /// Prints an answer: as it is, or as `table` renders it.
     pub(super) fn answer<T: Serialize>(
         self,
