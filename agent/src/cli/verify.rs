@@ -272,8 +272,8 @@ fn sentence(one: &Verified) -> String {
             count(sample_ratio.needed)
         ),
         Outcome::NotJudged => format!(
-            "{service}: committed; its connections do not come one by one (affinity, or QUIC), so that their \
-             number cannot verify it"
+            "{service}: committed; the number of its connections says nothing about shares (affinity, QUIC, or \
+             steering without signals), so that nothing can verify it"
         ),
     }
 }

@@ -37,8 +37,8 @@ pub enum Agreement {
     /// There are too few to tell.
     #[default]
     TooFew,
-    /// They do not come one by one, so that their number says nothing: clients are kept together, or
-    /// packets of QUIC are counted.
+    /// Their number says nothing: clients are kept together, packets of QUIC are counted, or those
+    /// that rules lead are not told apart.
     NotJudged,
 }
 

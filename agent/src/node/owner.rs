@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::answers::traffic;
 use super::clock;
+use super::counted::{Counted, traffic_of};
 use super::difference::{difference, lost_flows};
 use super::draining;
 use super::drains::Look;
@@ -18,7 +18,7 @@ use super::error::Error;
 use super::events::{Event, Kind, Log};
 use super::lease::Lease;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
@@ -27,7 +27,7 @@ use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::fault::{self, Point};
 use crate::health::Checks;
-use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, Traffic, Version};
 use crate::plan::shares;
 use crate::store::{self, Kept, Store, Stored, StoredBackend, StoredService};
 
@@ -80,7 +80,7 @@ pub struct Owner<P, S> {
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
-    pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
+    pub(super) retired: BTreeMap<(ServiceName, Version), Counted>,
     pub(super) identity: Identity,
     /// Which backends are well.
     pub(super) checks: Checks,
@@ -277,9 +277,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
         // A backend begins with nothing counted, whoever had its index before.
-        for index in next.directory.indices().difference(self.state.directory.indices()) {
-            self.plane.clear_counters(*index);
-        }
+        let new = next.directory.indices().difference(self.state.directory.indices());
+        self.plane.clear_counters(&new.copied().collect());
         let before = self.commit(next)?;
         let took = began.elapsed();
         if let Err(error) = self.save() {
@@ -353,7 +352,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 .into_iter()
                 .filter_map(|version| {
                     let gone = self.retired.get(&(entry.service.name().clone(), version))?;
-                    Some((version, *gone))
+                    Some((version, gone.into()))
                 })
                 .collect(),
         });
@@ -465,10 +464,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// have served.
     pub(super) fn counted(&self, name: &ServiceName) -> PerVersion<Traffic> {
         let mut counts = PerVersion::from_fn(|version| {
-            self.retired.get(&(name.clone(), version)).copied().unwrap_or_default()
+            self.retired
+                .get(&(name.clone(), version))
+                .map_or_else(Traffic::default, |gone| gone.traffic)
         });
         for (key, place) in self.state.directory.of(name) {
-            counts[key.version].add(&traffic(self.plane.counters(place.index)));
+            counts[key.version].add(&traffic_of(&self.plane, place.index));
         }
         counts
     }
