@@ -94,7 +94,8 @@ fn the_selected_service_is_always_seen() {
             let of_it = shown.iter().position(|line| line.starts_with(&format!("▌{name} ")));
             let at =
                 of_it.unwrap_or_else(|| unreachable!("{size:?}: {name}\n{}", shown.join("\n")));
-            assert!(shown[at + 2].starts_with("▌            canary"), "{}", shown.join("\n"));
+            let last = &shown[at + 2];
+            assert!(last.starts_with('▌') && last.contains(" canary "), "{}", shown.join("\n"));
             press(&mut state, "j");
         }
         press(&mut state, "g");
