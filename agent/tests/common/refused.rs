@@ -483,8 +483,9 @@ fn others() -> Vec<Case> {
         Request::Delete(v1::DeleteRequest { services: names(services), ..Default::default() })
     };
     let get = |service: &str| Request::Get(v1::GetRequest { service: service.into() });
-    let read =
-        |services: &[&str]| Request::Read(v1::ReadCountersRequest { services: names(services) });
+    let read = |services: &[&str]| {
+        Request::Read(v1::ReadCountersRequest { services: names(services), since: None })
+    };
     let watch = |interval_ms, services: &[&str]| {
         Request::Watch(v1::WatchCountersRequest { interval_ms, services: names(services) })
     };
