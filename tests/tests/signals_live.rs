@@ -465,7 +465,10 @@ impl Wire {
                         continue;
                     }
                     t.resets_out += 1;
-                    if of.answered.is_some_and(|at| one.at - at < Duration::from_secs(1)) {
+                    if of
+                        .answered
+                        .is_some_and(|at| one.at.saturating_sub(at) < Duration::from_secs(1))
+                    {
                         t.early_resets += 1;
                         account.failed.push(one.to.ip());
                     }
@@ -476,11 +479,11 @@ impl Wire {
             assert_eq!(of.sequences.len(), 1, "{from} is one connection");
             let (Some(first), Some(arrived)) = (of.first, of.arrived) else { panic!("{from}") };
             match of.answered {
-                Some(answered) if answered - first < UNANSWERED => {
+                Some(answered) if answered.saturating_sub(first) < UNANSWERED => {
                     t.established += 1;
                     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap();
-                    account.inner.push(nanoseconds(answered - arrived));
-                    account.outer.push(nanoseconds(of.heard.unwrap() - first));
+                    account.inner.push(nanoseconds(answered.saturating_sub(arrived)));
+                    account.outer.push(nanoseconds(of.heard.unwrap().saturating_sub(first)));
                 }
                 _ if of.refused => {}
                 _ => {
