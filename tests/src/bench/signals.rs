@@ -5,7 +5,7 @@
 //! that what else the machine does meets them alike; the median of all runs counts. Each time holds
 //! what the kernel takes for a run of one frame, some ten nanoseconds that are in all of them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use anyhow::{Result, anyhow};
 use weir::dataplane::kernel::Kernel;
@@ -71,26 +71,24 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 fn node(mode: &str) -> Result<Node> {
-    let services: String = LEVELS
-        .iter()
-        .enumerate()
-        .map(|(index, level)| {
-            let port = if mode == "nat" { ", port: 8080" } else { "" };
-            format!(
-                "  - name: {level}
+    let port = if mode == "nat" { ", port: 8080" } else { "" };
+    let mut services = String::from("services:\n");
+    for (index, level) in LEVELS.iter().enumerate() {
+        write!(
+            services,
+            "  - name: {level}
     listeners: [{{ address: 198.51.100.{index}, port: 80, protocol: tcp }}]
     forwarding: {mode}
     signals: {level}
     versions: {{ blue: {{ weight: 100%, backends: [{{ address: 10.0.{index}.1{port} }}] }} }}
 "
-            )
-        })
-        .collect();
+        )?;
+    }
     let options = crate::program::SMALL;
     let outer = weir::dataplane::OuterSource { v4: Some([203, 0, 113, 1].into()), v6: None };
     let spec = Spec {
         name: "bench",
-        services: Box::leak(format!("services:\n{services}").into_boxed_str()),
+        services: Box::leak(services.into_boxed_str()),
         hops: &[("10.0.0.1", AWAY), ("10.0.1.1", AWAY), ("10.0.2.1", AWAY)],
         options: weir::dataplane::kernel::Options { outer, ..options },
         ..BARE
