@@ -265,9 +265,7 @@ fn minus(new: &Counters, old: &Counters) -> Counters {
     }
 }
 
-/// What was counted since `old`.
-#[must_use]
-pub fn fewer(new: &Signals, old: &Signals) -> Signals {
+fn fewer(new: &Signals, old: &Signals) -> Signals {
     macro_rules! minus {
         ($($field:ident),*) => {
             Signals { $($field: new.$field - old.$field,)* pad: [0; 2] }
