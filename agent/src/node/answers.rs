@@ -123,6 +123,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.state.services.keys().map(|name| self.get(name)).collect()
     }
 
+    /// The names of all services, in order.
+    pub(super) fn names(&self) -> Vec<ServiceName> {
+        self.state.services.keys().cloned().collect()
+    }
+
     fn backends(
         &self,
         entry: &Entry,
@@ -248,6 +253,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             capacity: own.into_iter().chain(planes).collect(),
             outer_sources: self.plane.outer_source().addresses(),
             health: self.checks.counts(),
+            http: self.identity.http,
             state_dir: self.identity.state_dir.display().to_string(),
             warnings: self.warnings(),
         }
@@ -293,6 +299,12 @@ pub(super) fn traffic(counters: abi::Counters) -> Traffic {
         fallback_flood: counters.fallback_flood,
         ..Traffic::default()
     }
+}
+
+/// The names of all hooks, and of all reasons of [`Verdict`]s.
+#[must_use]
+pub fn hooks_and_reasons() -> (&'static [&'static str], Vec<&'static str>) {
+    (&HOOKS, Reason::ALL.into_iter().map(reason_name).collect())
 }
 
 fn reason_name(reason: Reason) -> &'static str {

@@ -1,0 +1,21 @@
+//! What the agent shows over HTTP: metrics, health, and a page for people. Read-only.
+//!
+//! - [`listen`]: where, and what is refused
+//! - `server`, `patient`: connections, bounded in number, size and time
+//! - `route`: from a path to an answer
+//! - [`collect`]: one look at the node, shared by all who ask at the same time
+//! - `ready`: what is missing until traffic may come; pure
+//! - [`metrics`], [`families`], [`exposition`]: the look as text for Prometheus; pure
+
+pub mod collect;
+pub mod exposition;
+pub mod families;
+pub mod listen;
+pub mod metrics;
+mod patient;
+mod ready;
+mod route;
+mod server;
+
+pub use listen::{Bound, DEFAULT, Listen, bind};
+pub use server::{Serving, serve};
