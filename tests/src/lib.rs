@@ -13,6 +13,7 @@
 //! - [`frames`]: TCP and UDP frames as they stand on the wire.
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
+//! - [`watch`]: a Prometheus and a browser that look at the agent.
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
@@ -42,3 +43,4 @@ pub mod random;
 pub mod servers;
 pub mod soak;
 pub mod tunnels;
+pub mod watch;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use weir::observe::exposition::Format;
+use serde_json::Value;
+use weir::observe::exposition::{Family, Format};
 use weir::observe::families;
 
 use crate::http::get_as;
@@ -82,6 +83,66 @@ async fn who_does_not_ask_for_open_metrics_gets_the_older_format() {
     assert!(!text.contains("_created") && !text.contains("# EOF") && !text.contains("# UNIT"));
 }
 
+/// Words of an expression that are metrics of the agent or recorded ones.
+fn words(expression: &str) -> impl Iterator<Item = &str> {
+    let parts = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+    parts.filter(|word| {
+        word.contains(':') || word.starts_with("weir_") || word.starts_with("process_")
+    })
+}
+
+/// The expressions of a file of rules, and the names that it records.
+fn rules(yaml: &str) -> (Vec<String>, BTreeSet<String>) {
+    let rules: Value = serde_saphyr::from_str(yaml).unwrap();
+    let groups = rules["groups"].as_array().unwrap();
+    let rules = groups.iter().flat_map(|group| group["rules"].as_array().unwrap());
+    let (mut expressions, mut recorded) = (Vec::new(), BTreeSet::new());
+    for rule in rules {
+        expressions.push(rule["expr"].as_str().unwrap().to_owned());
+        recorded.extend(rule["record"].as_str().map(str::to_owned));
+    }
+    (expressions, recorded)
+}
+
+/// The expressions of a dashboard, wherever they stand.
+fn expressions(of: &Value, found: &mut Vec<String>) {
+    match of {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if matches!(&**name, "expr" | "definition" | "query") => {
+                        found.push(text.clone());
+                    }
+                    other => expressions(other, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_and_dashboard_name_metrics_that_there_are() {
+    let (_, text) = scrape("text/plain").await;
+    let there: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let (mut named, recorded) = rules(include_str!("../../../docs/prometheus/weir.rules.yml"));
+    let dashboard = include_str!("../../../docs/grafana/weir-release.json");
+    let before = named.len();
+    expressions(&serde_json::from_str(dashboard).unwrap(), &mut named);
+    assert!(before > 20 && named.len() > before + 20, "{named:?}");
+    for expression in &named {
+        for word in words(expression) {
+            let bare = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
+            let known = there.contains(word)
+                || bare.is_some_and(|bare| there.contains(bare))
+                || recorded.contains(word);
+            assert!(known, "there is no {word}, of which `{expression}` is made");
+        }
+    }
+}
+
 /// The page of the metrics lists them all, each with its labels' meaning, and no others.
 #[test]
 fn the_page_lists_every_metric() {
@@ -89,10 +150,6 @@ fn the_page_lists_every_metric() {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let listed: BTreeSet<String> =
         rows.filter(|name| name.contains('_')).map(str::to_owned).collect();
-    let there: BTreeSet<String> = families::ALL.iter().map(families_name).collect();
+    let there: BTreeSet<String> = families::ALL.iter().map(Family::sample_name).collect();
     assert_eq!(listed, there);
-}
-
-fn families_name(family: &weir::observe::exposition::Family) -> String {
-    family.sample_name()
 }
