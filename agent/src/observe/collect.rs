@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub took: Duration,
     /// When the agent began to serve.
     pub started: SystemTime,
+    /// Name of the host.
+    pub host: Arc<str>,
     /// The agent itself.
     pub status: NodeStatus,
     /// The services, ordered by name.
@@ -74,6 +76,7 @@ pub enum CollectError {
 pub struct Collector {
     node: Handle,
     started: SystemTime,
+    host: Arc<str>,
     last: Mutex<Option<Arc<Snapshot>>>,
 }
 
@@ -81,7 +84,9 @@ impl Collector {
     /// Of this node.
     #[must_use]
     pub fn new(node: Handle) -> Self {
-        Self { node, started: SystemTime::now(), last: Mutex::new(None) }
+        let host = nix::sys::utsname::uname();
+        let host = host.map(|name| name.nodename().to_string_lossy().into()).unwrap_or_default();
+        Self { node, started: SystemTime::now(), host, last: Mutex::new(None) }
     }
 
     /// The node, to ask for other things.
@@ -139,6 +144,7 @@ impl Collector {
             time: SystemTime::now(),
             took: start.elapsed(),
             started: self.started,
+            host: Arc::clone(&self.host),
             status,
             services,
             verdicts,

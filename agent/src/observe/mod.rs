@@ -5,17 +5,21 @@
 //! - `route`: from a path to an answer
 //! - [`collect`]: one look at the node, shared by all who ask at the same time
 //! - `ready`: what is missing until traffic may come; pure
+//! - `page`: the page itself, one file; `feed`, `view`: what it is told as it happens
 //! - [`metrics`], [`families`], [`exposition`]: the look as text for Prometheus; pure
 
 pub mod collect;
 pub mod exposition;
 pub mod families;
+mod feed;
 pub mod listen;
 pub mod metrics;
+mod page;
 mod patient;
 mod ready;
 mod route;
 mod server;
+mod view;
 
 pub use listen::{Bound, DEFAULT, Listen, bind};
 pub use server::{Serving, serve};

@@ -13,13 +13,17 @@ use tokio::time::timeout;
 
 use super::collect::{CollectError, Collector, Snapshot};
 use super::exposition::Format;
-use super::{metrics, ready};
+use super::feed::{CLIENTS, Feed};
+use super::{metrics, page, ready};
 use crate::node::Handle;
 
 /// How soon the owner task answers when all is well.
 const ALIVE: Duration = Duration::from_secs(2);
 /// What there is, for whoever asks for something else.
 const LIST: &str = "\
+/         a page for people
+/events   what it shows, as server-sent events
+/services/NAME  a service and its backends, as JSON
 /metrics  counters and states for Prometheus (OpenMetrics, or the text format 0.0.4)
 /healthz  200 if the agent is alive
 /readyz   200 if traffic may come, else 503 and what is missing
@@ -32,14 +36,18 @@ pub(super) type Answer = Response<Body>;
 /// All that is served.
 #[derive(Debug)]
 pub(super) struct Site {
-    collector: Collector,
+    collector: Arc<Collector>,
+    feed: Feed,
     /// Only this host reaches it.
     near: bool,
 }
 
 impl Site {
+    /// To be called within a tokio runtime.
     pub(super) fn new(node: Handle, address: SocketAddr) -> Self {
-        Self { collector: Collector::new(node), near: address.ip().is_loopback() }
+        let collector = Arc::new(Collector::new(node));
+        let feed = Feed::start(Arc::clone(&collector));
+        Self { collector, feed, near: address.ip().is_loopback() }
     }
 
     /// Answers a request. What a client does not wait for is not done to the end.
@@ -57,7 +65,13 @@ impl Site {
                  address, for a page of another site could use one to read this\n",
             );
         }
-        match request.uri().path() {
+        let path = request.uri().path();
+        if let Some(name) = path.strip_prefix("/services/") {
+            return self.service(name).await;
+        }
+        match path {
+            "/" => page(),
+            "/events" => self.events(),
             "/metrics" => self.metrics(request).await,
             "/healthz" => self.alive().await,
             "/readyz" => self.ready().await,
@@ -87,6 +101,26 @@ impl Site {
         match ready::missing(&status) {
             missing if missing.is_empty() => text(StatusCode::OK, "ready\n"),
             missing => text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
+        }
+    }
+
+    fn events(&self) -> Answer {
+        match self.feed.subscribe() {
+            Some(events) => answer(StatusCode::OK, "text/event-stream", events),
+            None => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{CLIENTS} clients watch already; close another page\n"),
+            ),
+        }
+    }
+
+    async fn service(&self, name: &str) -> Answer {
+        match self.collector.look().await {
+            Ok(look) => match self.feed.service(&look, name) {
+                Some(json) => whole(StatusCode::OK, "application/json", json),
+                None => not_found(name),
+            },
+            Err(error) => unavailable(&error),
         }
     }
 
@@ -128,20 +162,37 @@ fn names_this_host(request: &Request<Incoming>) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
-pub(super) fn unavailable(error: &CollectError) -> Answer {
+/// The page, which may fetch from here and from nowhere else.
+fn page() -> Answer {
+    let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", page::HTML.clone());
+    let fields = [
+        (header::CONTENT_SECURITY_POLICY, page::POLICY.clone()),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    for (name, value) in fields {
+        answer.headers_mut().insert(name, value);
+    }
+    answer
+}
+
+fn not_found(what: &str) -> Answer {
+    text(StatusCode::NOT_FOUND, format!("there is no {what:.100}; there are\n{LIST}"))
+}
+
+fn unavailable(error: &CollectError) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
 }
 
-pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     whole(status, "text/plain; charset=utf-8", text)
 }
 
 /// An answer with a whole body. Nothing of it is kept by anybody.
-pub(super) fn whole(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Answer {
+fn whole(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Answer {
     answer(status, media, Full::new(body.into()).boxed_unsync())
 }
 
-pub(super) fn answer(status: StatusCode, media: &'static str, body: Body) -> Answer {
+fn answer(status: StatusCode, media: &'static str, body: Body) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let fields: [(HeaderName, &'static str); 3] = [

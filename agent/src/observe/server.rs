@@ -69,6 +69,8 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
 }
 
 async fn connection(stream: TcpStream, site: &Arc<Site>) {
+    // A look a second is not to wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let site = Arc::clone(site);
         async move { Ok::<_, Infallible>(site.answer(&request).await) }

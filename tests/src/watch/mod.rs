@@ -1,6 +1,7 @@
 //! Programs of others that look at an agent: a Prometheus, a browser. They run in the network
 //! namespace of the balancer host, as people would on a host of theirs.
 
+pub mod browser;
 pub mod http;
 mod process;
 pub mod prometheus;
