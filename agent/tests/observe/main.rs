@@ -6,6 +6,7 @@ mod http;
 mod live;
 mod many;
 mod metrics;
+mod page;
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use crate::http::get;
 use crate::live::Live;
 
 /// As many services as a node has room for, with four backends each.
-fn full() -> String {
+pub(crate) fn full() -> String {
     let mut yaml = "services:\n".to_owned();
     for service in 0..512 {
         let (high, low) = (service / 256, service % 256);
