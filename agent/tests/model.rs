@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use weir::api::convert;
 use weir::model::{
     Affinity, Forwarding, OnDown, OnEmpty, OnTimeout, PerVersion, Protocol, Seed, Service,
-    ServiceName, ServiceSpec, ShiftError, SpecFile, Udp, Version, Violation, Violations, Weight,
-    Weights, parse_services, resolve,
+    ServiceName, ServiceSpec, ShiftError, Signals, SpecFile, Udp, Version, Violation, Violations,
+    Weight, Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
     spec::{
         BackendSpec, CheckType, DrainSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec,
@@ -39,6 +39,7 @@ fn spec(number: u16) -> ServiceSpec {
         affinity: Affinity::Connection,
         udp: Udp::Tracked,
         udp_idle: None,
+        signals: Signals::default(),
         quic: None,
         drain: None,
         health: None,

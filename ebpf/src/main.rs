@@ -34,6 +34,7 @@ mod limit;
 mod maps;
 mod rare;
 mod route;
+mod signal;
 mod skb;
 mod tc;
 mod tunnel;
@@ -59,6 +60,7 @@ fn weir_xdp_generic(context: XdpContext) -> u32 {
 
 /// The path with the whole stack at hand, on every interface.
 #[classifier]
+#[inline(always)]
 fn weir_tc(context: TcContext) -> i32 {
     tc::handle(&context)
 }

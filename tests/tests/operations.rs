@@ -30,6 +30,7 @@ fn quarter(number: u64, setting: Setting) -> Tally {
     }
     println!("{setting:?}: {total:?}");
     assert!(total.changes > 0 && total.refused > 0 && total.restarts > 0 && total.silent > 0);
+    assert!(total.deaths > 0 && total.settled > 0, "{total:?}");
     assert!(total.remembered > 0 && total.rolled_back > 0 && total.given_up > 0);
     total
 }

@@ -4,13 +4,16 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use weir::model::Version;
+use weir_tests::identity::Version as LabVersion;
 use weir_tests::lab::LabBuilder;
 use weir_tests::lab::addresses::{Family, HTTP_PORT, vip};
 use weir_tests::lab::spec::Protocol;
@@ -186,31 +189,81 @@ fn the_page_is_of_use_to_all() {
     load.stop().unwrap().check().unwrap();
 }
 
-/// Pictures for the documents and for whoever changes the page, into `$WEIR_PICTURES`.
+/// The services of the pictures: the canary of `shop` has a backend that nobody serves.
+fn shops() -> String {
+    let (first, second) = (vip(Family::V4, 0), vip(Family::V4, 1));
+    let list = |network: u8, first: u8, weights: &[u16]| {
+        let one = |(last, weight): (u8, &u16)| {
+            format!("{{ address: 10.{network}.0.{last}, port: 80, weight: {weight} }}")
+        };
+        let all: Vec<String> = (first..).zip(weights).map(one).collect();
+        format!("[{}]", all.join(", "))
+    };
+    let (blue, canary) = (list(61, 2, &[100; 3]), list(63, 2, &[100, 100, 15]));
+    let (old, new) = (list(61, 5, &[100]), list(62, 5, &[100]));
+    format!(
+        "services:
+  - name: web
+    listeners: [{{ address: {second}, port: 80, protocol: tcp }}]
+    versions:
+      blue: {{ release: v7, weight: 50%, backends: {old} }}
+      green: {{ release: v8, weight: 50%, backends: {new} }}
+  - name: shop
+    listeners: [{{ address: {first}, port: 80, protocol: tcp }}]
+    versions:
+      blue: {{ release: v1.41, weight: 98%, backends: {blue} }}
+      canary: {{ release: v1.42, weight: 2%, backends: {canary} }}
+"
+    )
+}
+
+/// Pictures for the documents and for whoever changes the page, into `$WEIR_PICTURES`: of a canary
+/// that is slow, for its link is narrow, and refuses some connections, for one of its backends is not
+/// served.
 #[test]
 #[ignore = "makes pictures, and shows nothing"]
 fn pictures() {
     let directory = PathBuf::from(std::env::var_os("WEIR_PICTURES").unwrap());
-    let (mut browser, load, mut node) = start();
-    for weights in [[9_500, 0, 500], [9_000, 0, 1_000], [7_500, 0, 2_500]] {
-        node.shift(&["web"], weights).unwrap();
-        std::thread::sleep(Duration::from_secs(12));
+    let lab = LabBuilder::new().clients(50).backends(4);
+    let mut node = Node::start(lab, Mode::Tc, &[]).unwrap();
+    node.apply_text(&shops()).unwrap();
+    let served = node.lab().backends(Family::V4, LabVersion::Canary)[..2].to_vec();
+    node.lab_mut().stop_servers(LabVersion::Canary);
+    node.lab_mut().serve_on(LabVersion::Canary, &served).unwrap();
+    let narrow = "qdisc add dev eth0 root tbf rate 400kbit burst 500 latency 300ms";
+    let narrow: Vec<&str> = narrow.split(' ').collect();
+    node.lab().version(LabVersion::Canary).exec("tc", &narrow).unwrap();
+    let loads = [(0, 220), (1, 90)].map(|(service, rate)| {
+        let target = SocketAddr::new(vip(Family::V4, service), HTTP_PORT);
+        let plan = FreshPlan::new(target, node.lab().client_addresses(Family::V4)).rate(rate);
+        Fresh::start(node.lab().clients(), plan).unwrap()
+    });
+    let mut browser = Browser::start(node.lab(), WIDE).unwrap();
+    browser.open(PAGE).unwrap();
+    for weights in [[9_800, 0, 200], [9_500, 0, 500], [9_000, 0, 1_000], [7_500, 0, 2_500]] {
+        if weights[2] > 200 {
+            node.shift(&["shop"], weights).unwrap();
+        }
+        sleep(Duration::from_secs(22));
     }
-    browser.value("document.querySelector('details').open = true").unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    for (name, scheme, size) in [
-        ("light", "light", (1280, 900)),
-        ("dark", "dark", (1280, 900)),
-        ("narrow", "light", (360, 800)),
-        ("middle", "dark", (900, 1000)),
+    browser.value("document.querySelector('[data-service=shop] details').open = true").unwrap();
+    sleep(Duration::from_secs(3));
+    for (name, scheme, size, whole) in [
+        ("page", "light", (1260, 900), false),
+        ("light", "light", (1180, 900), true),
+        ("dark", "dark", (1180, 900), true),
+        ("narrow", "light", (360, 1400), false),
+        ("middle", "dark", (820, 1000), true),
     ] {
         browser.scheme(scheme).unwrap();
         browser.size(size).unwrap();
-        std::thread::sleep(Duration::from_millis(1_500));
-        let picture = BASE64_STANDARD.decode(browser.picture(true).unwrap()).unwrap();
-        std::fs::write(directory.join(name).with_extension("png"), picture).unwrap();
+        sleep(Duration::from_millis(1_500));
+        let picture = BASE64_STANDARD.decode(browser.picture(whole).unwrap()).unwrap();
+        fs::write(directory.join(name).with_extension("png"), picture).unwrap();
     }
-    load.stop().unwrap();
+    for load in loads {
+        load.stop().unwrap();
+    }
 }
 
 /// Text of every kind stands out by 4.5 to 1, as WCAG 2 asks of small text (AA).

@@ -5,9 +5,11 @@
 //! - `service`: one function a method
 //! - `watch`: streams that end with their client or with the server
 //! - `counters`, `events`: what is sent in them
+//! - `clients`: the connections, no more than there is room for
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
+mod clients;
 pub mod convert;
 mod counters;
 pub mod error;

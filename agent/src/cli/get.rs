@@ -122,6 +122,9 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
     if !spec.udp.is_default() {
         let _ = writeln!(lines, "udp         {}", spec.udp);
     }
+    if !spec.signals.is_default() {
+        let _ = writeln!(lines, "signals     {}", spec.signals);
+    }
     if let Some(health) = &spec.health {
         let _ = writeln!(lines, "health      {}", check(health));
     }

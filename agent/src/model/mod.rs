@@ -6,6 +6,7 @@
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`backend_state`]: what a backend is, beside its weight
 //! - [`health`]: how backends are checked, and what follows from it
+//! - [`signals`]: how much is counted of handshakes
 //! - [`steering`]: rules by clients' prefixes
 //! - [`udp`]: what is remembered of UDP flows, and how QUIC names backends
 //! - [`shift`]: the new weights that a change of some of them makes
@@ -30,6 +31,7 @@ pub mod parse;
 pub mod service;
 pub mod set;
 pub mod shift;
+pub mod signals;
 pub mod spec;
 pub mod steering;
 pub mod table;
@@ -54,6 +56,7 @@ pub use service::{
 };
 pub use set::validate_set;
 pub use shift::{ShiftError, resolve};
+pub use signals::Signals;
 pub use spec::{ServiceSpec, SpecFile};
 pub use steering::Rule;
 pub use table::TableShare;

@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 
 use super::clock;
+use super::counted::Counted;
 use super::directory::Key;
 use super::error::Error;
 use super::messages::{
-    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Handshakes, Move,
-    NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict, VersionChange,
-    VersionCounters, VersionStatus,
+    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Move, NextHop,
+    NodeStatus, ServiceCounters, ServiceStatus, Steered, Verdict, VersionChange, VersionCounters,
+    VersionStatus,
 };
 use super::owner::Owner;
 use super::state::{Entry, Next, State};
@@ -191,18 +192,20 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let mut versions = PerVersion::<VersionCounters>::default();
         for version in Version::ALL {
             if let Some(gone) = self.retired.get(&(name.clone(), version)) {
-                versions[version].traffic.add(gone);
+                versions[version].traffic.add(&gone.traffic);
+                versions[version].handshakes.add(&gone.handshakes);
             }
         }
         for (key, place) in self.state.directory.of(name) {
-            let traffic = traffic(self.plane.counters(place.index));
+            let Counted { traffic, handshakes } = Counted::of(&self.plane, place.index);
             let version = &mut versions[key.version];
             version.traffic.add(&traffic);
+            version.handshakes.add(&handshakes);
             version.backends.push(BackendCounters {
                 address: key.address,
                 port: key.port,
                 traffic,
-                handshakes: Handshakes::default(),
+                handshakes,
             });
         }
         ServiceCounters { service: name.clone(), versions }
@@ -285,20 +288,6 @@ pub(super) fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
         .map(|(from, to)| Move { from, to, slots: matrix[from.index()][to.index()] })
         .filter(|moved| moved.slots > 0)
         .collect()
-}
-
-pub(super) fn traffic(counters: abi::Counters) -> Traffic {
-    Traffic {
-        connections: counters.connections,
-        packets_in: counters.packets_in,
-        bytes_in: counters.bytes_in,
-        packets_out: counters.packets_out,
-        bytes_out: counters.bytes_out,
-        tracked: counters.tracked,
-        fallback_full: counters.fallback_full,
-        fallback_flood: counters.fallback_flood,
-        ..Traffic::default()
-    }
 }
 
 /// The names of all hooks, and of all reasons of [`Verdict`]s.

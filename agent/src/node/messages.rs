@@ -566,7 +566,7 @@ pub struct Capacity {
     /// `services`, `backends`, `pool_lines`, `flows` or `udp_flows`.
     pub resource: String,
     /// In use. Of flows, what the agent's last look has left: it looks every five seconds, at TCP
-    /// flows only while a transition is under way.
+    /// flows only while a transition is under way, and rests between the steps of a long look.
     pub used: u64,
     /// The bound.
     pub limit: u64,

@@ -23,6 +23,7 @@ mod attachments;
 mod backends;
 mod by_hand;
 pub mod clock;
+mod counted;
 mod devices;
 mod difference;
 mod directory;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
+use super::counted::Counted;
 use super::difference::{difference, lost_flows};
 use super::draining;
 use super::drains::Look;
@@ -17,7 +18,7 @@ use super::error::Error;
 use super::events::{Event, Kind, Log};
 use super::lease::Lease;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
@@ -80,7 +81,7 @@ pub struct Owner<P, S> {
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
-    pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
+    pub(super) retired: BTreeMap<(ServiceName, Version), Counted>,
     pub(super) identity: Identity,
     /// Which backends are well.
     pub(super) checks: Checks,
@@ -277,9 +278,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
         // A backend begins with nothing counted, whoever had its index before.
-        for index in next.directory.indices().difference(self.state.directory.indices()) {
-            self.plane.clear_counters(*index);
-        }
+        let new = next.directory.indices().difference(self.state.directory.indices());
+        self.plane.clear_counters(&new.copied().collect());
         let before = self.commit(next)?;
         let took = began.elapsed();
         if let Err(error) = self.save() {
@@ -353,7 +353,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 .into_iter()
                 .filter_map(|version| {
                     let gone = self.retired.get(&(entry.service.name().clone(), version))?;
-                    Some((version, *gone))
+                    Some((version, gone.into()))
                 })
                 .collect(),
         });
@@ -460,7 +460,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Connections of each version of a service, by the kernel's counters.
     pub(super) fn connections(&self, name: &ServiceName) -> PerVersion<u64> {
         let mut counts = PerVersion::<u64>::from_fn(|version| {
-            self.retired.get(&(name.clone(), version)).map_or(0, |gone| gone.connections)
+            self.retired.get(&(name.clone(), version)).map_or(0, |gone| gone.traffic.connections)
         });
         for (key, place) in self.state.directory.of(name) {
             counts[key.version] += self.plane.counters(place.index).connections;

@@ -7,12 +7,11 @@ use weir_ebpf::latency;
 use super::collect::{Seen, Snapshot};
 use super::exposition::{Family, Format, Kind, Labels, Text};
 use super::families as f;
-use crate::model::{BackendState, Handshakes, Traffic, Version};
+use super::rows::{BackendIs, Row, backend_labels, backend_rows, version_rows};
+use crate::model::{BackendState, Traffic};
 use crate::node::events::Kind as EventKind;
 use crate::node::hooks_and_reasons;
-use crate::node::messages::{
-    BackendStatus, Capacity, DrainStatus, MayStop, NextHop, VersionStatus,
-};
+use crate::node::messages::{Capacity, DrainStatus, MayStop, NextHop, VersionStatus};
 
 /// Bounds of the latency buckets: 2^15 to 2^32 ns, 33 µs to 4.3 s, one a doubling. Each is a bound of
 /// the kernel's own buckets, so the counts are exact.
@@ -75,74 +74,6 @@ pub fn render(look: &Snapshot, format: Format) -> String {
     verdicts(&mut text, look);
     node(&mut text, look);
     text.end()
-}
-
-/// A version or a backend: its labels, and what is known of it.
-struct Row<'a, T> {
-    labels: Labels,
-    traffic: Traffic,
-    handshakes: &'a Handshakes,
-    is: T,
-}
-
-/// Versions that there are: with weight, backends or anything counted.
-fn version_rows(look: &Snapshot) -> Vec<Row<'_, &VersionStatus>> {
-    let rows = look.services.iter().flat_map(|Seen { status, counters }| {
-        Version::ALL.into_iter().filter_map(|version| {
-            let (is, counted) = (&status.versions[version], &counters.versions[version]);
-            let exists = is.asked.bp() > 0
-                || !is.backends.is_empty()
-                || counted.traffic != Traffic::default();
-            let labels = Labels::of([("service", &status.spec.name), ("version", version.name())]);
-            exists.then_some(Row {
-                labels,
-                traffic: counted.traffic,
-                handshakes: &counted.handshakes,
-                is,
-            })
-        })
-    });
-    rows.collect()
-}
-
-/// What a backend is, and how many slots its version's backend table has.
-struct BackendIs<'a> {
-    status: Option<&'a BackendStatus>,
-    slots: u32,
-}
-
-fn backend_rows(look: &Snapshot) -> Vec<Row<'_, BackendIs<'_>>> {
-    let mut rows = Vec::new();
-    for Seen { status, counters } in &look.services {
-        for (version, counted) in counters.versions.iter() {
-            let all = &status.versions[version].backends;
-            let slots = all.iter().map(|one| one.slots).sum();
-            for (place, backend) in counted.backends.iter().enumerate() {
-                let is_it = |one: &&BackendStatus| {
-                    (one.address, one.port) == (backend.address, backend.port)
-                };
-                // Both are in the directory's order, but for a change between the two answers.
-                let there = all.get(place).filter(is_it);
-                let known = there.or_else(|| all.iter().find(is_it));
-                rows.push(Row {
-                    labels: backend_labels(
-                        &status.spec.name,
-                        version,
-                        (backend.address, backend.port).into(),
-                    ),
-                    traffic: backend.traffic,
-                    handshakes: &backend.handshakes,
-                    is: BackendIs { status: known, slots },
-                });
-            }
-        }
-    }
-    rows
-}
-
-fn backend_labels(service: &str, version: Version, address: std::net::SocketAddr) -> Labels {
-    let address = address.to_string();
-    Labels::of([("service", service), ("version", version.name()), ("backend", &address)])
 }
 
 fn counters<T>(

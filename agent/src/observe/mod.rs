@@ -6,7 +6,7 @@
 //! - [`collect`]: one look at the node, shared by all who ask at the same time
 //! - `ready`: what is missing until traffic may come; pure
 //! - `page`: the page itself, one file; `feed`, `view`: what it is told as it happens
-//! - [`metrics`], [`families`], [`exposition`]: the look as text for Prometheus; pure
+//! - [`metrics`], `rows`, [`families`], [`exposition`]: the look as text for Prometheus; pure
 
 pub mod collect;
 pub mod exposition;
@@ -18,6 +18,7 @@ mod page;
 mod patient;
 mod ready;
 mod route;
+mod rows;
 mod server;
 mod view;
 

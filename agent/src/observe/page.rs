@@ -9,7 +9,16 @@ use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+/// One module in several files.
+const SCRIPT: &str = concat!(
+    include_str!("page/words.js"),
+    include_str!("page/judge.js"),
+    include_str!("page/tables.js"),
+    include_str!("page/charts.js"),
+    include_str!("page/service.js"),
+    include_str!("page/node.js"),
+    include_str!("page/page.js"),
+);
 
 /// The page, style and script inside.
 pub(super) static HTML: LazyLock<Bytes> = LazyLock::new(|| {

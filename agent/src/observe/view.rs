@@ -202,9 +202,10 @@ fn service_view<'a>(
             },
         }
     });
-    let listener = |one: &ListenerSpec| match one.address.contains(':') {
-        true => format!("[{}]:{}/{}", one.address, one.port, one.protocol),
-        false => format!("{}:{}/{}", one.address, one.port, one.protocol),
+    let listener = |one: &ListenerSpec| {
+        let ListenerSpec { address, port, protocol } = one;
+        let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        format!("{address}:{port}/{protocol}")
     };
     Service {
         name: &spec.name,

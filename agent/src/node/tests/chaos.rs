@@ -1,13 +1,15 @@
 //! A data plane whose calls fail when told to.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey};
+use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey, Signals};
 
 use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{
     Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use,
 };
+use crate::model::Handshakes;
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -147,8 +149,16 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.counters(backend)
     }
 
-    fn clear_counters(&mut self, backend: u16) {
-        self.plane.clear_counters(backend);
+    fn signals(&self, backend: u16) -> Signals {
+        self.plane.signals(backend)
+    }
+
+    fn handshakes(&self, backend: u16) -> Handshakes {
+        self.plane.handshakes(backend)
+    }
+
+    fn clear_counters(&mut self, backends: &BTreeSet<u16>) {
+        self.plane.clear_counters(backends);
     }
 
     fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {
