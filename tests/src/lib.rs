@@ -12,6 +12,7 @@
 //! - [`mod@bench`]: what something costs.
 //! - [`frames`]: TCP and UDP frames as they stand on the wire.
 //! - [`packet`]: packets of any layers, as they stand on the wire.
+//! - [`capture`]: every packet of an interface, as it was seen there.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
 //! - [`watch`]: a Prometheus and a browser that look at the agent.
 //! - [`tunnels`]: frames, wrapped in an outer header.
@@ -25,6 +26,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod capture;
 pub mod cases;
 pub mod decap;
 pub mod demo;

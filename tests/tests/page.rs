@@ -166,7 +166,7 @@ fn the_page_is_of_use_to_all() {
     browser.size((360, 800)).unwrap();
     let wide = "document.documentElement.scrollWidth";
     assert_eq!(browser.value(wide).unwrap(), 360, "nothing sticks out");
-    let tree = browser.call("Accessibility.getFullAXTree", serde_json::json!({})).unwrap();
+    let tree = browser.call("Accessibility.getFullAXTree", &serde_json::json!({})).unwrap();
     let nodes = tree["nodes"].as_array().unwrap();
     let has = |role: &str, name: &str| {
         nodes.iter().any(|node| {

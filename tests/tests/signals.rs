@@ -134,10 +134,10 @@ impl Side {
         assert_eq!(kernel.counters(backend).connections, connections, "{:?}", self.program);
         let got = kernel.signals(backend);
         assert_eq!(Signals { handshake_ns: 0, ..got }, wanted, "{:?}", self.program);
-        let times = kernel.handshakes(backend);
-        assert_eq!((times.count(), times.sum() > Duration::ZERO), (timed, timed > 0));
+        let handshakes = kernel.handshakes(backend);
+        assert_eq!((handshakes.count(), handshakes.sum() > Duration::ZERO), (timed, timed > 0));
         assert_eq!(kernel.signals(1 - backend), Signals::default(), "the other one's");
-        assert_eq!(times.sum().as_nanos(), u128::from(got.handshake_ns));
+        assert_eq!(handshakes.sum().as_nanos(), u128::from(got.handshake_ns));
     }
 
     fn wait(&self, time: Duration) {

@@ -14,6 +14,7 @@
 //! - [`interface`]: where the program is attached
 //! - [`handshakes`]: how long handshakes took
 //! - [`observed`]: shares as observed, with their interval
+//! - [`sample_ratio`]: whether what was observed agrees with the table
 //! - [`traffic`]: what was counted
 //! - `time`: times as people write them
 //! - [`violation`]: what is wrong with a request, by field
@@ -28,6 +29,7 @@ pub mod interface;
 pub mod lease;
 pub mod observed;
 pub mod parse;
+pub mod sample_ratio;
 pub mod service;
 pub mod set;
 pub mod shift;
@@ -50,6 +52,7 @@ pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use lease::{LeaseLength, LeaseTerms, OnExpiry};
 pub use observed::Observed;
 pub use parse::parse_services;
+pub use sample_ratio::{Agreement, SampleRatio};
 pub use service::{
     Affinity, Backend, Family, Forwarding, Listener, Protocol, Seed, Service, ServiceName,
     VersionGroup,

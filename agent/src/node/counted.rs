@@ -18,16 +18,18 @@ pub(super) struct Counted {
 impl Counted {
     /// What the data plane has counted of a backend.
     pub(super) fn of(plane: &impl DataPlane, backend: u16) -> Self {
-        Self {
-            traffic: traffic(&plane.counters(backend), &plane.signals(backend)),
-            handshakes: plane.handshakes(backend),
-        }
+        Self { traffic: traffic_of(plane, backend), handshakes: plane.handshakes(backend) }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
         self.traffic.add(&other.traffic);
         self.handshakes.add(&other.handshakes);
     }
+}
+
+/// The same without its handshakes' times, of which there are many numbers.
+pub(super) fn traffic_of(plane: &impl DataPlane, backend: u16) -> Traffic {
+    traffic(&plane.counters(backend), &plane.signals(backend))
 }
 
 fn traffic(counters: &abi::Counters, signals: &abi::Signals) -> Traffic {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
-use super::counted::Counted;
+use super::counted::{Counted, traffic_of};
 use super::difference::{difference, lost_flows};
 use super::draining;
 use super::drains::Look;
@@ -27,7 +27,8 @@ use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, next_hop};
 use crate::fault::{self, Point};
 use crate::health::Checks;
-use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, Traffic, Version};
+use crate::plan::shares;
 use crate::store::{self, Kept, Store, Stored, StoredBackend, StoredService};
 
 /// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
@@ -55,8 +56,8 @@ pub struct Owner<P, S> {
     pub(super) generation: u32,
     repeats: Repeats,
     pub(super) events: Log,
-    /// Connections of each version when its service's weights changed last.
-    pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
+    /// What was counted of each version when the shares of its service's table changed last.
+    pub(super) marks: BTreeMap<ServiceName, PerVersion<Traffic>>,
     /// Addresses of all backends.
     pub(super) addresses: Arc<BTreeSet<IpAddr>>,
     /// Next hops of some of these.
@@ -441,12 +442,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         &self.addresses
     }
 
-    /// Notes the counts from which shares are observed, for services whose weights have changed.
+    /// Notes the counts from which shares are observed, for services whose weights have changed, or
+    /// the shares of their tables without them, because backends stand in for others.
     pub(super) fn mark(&mut self, before: &State, names: &[ServiceName]) {
         for name in names {
-            let weights = |state: &State| Some(*state.services.get(name)?.service.weights());
-            if weights(before) != weights(&self.state) {
-                let counts = self.connections(name);
+            let shares = |state: &State| {
+                let entry = state.services.get(name)?;
+                Some((*entry.service.weights(), shares::by_version(&entry.tables)))
+            };
+            if shares(before) != shares(&self.state) {
+                let counts = self.counted(name);
                 self.marks.insert(name.clone(), counts);
             }
         }
@@ -457,13 +462,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.mark(&State::default(), &names);
     }
 
-    /// Connections of each version of a service, by the kernel's counters.
-    pub(super) fn connections(&self, name: &ServiceName) -> PerVersion<u64> {
-        let mut counts = PerVersion::<u64>::from_fn(|version| {
-            self.retired.get(&(name.clone(), version)).map_or(0, |gone| gone.traffic.connections)
+    /// What the kernel has counted of each version of a service, with what backends that are gone
+    /// have served.
+    pub(super) fn counted(&self, name: &ServiceName) -> PerVersion<Traffic> {
+        let mut counts = PerVersion::from_fn(|version| {
+            self.retired
+                .get(&(name.clone(), version))
+                .map_or_else(Traffic::default, |gone| gone.traffic)
         });
         for (key, place) in self.state.directory.of(name) {
-            counts[key.version] += self.plane.counters(place.index).connections;
+            counts[key.version].add(&traffic_of(&self.plane, place.index));
         }
         counts
     }

@@ -35,7 +35,7 @@ families! {
     OPEN: Gauge "weir_open_connections" "TCP connections that are open, about";
     WEIGHT: Gauge "weir_weight_asked_ratio" "Share of new connections that was asked for";
     TABLE_SHARE: Gauge "weir_table_share_ratio" "Share of the version table, read back from the kernel";
-    OBSERVED_SHARE: Gauge "weir_observed_share_ratio" "Share of new connections since the weights last changed; absent without any";
+    OBSERVED_SHARE: Gauge "weir_observed_share_ratio" "Share of new connections that went by the table since it last changed; absent without any";
     OBSERVED_LOW: Gauge "weir_observed_share_lower_ratio" "Lower end of the 99.9 % interval of the observed share";
     OBSERVED_HIGH: Gauge "weir_observed_share_upper_ratio" "Upper end of the 99.9 % interval of the observed share";
     RELEASE: Info "weir_release" "What release runs as this version";

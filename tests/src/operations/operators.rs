@@ -148,10 +148,14 @@ impl World {
         Ok(false)
     }
 
-    /// What versions without weight still had is void.
+    /// What versions without weight still had is void, unless rules lead to them.
     pub(super) fn abandon(&mut self, weights: [u16; 3]) -> Result<(), String> {
         if self.shift(weights, InFlight::Reset)? {
-            let left = |flow: &Flow| weights[usize::from(self.versions[&flow.home])] == 0;
+            let left = |flow: &Flow| {
+                let version = self.versions[&flow.home];
+                let led = self.spec.rules.values().any(|to| *to == version);
+                weights[usize::from(version)] == 0 && !led
+            };
             let (void, live) = std::mem::take(&mut self.live).into_iter().partition(left);
             self.live = live;
             let void: Vec<Flow> = void;

@@ -119,6 +119,8 @@ impl World {
     pub fn new(setting: Setting) -> Self {
         let Setting { room, inserts_per_second, .. } = setting;
         let kernel = load(Options { flows: room, inserts_per_second, ..SMALL });
+        // Another world may have been here before, on this thread.
+        clock::set_ahead(0);
         let store = Kept::default();
         let checks = Checks::default();
         let mut owner = Owner::start(kernel, store.clone()).expect("an empty node");

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by the DevTools protocol over two pipes: JSON, each message ended by
+//! A headless Chromium, driven by the protocol of its developer tools over two pipes: JSON, each message ended by
 //! a zero byte. No port is opened for it.
 
 use std::fs::{self, File};
@@ -76,14 +76,15 @@ impl Browser {
             last: 0,
             complaints: Vec::new(),
         };
-        let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }))?;
+        let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
         let target = target["targetId"].clone();
         let attach = json!({ "targetId": target, "flatten": true });
-        let session = browser.call("Target.attachToTarget", attach)?;
-        browser.session = session["sessionId"].as_str().context("no session")?.to_owned();
-        browser.call("Page.enable", json!({}))?;
-        browser.call("Runtime.enable", json!({}))?;
-        browser.call("Log.enable", json!({}))?;
+        let session = browser.call("Target.attachToTarget", &attach)?;
+        let session = session["sessionId"].as_str().context("no session")?;
+        session.clone_into(&mut browser.session);
+        browser.call("Page.enable", &json!({}))?;
+        browser.call("Runtime.enable", &json!({}))?;
+        browser.call("Log.enable", &json!({}))?;
         browser.size((width, height))?;
         Ok(browser)
     }
@@ -94,7 +95,7 @@ impl Browser {
     ///
     /// It cannot be had.
     pub fn open(&mut self, url: &str) -> Result<()> {
-        let answer = self.call("Page.navigate", json!({ "url": url }))?;
+        let answer = self.call("Page.navigate", &json!({ "url": url }))?;
         match answer["errorText"].as_str() {
             Some(error) => bail!("{url}: {error}"),
             None => Ok(()),
@@ -109,7 +110,7 @@ impl Browser {
     pub fn size(&mut self, (width, height): (u32, u32)) -> Result<()> {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", size).map(drop)
+        self.call("Emulation.setDeviceMetricsOverride", &size).map(drop)
     }
 
     /// Lets the page think that its reader likes `light` or `dark`.
@@ -119,7 +120,7 @@ impl Browser {
     /// The browser does not answer.
     pub fn scheme(&mut self, scheme: &str) -> Result<()> {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        self.call("Emulation.setEmulatedMedia", json!({ "features": features })).map(drop)
+        self.call("Emulation.setEmulatedMedia", &json!({ "features": features })).map(drop)
     }
 
     /// The value of a JavaScript expression in the page.
@@ -131,7 +132,7 @@ impl Browser {
         let call = json!({
             "expression": expression, "returnByValue": true, "awaitPromise": true,
         });
-        let answer = self.call("Runtime.evaluate", call)?;
+        let answer = self.call("Runtime.evaluate", &call)?;
         if let Some(thrown) = answer.get("exceptionDetails") {
             bail!("{expression}: {thrown}");
         }
@@ -172,7 +173,7 @@ impl Browser {
             if kind == "keyDown" && !text.is_empty() {
                 event["text"] = text.into();
             }
-            self.call("Input.dispatchKeyEvent", event)?;
+            self.call("Input.dispatchKeyEvent", &event)?;
         }
         Ok(())
     }
@@ -184,7 +185,7 @@ impl Browser {
     /// The browser does not answer.
     pub fn picture(&mut self, whole: bool) -> Result<String> {
         let how = json!({ "format": "png", "captureBeyondViewport": whole });
-        let answer = self.call("Page.captureScreenshot", how)?;
+        let answer = self.call("Page.captureScreenshot", &how)?;
         Ok(answer["data"].as_str().context("no picture")?.to_owned())
     }
 
@@ -193,7 +194,7 @@ impl Browser {
     /// # Errors
     ///
     /// It fails, or there is no answer.
-    pub fn call(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    pub fn call(&mut self, method: &str, parameters: &Value) -> Result<Value> {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": parameters });
         if !self.session.is_empty() {
