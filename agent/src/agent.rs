@@ -20,7 +20,7 @@ use crate::{
     health, log,
     model::InterfaceSpec,
     node::{self, Identity, Owner, messages::InterfaceStatus},
-    outer_source,
+    observe, outer_source,
     store::Directory,
 };
 
@@ -48,6 +48,8 @@ pub struct Options {
     pub drain_idle: u32,
     /// Where packets in tunnels come from. For a family without one, the node finds one.
     pub outer_source: OuterSource,
+    /// Where metrics and the page are served.
+    pub http: observe::Listen,
 }
 
 /// What becomes of the data plane when the agent stops cleanly.
@@ -85,11 +87,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let interfaces = interfaces?;
     owner.plane().release_others();
-    let warnings = warnings(&options.interfaces);
+    let (http, unheard) = observe::bind(options.http);
+    let mut warnings = warnings(&options.interfaces);
+    warnings.extend(unheard);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    owner.introduce(Identity { interfaces, state_dir: options.state_dir.clone(), warnings });
+    owner.introduce(Identity {
+        interfaces,
+        state_dir: options.state_dir.clone(),
+        http: http.as_ref().map(observe::Bound::address),
+        warnings,
+    });
 
     owner.rely_on(health::start());
     let (changes, followed) = mpsc::channel(CHANGES);
@@ -97,6 +106,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (handle, requests) = node::channel();
     let (stop, stopped) = oneshot::channel();
     let owner = tokio::spawn(node::serve(owner, requests, resolver, followed, stopped));
+    let observing = http.map(|http| observe::serve(http, handle.clone()));
     tracing::info!(socket = %options.socket.display(), "serving");
     let shutdown = async move {
         tokio::select! {
@@ -106,6 +116,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!("stopping");
     };
     serve(listener, &guard, handle, shutdown).await?;
+    drop(observing);
     // Not by the last handle's end: a client that hangs keeps its connection, and that a handle.
     drop(stop);
     let mut owner = owner.await.context("the owner task failed")?;

@@ -19,6 +19,7 @@ pub mod outer_source;
 pub mod node;
 
 pub mod api;
+pub mod observe;
 
 pub mod client;
 

@@ -14,6 +14,7 @@
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`capture`]: every packet of an interface, as it was seen there.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
+//! - [`watch`]: a Prometheus and a browser that look at the agent.
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
@@ -44,3 +45,4 @@ pub mod random;
 pub mod servers;
 pub mod soak;
 pub mod tunnels;
+pub mod watch;

@@ -40,6 +40,9 @@ enum Task {
         /// Only look: install nothing, fail if something is missing
         #[arg(long)]
         check: bool,
+        /// Also what only the tests of metrics and of the page need: Prometheus and Chromium
+        #[arg(long)]
+        watchers: bool,
     },
     /// Build the BPF program and say what is in the object
     BuildEbpf,
@@ -92,7 +95,7 @@ fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let result = match task {
         Task::Bench { arguments } => bench::bench(&root, &arguments),
-        Task::Setup { check } => setup::setup(&root, check),
+        Task::Setup { check, watchers } => setup::setup(&root, check, watchers),
         Task::BuildFaulty => build_faulty(&root),
         Task::BuildEbpf => build_ebpf::build_ebpf(&root),
         Task::Cases { pcap, measure, tshark, filter } => {

@@ -15,18 +15,20 @@ pub(crate) use machine::{Machine, Rights, on_path};
 
 use crate::bpf;
 use crate::run::{quietly, say};
-use machine::{Apt, LAB_TOOLS, Package};
+use machine::{Apt, LAB_TOOLS, Package, WATCHERS};
 use plan::Step;
 
 /// The steps' count is bounded by what can be missing: update, packages, nightly, linker.
 const MOST_STEPS: usize = 8;
 
-/// The task itself: tells everything, and installs what is missing unless only to `check`.
-pub(crate) fn setup(root: &Path, check: bool) -> Result<()> {
-    let mut machine = Machine::look(root, LAB_TOOLS);
+/// The task itself: tells everything, and installs what is missing unless only to `check`. With
+/// `watchers`, also what only the tests of metrics and of the page need.
+pub(crate) fn setup(root: &Path, check: bool, watchers: bool) -> Result<()> {
+    let tools = if watchers { [LAB_TOOLS, WATCHERS].concat() } else { LAB_TOOLS.to_vec() };
+    let mut machine = Machine::look(root, &tools);
     tell(&machine);
     if !check {
-        machine = install(root, LAB_TOOLS, machine)?;
+        machine = install(root, &tools, machine)?;
     } else if !plan::plan(&machine).is_empty() {
         bail!("something is missing: run `cargo xtask setup`");
     }
@@ -53,6 +55,11 @@ pub(crate) fn ensure_with(root: &Path, tools: &[Package]) -> Result<Machine> {
 /// For what only some tasks need: tshark, which reads packets as Wireshark does (21 MB).
 pub(crate) fn ensure_tshark(root: &Path) -> Result<()> {
     ensure_with(root, &[("tshark", "tshark")]).map(drop)
+}
+
+/// For the tests of what an agent shows: Prometheus (with promtool) and a browser, 400 MB.
+pub(crate) fn ensure_watchers(root: &Path) -> Result<()> {
+    ensure_with(root, WATCHERS).map(drop)
 }
 
 /// Does the first step that the machine needs, looks again, and so on: a step's outcome, such as

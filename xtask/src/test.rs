@@ -23,6 +23,7 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
             "note: without tshark, its look at the packet cases is skipped: {error:#}"
         ));
     }
+    setup::ensure_watchers(root)?;
     let cargo = |line: &str| {
         let mut words = line.split_whitespace();
         let mut command = lab::cargo(root, words.next().unwrap_or_default());

@@ -21,7 +21,7 @@ pub(super) async fn feed(
     follow: bool,
     answers: Answers<v1::WatchEventsResponse>,
 ) {
-    let Look { events, mut news } = first;
+    let Look { events, mut news, .. } = first;
     (query.since, query.epoch) = (events.last_id, Some(events.epoch));
     if answers.send(Ok(answer(events))).await.is_err() || !follow {
         return;

@@ -9,6 +9,7 @@ use crate::{
     agent::{self, DEFAULT_BPFFS, OnExit, Options},
     model::InterfaceSpec,
     node::DEFAULT_IDLE,
+    observe::{self, Listen},
     outer_source,
 };
 
@@ -42,6 +43,13 @@ pub(super) struct Agent {
     /// first global address of the attached interfaces, else of the host, that is not a /32 or /128.
     #[arg(long = "outer-source", value_name = "ADDRESS", value_parser = outer_source::parse)]
     outer_sources: Vec<IpAddr>,
+    /// Serve metrics (/metrics), health (/healthz, /readyz) and a page for people (/) here, read-only, over HTTP
+    /// without any protection; or `off`. If the port is taken the agent starts all the same, and says so.
+    #[arg(long, default_value = observe::DEFAULT, value_name = "ADDRESS:PORT")]
+    http: Listen,
+    /// Let --http be an address that other hosts can reach. Whoever reaches it can read names, addresses and counters.
+    #[arg(long)]
+    http_anywhere: bool,
 }
 
 impl Agent {
@@ -61,6 +69,7 @@ impl Agent {
             on_exit: self.on_exit,
             drain_idle: self.drain_idle,
             outer_source,
+            http: self.http.allowed(self.http_anywhere).map_err(Failure::Usage)?,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(runtime.block_on(agent::run(options))?)

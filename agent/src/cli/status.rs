@@ -58,6 +58,8 @@ fn render(status: &NodeStatus, colour: bool) -> String {
     let sources: Vec<String> = status.outer_sources.iter().map(ToString::to_string).collect();
     let sources = if sources.is_empty() { "no source".to_owned() } else { sources.join(" and ") };
     let _ = writeln!(lines, "tunnels     from {sources}");
+    let http = status.http.map_or_else(|| "off".to_owned(), |at| format!("http://{at}/"));
+    let _ = writeln!(lines, "http        {http}");
     let _ = writeln!(lines, "health      {}\n", checks(&status.health));
 
     let columns =

@@ -148,6 +148,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.state.services.keys().map(|name| self.get(name)).collect()
     }
 
+    /// The names of all services, in order.
+    pub(super) fn names(&self) -> Vec<ServiceName> {
+        self.state.services.keys().cloned().collect()
+    }
+
     fn backends(
         &self,
         entry: &Entry,
@@ -275,6 +280,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             capacity: own.into_iter().chain(planes).collect(),
             outer_sources: self.plane.outer_source().addresses(),
             health: self.checks.counts(),
+            http: self.identity.http,
             state_dir: self.identity.state_dir.display().to_string(),
             warnings: self.warnings(),
         }
@@ -306,6 +312,12 @@ pub(super) fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
         .map(|(from, to)| Move { from, to, slots: matrix[from.index()][to.index()] })
         .filter(|moved| moved.slots > 0)
         .collect()
+}
+
+/// The names of all hooks, and of all reasons of [`Verdict`]s.
+#[must_use]
+pub fn hooks_and_reasons() -> (&'static [&'static str], Vec<&'static str>) {
+    (&HOOKS, Reason::ALL.into_iter().map(reason_name).collect())
 }
 
 fn reason_name(reason: Reason) -> &'static str {

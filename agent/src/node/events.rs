@@ -3,7 +3,7 @@
 //! Whoever changes something pushes one [`Event`]; that writes it to the agent's log, too. Pure but
 //! for that and for the clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -199,6 +199,8 @@ pub struct Look {
     pub events: Events,
     /// Tells the newest id, as it grows.
     pub news: watch::Receiver<u64>,
+    /// Events of each kind since the agent started; kinds without any are left out.
+    pub totals: BTreeMap<Kind, u64>,
 }
 
 /// The log.
@@ -210,13 +212,20 @@ pub struct Log {
     forgotten: u64,
     /// The newest id.
     news: watch::Sender<u64>,
+    totals: BTreeMap<Kind, u64>,
 }
 
 impl Log {
     /// An empty log. `epoch`: nanoseconds since 1970.
     #[must_use]
     pub fn new(epoch: u64) -> Self {
-        Self { epoch, kept: VecDeque::new(), forgotten: 0, news: watch::Sender::new(0) }
+        Self {
+            epoch,
+            kept: VecDeque::new(),
+            forgotten: 0,
+            news: watch::Sender::new(0),
+            totals: BTreeMap::new(),
+        }
     }
 
     /// Records an event, here and in the agent's log.
@@ -237,6 +246,7 @@ impl Log {
             event.text.truncate(end);
             event.text.push('…');
         }
+        *self.totals.entry(event.kind).or_default() += 1;
         if event.kind == Kind::LeaseRenewed {
             // Leases are renewed all the time: only the last renewal of each service is worth its place.
             let superseded = |one: &Recorded| {
@@ -270,7 +280,7 @@ impl Log {
             last_id,
             events: self.kept.iter().filter(wanted).cloned().collect(),
         };
-        Look { events, news: self.news.subscribe() }
+        Look { events, news: self.news.subscribe(), totals: self.totals.clone() }
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Request {
     Get(ServiceName, Reply<ServiceStatus>),
     /// All services, ordered by name.
     List(Reply<Vec<ServiceStatus>>),
+    /// The names of all services, in order.
+    Names(Reply<Vec<ServiceName>>),
     /// Change weights.
     Shift(Shift, Reply<Changed>),
     /// Set by hand what a backend is.
@@ -92,6 +94,11 @@ impl Handle {
     /// All services, ordered by name.
     pub async fn list(&self) -> Result<Vec<ServiceStatus>, Error> {
         self.ask(Request::List).await
+    }
+
+    /// The names of all services, in order.
+    pub async fn names(&self) -> Result<Vec<ServiceName>, Error> {
+        self.ask(Request::Names).await
     }
 
     /// Changes weights.

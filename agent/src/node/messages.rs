@@ -553,6 +553,8 @@ pub struct NodeStatus {
     pub outer_sources: Vec<IpAddr>,
     /// Health checks.
     pub health: Counts,
+    /// Where the agent serves HTTP; nothing: nowhere.
+    pub http: Option<SocketAddr>,
     /// Directory of the state store.
     pub state_dir: String,
     /// What an operator should know.

@@ -54,6 +54,7 @@ mod tests;
 mod tunnels;
 mod words;
 
+pub use answers::hooks_and_reasons;
 pub use attachments::{ATTACHED, GONE};
 pub use error::Error;
 pub use handle::{Handle, Request, channel};

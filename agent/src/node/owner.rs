@@ -4,7 +4,7 @@
 //! back. A crash between two steps leaves the stored state, which the next start applies.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,6 +41,8 @@ pub struct Identity {
     pub interfaces: Vec<InterfaceStatus>,
     /// Directory of the store.
     pub state_dir: PathBuf,
+    /// Where the agent serves HTTP.
+    pub http: Option<SocketAddr>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }

@@ -85,6 +85,7 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Delete(delete, reply) => drop(reply.send(owner.delete(&delete))),
         Request::Get(name, reply) => drop(reply.send(owner.get(&name))),
         Request::List(reply) => drop(reply.send(owner.list())),
+        Request::Names(reply) => drop(reply.send(Ok(owner.names()))),
         Request::Shift(shift, reply) => drop(reply.send(owner.shift(&shift))),
         Request::SetBackend(set, reply) => drop(reply.send(owner.set_backend(&set))),
         Request::Drains(names, reply) => drop(reply.send(owner.drains(&names))),

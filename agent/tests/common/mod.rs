@@ -72,6 +72,9 @@ impl Node {
             Request::List(reply) => {
                 drop(reply.send(self.services.keys().map(|name| self.get(name)).collect()));
             }
+            Request::Names(reply) => {
+                drop(reply.send(Ok(self.services.keys().cloned().collect())));
+            }
             Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
             Request::RollBack(roll_back, reply) => drop(reply.send(self.roll_back(&roll_back))),
             Request::RenewLease(renew, reply) => drop(reply.send(self.renew(&renew))),
@@ -456,6 +459,7 @@ impl Node {
                 made: 1_234,
                 ..Counts::default()
             },
+            http: Some(([127, 0, 0, 1], 9180).into()),
             state_dir: "/var/lib/weir".into(),
             warnings: vec!["eth1 went away".into()],
         }

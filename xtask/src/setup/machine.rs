@@ -19,6 +19,9 @@ pub(crate) type Package = (&'static str, &'static str);
 pub(crate) const LAB_TOOLS: &[Package] =
     &[("ip", "iproute2"), ("ethtool", "ethtool"), ("tmux", "tmux")];
 
+/// What the tests of metrics and of the page call.
+pub(crate) const WATCHERS: &[Package] = &[("promtool", "prometheus"), ("chromium", "chromium")];
+
 /// All that `setup` decides on, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {

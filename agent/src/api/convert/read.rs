@@ -262,6 +262,10 @@ pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
         })?,
         state_dir: status.state_dir,
         health: status.health.map(health::read_counts).unwrap_or_default(),
+        http: match status.http_address.as_str() {
+            "" => None,
+            address => Some(address.parse().map_err(|_| Malformed("http_address"))?),
+        },
         warnings: status.warnings,
     })
 }

@@ -137,6 +137,7 @@ pub(super) fn look(plans: &[Plan<'_>], (was, is): (u64, u64), second: u64) -> Me
         capacity: Vec::new(),
         outer_sources: Vec::new(),
         health: Counts::default(),
+        http: None,
         state_dir: String::new(),
         warnings: Vec::new(),
     };
