@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
-    convert::{answer, drain, events as wire, lease, request},
+    convert::{answer, drain, events as wire, lease, request, trace},
     counters,
     error::too_many_watchers,
     events, watch,
@@ -199,6 +199,14 @@ impl weir_server::Weir for Weir {
         let node = self.node.clone();
         let feed = move |answers| events::feed(node, query, first, request.follow, answers);
         Ok(Response::new(watch::start(self.stopping.clone(), permit, feed)))
+    }
+
+    async fn trace_flow(
+        &self,
+        request: Request<v1::TraceFlowRequest>,
+    ) -> Result<Response<v1::TraceFlowResponse>, Status> {
+        let traced = self.node.trace_flow(trace::flow(request.get_ref())?).await?;
+        Ok(Response::new(trace::answer(traced)))
     }
 
     async fn node_status(

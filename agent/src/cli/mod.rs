@@ -26,6 +26,7 @@ mod shift;
 mod status;
 mod steer;
 mod table;
+mod trace;
 
 use std::{
     future::Future,
@@ -114,6 +115,7 @@ enum Verb {
     Counters(counters::Counters),
     Decap(decap::Decap),
     Events(events::Events),
+    Trace(trace::Trace),
     Status(status::Status),
     Completions(completions::Completions),
 }
@@ -153,6 +155,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Events(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Trace(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
     }
 }

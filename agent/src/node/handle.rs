@@ -14,6 +14,7 @@ use super::{
         Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
         RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
     },
+    trace::answer::{FlowTrace, TraceFlow},
 };
 use crate::model::ServiceName;
 
@@ -58,6 +59,8 @@ pub enum Request {
     Status(Reply<NodeStatus>),
     /// What happened.
     Events(EventQuery, Reply<Look>),
+    /// Why the packets of a flow go where they go.
+    TraceFlow(TraceFlow, Reply<FlowTrace>),
 }
 
 /// Speaks to the owner task. Cheap to clone.
@@ -142,6 +145,11 @@ impl Handle {
     /// What happened, and how to hear of what happens next.
     pub async fn events(&self, query: EventQuery) -> Result<Look, Error> {
         self.ask(|reply| Request::Events(query, reply)).await
+    }
+
+    /// Why the packets of a flow go where they go.
+    pub async fn trace_flow(&self, asked: TraceFlow) -> Result<FlowTrace, Error> {
+        self.ask(|reply| Request::TraceFlow(asked, reply)).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {

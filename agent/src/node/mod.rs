@@ -16,6 +16,7 @@
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
 //! - `attachments`: interfaces that go, come back, or lose the program
+//! - [`trace`]: why a packet goes where it goes
 //! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
@@ -48,6 +49,7 @@ mod sweep;
 mod task;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod tunnels;
 mod words;
 

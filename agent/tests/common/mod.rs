@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod refused;
+pub(crate) mod trace;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -79,6 +80,7 @@ impl Node {
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
             Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
+            Request::TraceFlow(asked, reply) => drop(reply.send(Ok(trace::any(&asked)))),
         }
     }
 

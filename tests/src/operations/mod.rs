@@ -33,6 +33,8 @@ pub struct Setting {
     pub inserts_per_second: u64,
     /// Whether clients and listener are IPv6.
     pub ipv6: bool,
+    /// Whether each packet is traced before it is sent, and must go as was said.
+    pub traced: bool,
 }
 
 /// Runs a case. One that breaks is made as short as possible, and shown so that it can be pasted

@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex};
 use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{Change, NextHop};
-use weir::model::{BackendState, Rule, ServiceName, SpecFile, Version, Weight, parse_services};
+use weir::model::{
+    BackendState, Protocol, Rule, ServiceName, SpecFile, Version, Weight, parse_services,
+};
 use weir::node::messages::{
     Apply, ChangeOptions, Delete, InFlight, RollBack, ServiceShift, SetBackend, Shift, Steer,
 };
+use weir::node::trace::answer::TraceFlow;
 use weir::node::{DEFAULT_IDLE, Error as NodeError, Owner, clock};
 use weir::store::{self, Error as StoreError, Loaded, Store, Stored};
 use weir_ebpf::abi::{FlowEntry, TCP};
@@ -19,7 +22,7 @@ use weir_ebpf::abi::{FlowEntry, TCP};
 use super::model::{Backend, Flow, Spec};
 use super::{Setting, Step};
 use crate::frames::{self, Frame, read};
-use crate::program::{AWAY, PROGRAMS, SMALL, Verdict, load};
+use crate::program::{AWAY, Counts, PROGRAMS, SMALL, Verdict, load};
 
 const SERVICE: &str = "shop";
 const SEED: [u8; 16] = *b"weir operations!";
@@ -52,6 +55,8 @@ pub struct Tally {
     pub given_up: u64,
     /// Agents that took up what another had left.
     pub restarts: u64,
+    /// Packets that went where a trace had said.
+    pub traced: u64,
     /// Most flows remembered at one time.
     pub remembered: u64,
 }
@@ -67,6 +72,7 @@ impl std::ops::AddAssign for Tally {
         self.rolled_back += other.rolled_back;
         self.given_up += other.given_up;
         self.restarts += other.restarts;
+        self.traced += other.traced;
         self.remembered = self.remembered.max(other.remembered);
     }
 }
@@ -496,6 +502,7 @@ impl World {
         let (frame, _) = self.frame(number, flags);
         self.tally.packets += 1;
         let program = PROGRAMS[usize::from(self.tally.packets.is_multiple_of(2))];
+        let said = if self.setting.traced { Some(self.trace(&frame, flags)?) } else { None };
         let (verdict, out) = program.run(self.kernel(), &frame.bytes());
         let key = frame.key();
         // The kernel's clock stands still while hours pass here.
@@ -504,11 +511,42 @@ impl World {
             let entry = FlowEntry { seen: clock::seconds(), ..entry };
             self.kernel().put_flow(&key, entry).map_err(|error| error.to_string())?;
         }
-        match verdict {
-            Verdict::Redirect => Ok(Some(read(&out)?.to)),
-            Verdict::Drop => Ok(None),
-            other => Err(format!("{program:?}: {other:?}")),
+        let reached = match verdict {
+            Verdict::Redirect => Some(read(&out)?.to),
+            Verdict::Drop => None,
+            other => return Err(format!("{program:?}: {other:?}")),
+        };
+        if let Some((at, walk)) = said.filter(|(at, _)| *at != reached) {
+            return Err(format!("flow {number} reached {reached:?}, not {at:?} as said: {walk}"));
         }
+        self.tally.traced += u64::from(self.setting.traced);
+        Ok(reached)
+    }
+
+    /// Where a packet will go, as the node says, and all that it says of it. Nothing may change.
+    fn trace(&mut self, frame: &Frame, flags: u8) -> Result<(Option<SocketAddr>, String), String> {
+        let state = |kernel: &Kernel| {
+            let mut flows = kernel.flows(TCP).map_err(|error| error.to_string())?;
+            flows.sort_unstable_by_key(|(key, _)| (key.source, key.source_port));
+            Ok::<_, String>((flows, Counts::read(kernel, INDICES)))
+        };
+        // Reading all of it takes time; chance has it often enough.
+        let look = self.tally.packets.is_multiple_of(16);
+        let before = if look { Some(state(self.kernel())?) } else { None };
+        let asked = TraceFlow {
+            from: frame.from,
+            to: Some(frame.to),
+            protocol: Protocol::Tcp,
+            service: Some(ServiceName::new(SERVICE)?),
+        };
+        let traced = self.owner().trace_flow(&asked).map_err(|error| error.to_string())?;
+        if look && Some(state(self.kernel())?) != before {
+            return Err(format!("a trace has changed something: {traced:?}"));
+        }
+        let walk = traced.walk.ok_or("the listener is not found")?;
+        let way = if flags == frames::SYN { &walk.opens } else { &walk.continues };
+        let at = way.goes.as_ref().map(|goes| goes.backend.address);
+        Ok((at, format!("{walk:?}")))
     }
 
     fn open(&mut self) -> Result<(), String> {

@@ -189,6 +189,7 @@ impl Kernel {
             devices: taken.typed("DEVICES")?,
             flows,
             udp_flows,
+            flood: taken.typed("FLOOD")?,
             processors,
             options,
             pool: Pool::new(options.pool_lines),

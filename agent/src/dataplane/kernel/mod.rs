@@ -3,6 +3,7 @@
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
 //! - `attach`, `attached`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
 //! - `rare`: the programs that the TC program calls
+//! - `inspect`: single look-ups
 //! - `commit`: how tables change; `steering`: the sets of steering entries
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: the tables of flows, and runs of the program without an interface
@@ -12,6 +13,7 @@ mod attached;
 mod clsact;
 mod commit;
 mod flows;
+mod inspect;
 mod links;
 mod load;
 mod pins;
@@ -27,12 +29,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{
-    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, ProgramArray,
+    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, PerCpuArray,
+    ProgramArray,
 };
 use weir_ebpf::abi::{
-    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_BACKENDS,
-    MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, TCP,
-    VERSION_LINES, VERSIONS,
+    Backend, Bucket, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener,
+    MAX_BACKENDS, MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey,
+    Service, TCP, VERSION_LINES, VERSIONS,
 };
 
 pub use attach::AttachError;
@@ -44,6 +47,7 @@ pub(crate) use pins::{require_bpffs, try_lock};
 pub(crate) use run::run;
 pub use run::{Run, Runner};
 
+use super::inspect::Inspect as _;
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
@@ -74,6 +78,7 @@ pub struct Kernel {
     devices: DevMapHash<MapData>,
     flows: flows::Table,
     udp_flows: flows::Table,
+    flood: PerCpuArray<MapData, Bucket>,
     pool_memory: Mapped,
     backend_memory: Mapped,
     counter_memory: Mapped,
@@ -131,15 +136,7 @@ impl DataPlane for Kernel {
     }
 
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
-        let records = match self.services.get(&0, 0) {
-            Ok(records) => records,
-            Err(MapError::KeyNotFound) => return Ok(None), // nothing was ever committed
-            Err(error) => return Err(map_error("SERVICES")(error)),
-        };
-        let record = records.get(&service, 0).map_err(map_error("SERVICES"))?;
-        if record.generation == 0 {
-            return Ok(None);
-        }
+        let Some(record) = self.record(service)? else { return Ok(None) };
         let damaged = |reason: String| Error::Damaged { service, reason };
         let read = |start, lines| {
             self.read_lines(start, lines)
