@@ -19,7 +19,7 @@ use crate::{
     },
     health, log,
     model::InterfaceSpec,
-    node::{self, Identity, Owner, messages::InterfaceStatus},
+    node::{self, Identity, Owner, messages::InterfaceStatus, trace::live::Tracing},
     outer_source,
     store::Directory,
 };
@@ -94,7 +94,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     owner.rely_on(health::start());
     let (changes, followed) = mpsc::channel(CHANGES);
     let resolver = Resolver::start(changes)?;
-    let (handle, requests) = node::channel();
+    let (mut handle, requests) = node::channel();
+    if let Some(tap) = owner.plane().take_tap() {
+        handle = handle.with_tracing(Tracing::start(Box::new(tap)));
+    }
     let (stop, stopped) = oneshot::channel();
     let owner = tokio::spawn(node::serve(owner, requests, resolver, followed, stopped));
     tracing::info!(socket = %options.socket.display(), "serving");

@@ -2,6 +2,7 @@
 
 pub mod fault;
 mod log;
+pub mod pcapng;
 
 pub mod model;
 

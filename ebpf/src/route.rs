@@ -22,6 +22,7 @@ use crate::maps::{
     self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
     SERVER_IDS, STEERING, UDP_FLOWS,
 };
+use crate::trace::{self, Traceable};
 
 const ANY: u64 = 0;
 const NOEXIST: u64 = 1;
@@ -49,6 +50,8 @@ pub(crate) struct Chosen {
     index: u16,
     /// What is to be counted: [`BEGINS`] and the like.
     marks: u8,
+    /// Whether a tracer is to be told, see [`trace::sent`].
+    pub(crate) traced: u8,
 }
 
 /// The packet is the first of its flow.
@@ -137,7 +140,7 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 ///
 /// Why the packet is dropped.
 #[inline(always)]
-pub(crate) fn choose<F: Frame>(
+pub(crate) fn choose<F: Traceable>(
     frame: &F,
     packet: &Packet,
     service: u32,
@@ -185,10 +188,11 @@ pub(crate) fn choose<F: Frame>(
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
     let marks = if standing == Standing::Own { marks(&tables, decision, opens) } else { 0 };
     let marks = zero.hide_byte(marks);
+    let traced = zero.hide_byte(trace::decided(frame, packet, index, decision, opens));
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
     }
-    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks })
+    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks, traced })
 }
 
 /// What a decision says, for counting. Whether a packet is the first of its flow is told as far as

@@ -41,4 +41,5 @@ pub mod program;
 pub mod random;
 pub mod servers;
 pub mod soak;
+pub mod tracer;
 pub mod tunnels;

@@ -4,7 +4,7 @@
 //! - [`server`]: what is served on it, and until when
 //! - `service`: one function a method
 //! - `watch`: streams that end with their client or with the server
-//! - `counters`, `events`: what is sent in them
+//! - `counters`, `events`, `trace`: what is sent in them
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
@@ -15,6 +15,7 @@ mod events;
 pub mod server;
 mod service;
 pub mod socket;
+mod trace;
 mod watch;
 
 pub use server::serve;

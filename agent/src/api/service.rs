@@ -11,7 +11,7 @@ use super::{
     convert::{answer, drain, events as wire, lease, request, trace},
     counters,
     error::too_many_watchers,
-    events, watch,
+    events, trace as live, watch,
 };
 use crate::{
     model::Violation,
@@ -59,6 +59,7 @@ enum Stream {
 #[tonic::async_trait]
 impl weir_server::Weir for Weir {
     type WatchCountersStream = ReceiverStream<Result<v1::WatchCountersResponse, Status>>;
+    type TraceLiveStream = ReceiverStream<Result<v1::TraceLiveResponse, Status>>;
     type WatchEventsStream = ReceiverStream<Result<v1::WatchEventsResponse, Status>>;
 
     async fn apply(
@@ -207,6 +208,16 @@ impl weir_server::Weir for Weir {
     ) -> Result<Response<v1::TraceFlowResponse>, Status> {
         let traced = self.node.trace_flow(trace::flow(request.get_ref())?).await?;
         Ok(Response::new(trace::answer(traced)))
+    }
+
+    async fn trace_live(
+        &self,
+        request: Request<v1::TraceLiveRequest>,
+    ) -> Result<Response<Self::TraceLiveStream>, Status> {
+        let traced = live::begin(&self.node, trace::live(request.get_ref())?).await?;
+        let node = self.node.clone();
+        let feed = |answers| live::feed(node, traced, answers);
+        Ok(Response::new(watch::start(self.stopping.clone(), (), feed)))
     }
 
     async fn node_status(

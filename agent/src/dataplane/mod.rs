@@ -4,6 +4,7 @@
 //! - [`memory`]: the same rules in the agent's own memory, for tests
 //! - [`inspect`]: single look-ups, as the program makes them
 //! - [`shared`]: a data plane that others look at beside its owner, for tests
+//! - [`tap`]: what the program tells while somebody traces
 //! - [`pool`]: room for tables
 //! - [`next_hop`]: the way to each backend, as the kernel's routes and neighbours say
 //! - `sys`: what no library does safely; the only unsafe code of the agent
@@ -15,6 +16,7 @@ pub mod next_hop;
 pub mod pool;
 pub mod shared;
 mod sys;
+pub mod tap;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

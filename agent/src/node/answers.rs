@@ -26,7 +26,7 @@ use crate::plan::tables::ServiceTables;
 use crate::store::Store;
 
 /// Names of the hooks, in the order of their rows.
-const HOOKS: [&str; abi::HOOKS as usize] = ["xdp", "tc"];
+pub(super) const HOOKS: [&str; abi::HOOKS as usize] = ["xdp", "tc"];
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// New connections of each version since the service's weights changed last.
@@ -295,7 +295,7 @@ pub(super) fn traffic(counters: abi::Counters) -> Traffic {
     }
 }
 
-fn reason_name(reason: Reason) -> &'static str {
+pub(super) fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::NotIp => "pass-not-ip",
         Reason::NotTransport => "pass-not-tcp-or-udp",

@@ -14,7 +14,10 @@ use super::{
         Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
         RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
     },
-    trace::answer::{FlowTrace, TraceFlow},
+    trace::{
+        answer::{AskNames, FlowTrace, Names, TraceFlow},
+        live::Tracing,
+    },
 };
 use crate::model::ServiceName;
 
@@ -61,19 +64,22 @@ pub enum Request {
     Events(EventQuery, Reply<Look>),
     /// Why the packets of a flow go where they go.
     TraceFlow(TraceFlow, Reply<FlowTrace>),
+    /// What things are called.
+    Names(AskNames, Reply<Names>),
 }
 
 /// Speaks to the owner task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     queue: mpsc::Sender<Request>,
+    tracing: Option<Tracing>,
 }
 
 /// A handle, and the end that the owner task receives from.
 #[must_use]
 pub fn channel() -> (Handle, mpsc::Receiver<Request>) {
     let (queue, requests) = mpsc::channel(QUEUE);
-    (Handle { queue }, requests)
+    (Handle { queue, tracing: None }, requests)
 }
 
 impl Handle {
@@ -150,6 +156,23 @@ impl Handle {
     /// Why the packets of a flow go where they go.
     pub async fn trace_flow(&self, asked: TraceFlow) -> Result<FlowTrace, Error> {
         self.ask(|reply| Request::TraceFlow(asked, reply)).await
+    }
+
+    /// What things are called.
+    pub async fn names(&self, asked: AskNames) -> Result<Names, Error> {
+        self.ask(|reply| Request::Names(asked, reply)).await
+    }
+
+    /// The same handle, through which packets can be traced as they come.
+    #[must_use]
+    pub fn with_tracing(self, tracing: Tracing) -> Self {
+        Self { tracing: Some(tracing), ..self }
+    }
+
+    /// Traces packets as they come; nothing, if the data plane cannot.
+    #[must_use]
+    pub fn tracing(&self) -> Option<&Tracing> {
+        self.tracing.as_ref()
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {

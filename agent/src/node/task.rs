@@ -94,5 +94,6 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
         Request::Events(query, reply) => drop(reply.send(Ok(owner.events.look(&query)))),
         Request::TraceFlow(asked, reply) => drop(reply.send(owner.trace_flow(&asked))),
+        Request::Names(asked, reply) => drop(reply.send(owner.names(&asked))),
     }
 }

@@ -43,6 +43,7 @@ use weir::{
             ServiceCounters, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered,
             Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
         },
+        trace::answer::Names,
     },
 };
 
@@ -81,6 +82,7 @@ impl Node {
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
             Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
             Request::TraceFlow(asked, reply) => drop(reply.send(Ok(trace::any(&asked)))),
+            Request::Names(_, reply) => drop(reply.send(Ok(Names::default()))),
         }
     }
 

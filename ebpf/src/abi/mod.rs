@@ -9,12 +9,14 @@ mod fragment;
 mod rare;
 mod slot;
 mod steering;
+mod trace;
 
 pub use counter::*;
 pub use fragment::*;
 pub use rare::*;
 pub use slot::*;
 pub use steering::*;
+pub use trace::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
 pub const VERSION: u32 = 2;
@@ -496,7 +498,7 @@ const _: () = {
 mod user {
     use super::{
         Backend, Bucket, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, ServerKey,
-        Service, SteerKey, SteerSlot,
+        Service, SteerKey, SteerSlot, TraceLost,
     };
 
     macro_rules! pod {
@@ -506,7 +508,7 @@ mod user {
         )*};
     }
     pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey);
-    pod!(Bucket, ServerKey, SteerSlot);
+    pod!(Bucket, ServerKey, SteerSlot, TraceLost);
 }
 
 #[cfg(test)]

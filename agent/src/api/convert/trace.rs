@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 
+use weir_ebpf::abi::TRACE_FRAME;
 use weir_proto::v1;
 
 use super::read::{Read, service_name};
 use super::{Malformed, protocol, version, version_number};
 use crate::{
-    model::{Protocol, ServiceName, Version, Violations},
+    model::{Protocol, ServiceName, Version, Violations, steering::prefix},
     node::{
         Error,
         trace::answer::{
-            FlowTrace, Goes, Hop, RememberedFlow, Room, SteeredBy, TraceFlow, TracedBackend,
-            TracedBackendSlot, TracedVersionSlot, Walked, Way,
+            Fate, FlowTrace, Goes, Hop, RememberedFlow, Room, SteeredBy, TraceFlow, TraceLive,
+            TracedBackend, TracedBackendSlot, TracedEnds, TracedPacket, TracedPackets,
+            TracedVersionSlot, Walked, Way,
         },
     },
 };
@@ -243,4 +245,105 @@ fn read_way(way: Option<v1::TracedWay>) -> Read<Way> {
     let hop = optional(way.interface).map(|interface| Hop { interface, mac: way.mac });
     let goes = |backend| Ok(Goes { backend: read_backend(backend)?, hop });
     Ok(Way { goes: way.backend.map(goes).transpose()?, why: way.why, because: way.because })
+}
+
+/// From the wire: which packets are wanted.
+pub fn live(request: &v1::TraceLiveRequest) -> Result<TraceLive, Error> {
+    let mut violations = Violations::default();
+    let client = match request.client.as_str() {
+        "" => None,
+        text => prefix(text).map_err(|message| violations.push("client", message)).ok(),
+    };
+    let service = match request.service.as_str() {
+        "" => None,
+        name => ServiceName::new(name).map_err(|message| violations.push("service", message)).ok(),
+    };
+    if request.frame_bytes > TRACE_FRAME {
+        let message = format!("{} is above {TRACE_FRAME}", request.frame_bytes);
+        violations.push("frame_bytes", message);
+    }
+    violations.into_result().map_err(Error::Invalid)?;
+    Ok(TraceLive {
+        client,
+        service,
+        drops: request.drops,
+        passed: request.passed,
+        sample: request.sample.max(1),
+        frame_bytes: request.frame_bytes,
+    })
+}
+
+/// For the wire: which packets are wanted.
+#[must_use]
+pub fn live_to_proto(asked: &TraceLive) -> v1::TraceLiveRequest {
+    v1::TraceLiveRequest {
+        client: asked.client.map(|client| client.to_string()).unwrap_or_default(),
+        service: asked.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        drops: asked.drops,
+        passed: asked.passed,
+        sample: asked.sample,
+        frame_bytes: asked.frame_bytes,
+    }
+}
+
+/// For the wire: what became of packets.
+#[must_use]
+pub fn packets(traced: TracedPackets) -> v1::TraceLiveResponse {
+    let packet = |packet: TracedPacket| v1::TracedPacket {
+        time: Some(packet.time.into()),
+        hook: packet.hook,
+        interface: packet.interface,
+        fate: match packet.fate {
+            Fate::Sent => v1::Fate::Sent,
+            Fate::Dropped => v1::Fate::Dropped,
+            Fate::Passed => v1::Fate::Passed,
+        }
+        .into(),
+        why: packet.why,
+        service: packet.service.map(|service| service.to_string()).unwrap_or_default(),
+        backend: packet.backend.map(backend),
+        opens: packet.opens,
+        from: packet.flow.map(|flow| flow.from.to_string()).unwrap_or_default(),
+        to: packet.flow.map(|flow| flow.to.to_string()).unwrap_or_default(),
+        protocol: packet.flow.map_or(0, |flow| protocol_number(flow.protocol)),
+        flags: packet.flags,
+        length: packet.length,
+        frame: packet.frame,
+    };
+    v1::TraceLiveResponse {
+        lost: traced.lost,
+        packets: traced.packets.into_iter().map(packet).collect(),
+    }
+}
+
+/// As the client reads it from the wire.
+pub fn read_packets(traced: v1::TraceLiveResponse) -> Read<TracedPackets> {
+    let packets = traced.packets.into_iter().map(read_packet).collect::<Read<_>>()?;
+    Ok(TracedPackets { lost: traced.lost, packets })
+}
+
+fn read_packet(packet: v1::TracedPacket) -> Read<TracedPacket> {
+    let flow = protocol(packet.protocol).map(|protocol| {
+        Ok(TracedEnds { from: end(&packet.from)?, to: end(&packet.to)?, protocol })
+    });
+    let service = optional(packet.service).map(|name| service_name(&name));
+    Ok(TracedPacket {
+        time: packet.time.and_then(|time| time.try_into().ok()).ok_or(Malformed("time"))?,
+        hook: packet.hook,
+        interface: packet.interface,
+        fate: match v1::Fate::try_from(packet.fate) {
+            Ok(v1::Fate::Sent) => Fate::Sent,
+            Ok(v1::Fate::Dropped) => Fate::Dropped,
+            Ok(v1::Fate::Passed) => Fate::Passed,
+            Ok(v1::Fate::Unspecified) | Err(_) => return Err(Malformed("fate")),
+        },
+        why: packet.why,
+        service: service.transpose()?,
+        backend: packet.backend.map(read_backend).transpose()?,
+        opens: packet.opens,
+        flow: flow.transpose()?,
+        flags: packet.flags,
+        length: packet.length,
+        frame: packet.frame,
+    })
 }

@@ -1,8 +1,10 @@
 //! `weir trace`
 //!
 //! - `flow`: one flow, by the tables
+//! - `live`: packets as they come
 
 mod flow;
+mod live;
 
 use clap::{Args, Subcommand};
 
@@ -19,12 +21,14 @@ pub(super) struct Trace {
 #[derive(Debug, Subcommand)]
 enum What {
     Flow(flow::Flow),
+    Live(live::Live),
 }
 
 impl Trace {
     pub(super) async fn run(self, client: Client, output: Output) -> Result<(), Failure> {
         match self.what {
             What::Flow(flow) => flow.run(client, output).await,
+            What::Live(live) => live.run(client, output).await,
         }
     }
 }

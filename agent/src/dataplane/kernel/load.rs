@@ -11,7 +11,7 @@ use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_ebpf::abi::{
     Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Link, MAX_BACKENDS, POOL_LINES,
-    Reasons,
+    Reasons, Tracers,
 };
 
 use super::Kernel;
@@ -19,6 +19,7 @@ use super::attach::Programs;
 use super::flows::Table;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
+use super::tap::KernelTap;
 use crate::dataplane::OuterSource;
 use crate::dataplane::pool::Pool;
 use crate::dataplane::sys::Mapped;
@@ -178,6 +179,7 @@ impl Kernel {
                 &reasons,
                 processors * HOOKS as usize * size_of::<Reasons>(),
             )?,
+            tap: Some(tap(&mut taken)?),
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             server_ids: taken.typed("SERVER_IDS")?,
@@ -263,6 +265,16 @@ pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
 fn mapped(map: &'static str, data: &MapData, bytes: usize) -> Result<Mapped, LoadError> {
     Mapped::new(data.fd().as_fd(), bytes)
         .map_err(|error| LoadError::Map { map, reason: format!("cannot be mapped: {error}") })
+}
+
+/// The maps of live traces.
+fn tap(taken: &mut Taken) -> Result<KernelTap, LoadError> {
+    let control = taken.data("TRACE")?;
+    Ok(KernelTap {
+        ring: taken.typed("TRACES")?,
+        control: mapped("TRACE", &control, size_of::<Tracers>())?,
+        lost: taken.typed("TRACE_LOST")?,
+    })
 }
 
 /// The maps of an object whose programs are loaded.

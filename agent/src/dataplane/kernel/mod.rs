@@ -5,6 +5,7 @@
 //! - `rare`: the programs that the TC program calls
 //! - `inspect`: single look-ups
 //! - `commit`: how tables change; `steering`: the sets of steering entries
+//! - `tap`: what the program tells while somebody traces
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: the tables of flows, and runs of the program without an interface
 
@@ -21,6 +22,7 @@ mod rare;
 mod recover;
 mod run;
 mod steering;
+mod tap;
 mod ways;
 
 use std::collections::HashMap;
@@ -46,6 +48,7 @@ pub use pins::{PinError, Pins};
 pub(crate) use pins::{require_bpffs, try_lock};
 pub(crate) use run::run;
 pub use run::{Run, Runner};
+pub use tap::KernelTap;
 
 use super::inspect::Inspect as _;
 use super::next_hop::NextHop;
@@ -79,6 +82,7 @@ pub struct Kernel {
     flows: flows::Table,
     udp_flows: flows::Table,
     flood: PerCpuArray<MapData, Bucket>,
+    tap: Option<KernelTap>,
     pool_memory: Mapped,
     backend_memory: Mapped,
     counter_memory: Mapped,

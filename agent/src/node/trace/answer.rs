@@ -1,9 +1,13 @@
 //! What is asked of a trace, and what it answers. The serialized form is what `weir -o json` prints.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
+use super::super::messages::rfc3339;
 use crate::model::{Protocol, ServiceName, Version};
 
 /// Asks why the packets of a flow go where they go.
@@ -191,4 +195,108 @@ pub struct Hop {
     pub interface: String,
     /// The neighbour's MAC address.
     pub mac: String,
+}
+
+/// Asks what becomes of packets as they come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceLive {
+    /// Only of clients in this prefix.
+    pub client: Option<IpNet>,
+    /// Only of this service.
+    pub service: Option<ServiceName>,
+    /// Only packets that are dropped.
+    pub drops: bool,
+    /// Also packets that are left to the host.
+    pub passed: bool,
+    /// One packet in so many. Not zero.
+    pub sample: u32,
+    /// Bytes of each frame, at most 256.
+    pub frame_bytes: u32,
+}
+
+/// What became of packets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct TracedPackets {
+    /// Packets that were not told of since the trace began.
+    pub lost: u64,
+    /// In the order in which each processor has handled them.
+    pub packets: Vec<TracedPacket>,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// It was sent to a backend.
+    Sent,
+    /// It was dropped.
+    Dropped,
+    /// It was left to the host.
+    Passed,
+}
+
+/// One packet, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TracedPacket {
+    /// When; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// `xdp` or `tc`.
+    pub hook: String,
+    /// Name of the interface it came in by.
+    pub interface: String,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why it was sent there, in the words of [`Way::why`], or `named`; or why it was not, in those
+    /// of the counters.
+    pub why: String,
+    /// The service; nothing: none was found.
+    pub service: Option<ServiceName>,
+    /// The backend that was chosen; nothing: none was.
+    pub backend: Option<TracedBackend>,
+    /// It opens a flow.
+    pub opens: bool,
+    /// The flow; nothing, if it is neither TCP nor UDP.
+    #[serde(flatten)]
+    pub flow: Option<TracedEnds>,
+    /// TCP flags: of `FSRPAUEC` those that are set.
+    pub flags: String,
+    /// Bytes of the whole frame.
+    pub length: u32,
+    /// Its first bytes, as it came in.
+    #[serde(skip)]
+    pub frame: Vec<u8>,
+}
+
+/// A flow, from sender to receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TracedEnds {
+    /// The sender.
+    pub from: SocketAddr,
+    /// The receiver.
+    pub to: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+/// Asks what things are called that the program knows by number.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AskNames {
+    /// Of this service, the number.
+    pub index_of: Option<ServiceName>,
+    /// Services.
+    pub services: BTreeSet<u32>,
+    /// Backends.
+    pub backends: BTreeSet<u16>,
+}
+
+/// What things are called. What is not there any more has no name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names {
+    /// The number that was asked for.
+    pub index: Option<u32>,
+    /// Services by number.
+    pub services: HashMap<u32, ServiceName>,
+    /// Backends by number.
+    pub backends: HashMap<u16, TracedBackend>,
 }

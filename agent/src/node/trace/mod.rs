@@ -1,12 +1,16 @@
 //! Why a packet goes where it goes.
 //!
 //! - [`answer`]: what is said of it
+//! - [`live`]: what the program tells of packets as they come
+//! - [`told`]: from the program's numbers to names
 //! - `walk`: the way through the tables, as the program goes it
 //! - `words`: the reasons, as sentences
 
 pub mod answer;
+pub mod live;
 #[cfg(test)]
 mod tests;
+pub mod told;
 mod walk;
 mod words;
 
