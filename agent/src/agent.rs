@@ -14,7 +14,7 @@ use crate::{
     api::{serve, socket},
     dataplane::{
         DataPlane as _, OuterSource,
-        kernel::{AttachError, Kernel, Options as KernelOptions, PinError, Pins},
+        kernel::{AttachError, BpfLog, Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::{self, Resolver},
     },
     health, log,
@@ -48,6 +48,12 @@ pub struct Options {
     pub drain_idle: u32,
     /// Where packets in tunnels come from. For a family without one, the node finds one.
     pub outer_source: OuterSource,
+    /// Which lines are logged,
+    pub log: log::Level,
+    /// and how.
+    pub log_format: log::Format,
+    /// Which lines the program in the kernel writes.
+    pub bpf_log: BpfLog,
 }
 
 /// What becomes of the data plane when the agent stops cleanly.
@@ -66,7 +72,7 @@ pub enum OnExit {
 ///
 /// What kept it from starting. Nothing is attached then.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    log::start();
+    log::start(options.log_format, options.log);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // First of all, so that a second agent stops here, before it touches anything.
@@ -89,7 +95,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    owner.introduce(Identity { interfaces, state_dir: options.state_dir.clone(), warnings });
+    let (state_dir, bpf_log) = (options.state_dir.clone(), options.bpf_log);
+    owner.introduce(Identity { interfaces, state_dir, bpf_log, warnings });
+    if let Some(lines) = owner.plane().take_log() {
+        tokio::spawn(lines.follow());
+    }
 
     owner.rely_on(health::start());
     let (changes, followed) = mpsc::channel(CHANGES);
@@ -139,7 +149,8 @@ async fn outer_source(options: &Options) -> anyhow::Result<OuterSource> {
 
 /// Loads the program, on what an earlier agent has pinned where there is a BPF file system.
 fn load(options: &Options, outer: OuterSource) -> anyhow::Result<Kernel> {
-    let sizes = KernelOptions { flows: options.flows, outer, ..KernelOptions::default() };
+    let (flows, log) = (options.flows, options.bpf_log);
+    let sizes = KernelOptions { flows, outer, log, ..KernelOptions::default() };
     match Pins::open(&options.bpffs) {
         Ok(pins) => Ok(Kernel::load_pinned(sizes, pins)?),
         Err(error @ PinError::NotBpf(_)) if options.on_exit == OnExit::Detach => {

@@ -31,6 +31,7 @@ mod count;
 mod fib;
 mod forget;
 mod limit;
+mod log;
 mod maps;
 mod rare;
 mod route;

@@ -18,6 +18,7 @@ use weir_ebpf::quic;
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::limit;
+use crate::log;
 use crate::maps::{
     self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
     SERVER_IDS, STEERING, UDP_FLOWS,
@@ -191,6 +192,9 @@ pub(crate) fn choose<F: Traceable>(
     let traced = zero.hide_byte(trace::decided(frame, packet, index, decision, opens));
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
+    }
+    if marks & REMEMBERED != 0 {
+        log::remembered(frame, index, decision.backend);
     }
     Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks, traced })
 }

@@ -17,6 +17,7 @@ use weir_ebpf::packet::{
 
 use crate::count::{self, CONFIG};
 use crate::fib::{self, Leaving, Way};
+use crate::log;
 use crate::maps::LINKS;
 use crate::rare;
 use crate::route::{self, Chosen, Route, Side, Standing};
@@ -56,6 +57,9 @@ pub(crate) fn verdict(frame: &SkbFrame, outcome: Result<i32, Refused>) -> i32 {
     };
     count::reason(HOOK_TC, reason);
     trace::refused(frame, verdict == TC_ACT_UNSPEC, reason);
+    if verdict == TC_ACT_SHOT {
+        log::dropped(frame, reason);
+    }
     if let Err(Refused::Tell(_)) = outcome {
         rare::call(frame, PROGRAM_REPLY);
     }

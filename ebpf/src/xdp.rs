@@ -16,6 +16,7 @@ use weir_ebpf::packet::{
 
 use crate::count;
 use crate::fib::{self, Leaving, Way};
+use crate::log;
 use crate::maps::{DEVICES, LINKS};
 use crate::route::{self, Chosen, Route, Side, Standing};
 use crate::trace;
@@ -52,6 +53,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
         Err(Refused::Drop(reason)) => {
             count::reason(HOOK_XDP, reason);
             trace::refused(&frame, false, reason);
+            log::dropped(&frame, reason);
             XDP_DROP
         }
     }

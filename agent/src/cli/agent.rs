@@ -7,6 +7,8 @@ use clap::Args;
 use super::fail::Failure;
 use crate::{
     agent::{self, DEFAULT_BPFFS, OnExit, Options},
+    dataplane::kernel::BpfLog,
+    log,
     model::InterfaceSpec,
     node::DEFAULT_IDLE,
     outer_source,
@@ -42,6 +44,23 @@ pub(super) struct Agent {
     /// first global address of the attached interfaces, else of the host, that is not a /32 or /128.
     #[arg(long = "outer-source", value_name = "ADDRESS", value_parser = outer_source::parse)]
     outer_sources: Vec<IpAddr>,
+    /// Which lines to log.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    log: log::Level,
+    /// How to log: text on a terminal and JSON otherwise, or always the one or the other.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        env = "WEIR_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
+    log_format: log::Format,
+    /// Which lines the program in the kernel adds to the log: none, or packets it drops though that should never be,
+    /// or all packets it drops, or also flows it remembers. At off, the program has none of it and pays for none.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    bpf_log: BpfLog,
 }
 
 impl Agent {
@@ -61,6 +80,9 @@ impl Agent {
             on_exit: self.on_exit,
             drain_idle: self.drain_idle,
             outer_source,
+            log: self.log,
+            log_format: self.log_format,
+            bpf_log: self.bpf_log,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(runtime.block_on(agent::run(options))?)

@@ -249,6 +249,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             outer_sources: self.plane.outer_source().addresses(),
             health: self.checks.counts(),
             state_dir: self.identity.state_dir.display().to_string(),
+            bpf_log: self.identity.bpf_log.name().to_owned(),
             warnings: self.warnings(),
         }
     }

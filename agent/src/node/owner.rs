@@ -23,7 +23,7 @@ use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
 use super::state::{Next, State};
 use super::{tunnels, words};
-use crate::dataplane::{self, DataPlane, next_hop};
+use crate::dataplane::{self, DataPlane, kernel::BpfLog, next_hop};
 use crate::fault::{self, Point};
 use crate::health::Checks;
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
@@ -39,6 +39,8 @@ pub struct Identity {
     pub interfaces: Vec<InterfaceStatus>,
     /// Directory of the store.
     pub state_dir: PathBuf,
+    /// Which lines the program in the kernel writes.
+    pub bpf_log: BpfLog,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }

@@ -438,6 +438,7 @@ impl Node {
                 ..Counts::default()
             },
             state_dir: "/var/lib/weir".into(),
+            bpf_log: "off".into(),
             warnings: vec!["eth1 went away".into()],
         }
     }

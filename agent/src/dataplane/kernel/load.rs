@@ -16,6 +16,7 @@ use weir_ebpf::abi::{
 
 use super::Kernel;
 use super::attach::Programs;
+use super::bpf_log::BpfLog;
 use super::flows::Table;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
@@ -45,6 +46,8 @@ pub struct Options {
     pub outer: OuterSource,
     /// ICMP messages sent a second, on each processor.
     pub icmp_per_second: u32,
+    /// Which lines the program writes.
+    pub log: BpfLog,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Default for Options {
             pool_lines: POOL_LINES,
             outer: OuterSource::default(),
             icmp_per_second: Config::DEFAULT.icmp_per_second,
+            log: BpfLog::Off,
         }
     }
 }
@@ -159,7 +163,9 @@ impl Kernel {
         }
         // Programs first: a map taken out and dropped would be missing from them.
         let object = load_object(options, processors, pins.as_ref())?;
-        let mut taken = Taken(Programs::load(object, pins)?);
+        let mut programs = Programs::load(object, pins)?;
+        let log = if options.log == BpfLog::Off { None } else { programs.log() };
+        let mut taken = Taken(programs);
         let flows = Table::new("FLOWS", taken.map("FLOWS")?)?;
         let udp_flows = Table::new("UDP_FLOWS", taken.map("UDP_FLOWS")?)?;
         let pool = taken.data("POOL")?;
@@ -180,6 +186,7 @@ impl Kernel {
                 processors * HOOKS as usize * size_of::<Reasons>(),
             )?,
             tap: Some(tap(&mut taken)?),
+            log,
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             server_ids: taken.typed("SERVER_IDS")?,
@@ -224,12 +231,15 @@ fn load_object(
         outer_v6: options.outer.v6.map_or([0; 4], |address| Address::from_v6(address.octets()).0),
         icmp_per_second: options.icmp_per_second,
     };
+    let level = options.log.level();
     let mut loader = EbpfLoader::new();
     for (name, pins) in pins::MAPS.iter().filter_map(|name| Some((name, pins?))) {
         loader.map_pin_path(name, pins.map(name));
     }
     loader
         .override_global("CONFIG", &config, true)
+        .override_global(aya_log::LEVEL, &level, true)
+        .map_max_entries("AYA_LOGS", options.log.ring())
         .map_max_entries("FLOWS", options.flows)
         .map_max_entries("UDP_FLOWS", options.udp_flows)
         .map_max_entries("POOL", options.pool_lines)

@@ -5,12 +5,14 @@
 //! - `rare`: the programs that the TC program calls
 //! - `inspect`: single look-ups
 //! - `commit`: how tables change; `steering`: the sets of steering entries
+//! - `bpf_log`: the program's own log lines
 //! - `tap`: what the program tells while somebody traces
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: the tables of flows, and runs of the program without an interface
 
 mod attach;
 mod attached;
+mod bpf_log;
 mod clsact;
 mod commit;
 mod flows;
@@ -42,6 +44,7 @@ use weir_ebpf::abi::{
 
 pub use attach::AttachError;
 pub(crate) use attach::{Attach, attach, attach_tc, attach_xdp, program};
+pub use bpf_log::{BpfLog, Lines};
 pub use load::{LoadError, Options};
 pub(crate) use load::{chain, load_error, refused};
 pub use pins::{PinError, Pins};
@@ -83,6 +86,7 @@ pub struct Kernel {
     udp_flows: flows::Table,
     flood: PerCpuArray<MapData, Bucket>,
     tap: Option<KernelTap>,
+    log: Option<Lines>,
     pool_memory: Mapped,
     backend_memory: Mapped,
     counter_memory: Mapped,
