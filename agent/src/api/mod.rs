@@ -5,9 +5,11 @@
 //! - `service`: one function a method
 //! - `watch`: streams that end with their client or with the server
 //! - `counters`, `events`, `trace`: what is sent in them
+//! - `caller`: who is at the other end
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
+mod caller;
 pub mod convert;
 mod counters;
 pub mod error;

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
+    caller,
     convert::{answer, drain, events as wire, lease, request, trace},
     counters,
     error::too_many_watchers,
@@ -38,6 +39,11 @@ impl Weir {
         Self { node, watchers, stopping }
     }
 
+    /// The node, as whoever has sent this request asks it.
+    fn by<T>(&self, request: &Request<T>) -> Handle {
+        self.node.clone().by(caller::of(request))
+    }
+
     /// Room for one more stream.
     fn room(&self, kind: Stream) -> Result<OwnedSemaphorePermit, Status> {
         let (watchers, name) = match kind {
@@ -66,7 +72,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyResponse>, Status> {
-        let changed = self.node.apply(request::apply(request.into_inner())?).await?;
+        let changed = self.by(&request).apply(request::apply(request.into_inner())?).await?;
         Ok(Response::new(v1::ApplyResponse {
             commit: Some(answer::commit(changed.commit)),
             changes: changed.changes.into_iter().map(answer::change).collect(),
@@ -77,7 +83,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let commit = self.node.delete(request::delete(request.get_ref())?).await?;
+        let commit = self.by(&request).delete(request::delete(request.get_ref())?).await?;
         Ok(Response::new(v1::DeleteResponse { commit: Some(answer::commit(commit)) }))
     }
 
@@ -101,7 +107,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::ShiftWeightsRequest>,
     ) -> Result<Response<v1::ShiftWeightsResponse>, Status> {
-        let changed = self.node.shift(request::shift(request.get_ref())?).await?;
+        let changed = self.by(&request).shift(request::shift(request.get_ref())?).await?;
         Ok(Response::new(v1::ShiftWeightsResponse {
             commit: Some(answer::commit(changed.commit)),
             changes: changed.changes.into_iter().map(answer::change).collect(),
@@ -112,7 +118,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::RollBackRequest>,
     ) -> Result<Response<v1::RollBackResponse>, Status> {
-        let changed = self.node.roll_back(lease::roll_back(request.get_ref())?).await?;
+        let changed = self.by(&request).roll_back(lease::roll_back(request.get_ref())?).await?;
         Ok(Response::new(v1::RollBackResponse {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),
@@ -123,7 +129,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::RenewLeaseRequest>,
     ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
-        let renewed = self.node.renew_lease(lease::renew(request.get_ref())?).await?;
+        let renewed = self.by(&request).renew_lease(lease::renew(request.get_ref())?).await?;
         Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease::lease(renewed)) }))
     }
 
@@ -131,7 +137,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::SetBackendStateRequest>,
     ) -> Result<Response<v1::SetBackendStateResponse>, Status> {
-        let changed = self.node.set_backend(drain::set_backend(request.get_ref())?).await?;
+        let changed = self.by(&request).set_backend(drain::set_backend(request.get_ref())?).await?;
         Ok(Response::new(v1::SetBackendStateResponse {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),
@@ -151,7 +157,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::SettleRequest>,
     ) -> Result<Response<v1::SettleResponse>, Status> {
-        let settled = self.node.settle(drain::settle(request.get_ref())?).await?;
+        let settled = self.by(&request).settle(drain::settle(request.get_ref())?).await?;
         Ok(Response::new(drain::settled_to_proto(settled)))
     }
 
@@ -159,7 +165,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::SteerRequest>,
     ) -> Result<Response<v1::SteerResponse>, Status> {
-        let changed = self.node.steer(request::steer(request.get_ref())?).await?;
+        let changed = self.by(&request).steer(request::steer(request.get_ref())?).await?;
         Ok(Response::new(v1::SteerResponse {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Error,
+    Caller, Error,
     events::{EventQuery, Look},
     messages::{
         Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
@@ -66,6 +66,8 @@ pub enum Request {
     TraceFlow(TraceFlow, Reply<FlowTrace>),
     /// What things are called.
     Names(AskNames, Reply<Names>),
+    /// What somebody asks who is known.
+    By(Caller, Box<Self>),
 }
 
 /// Speaks to the owner task. Cheap to clone.
@@ -73,13 +75,15 @@ pub enum Request {
 pub struct Handle {
     queue: mpsc::Sender<Request>,
     tracing: Option<Tracing>,
+    /// Who asks.
+    caller: Option<Caller>,
 }
 
 /// A handle, and the end that the owner task receives from.
 #[must_use]
 pub fn channel() -> (Handle, mpsc::Receiver<Request>) {
     let (queue, requests) = mpsc::channel(QUEUE);
-    (Handle { queue, tracing: None }, requests)
+    (Handle { queue, tracing: None, caller: None }, requests)
 }
 
 impl Handle {
@@ -163,6 +167,12 @@ impl Handle {
         self.ask(|reply| Request::Names(asked, reply)).await
     }
 
+    /// The same handle, for what this caller asks.
+    #[must_use]
+    pub fn by(self, caller: Option<Caller>) -> Self {
+        Self { caller, ..self }
+    }
+
     /// The same handle, through which packets can be traced as they come.
     #[must_use]
     pub fn with_tracing(self, tracing: Tracing) -> Self {
@@ -178,7 +188,12 @@ impl Handle {
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let room = timeout(ROOM_WAIT, self.queue.reserve()).await.map_err(|_| Error::Busy)?;
-        room.map_err(|_| Error::Stopping)?.send(request(reply));
+        let request = request(reply);
+        let request = match self.caller.clone() {
+            Some(caller) => Request::By(caller, Box::new(request)),
+            None => request,
+        };
+        room.map_err(|_| Error::Stopping)?.send(request);
         // A dropped reply means that the owner task ended before it answered.
         timeout(ANSWER_WAIT, answer)
             .await

@@ -3,6 +3,7 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
+//! - `caller`: who asks
 //! - [`events`]: what happened on the node
 //! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
 //!   request makes of it; pure
@@ -23,6 +24,7 @@ mod answers;
 mod attachments;
 mod backends;
 mod by_hand;
+mod caller;
 pub mod clock;
 mod devices;
 mod difference;
@@ -54,6 +56,7 @@ mod tunnels;
 mod words;
 
 pub use attachments::{ATTACHED, GONE};
+pub use caller::Caller;
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
 pub use owner::{DEFAULT_IDLE, Identity, Owner};

@@ -240,7 +240,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         for change in &answer.changes {
             let kind = if change.created { Kind::Created } else { asked.kind() };
             let text = format!("{}{}", asked.about(), words::of_change(change));
-            let event = Event::new(kind, text).of(&change.service);
+            let [before, after] = words::weights(change);
+            let event = Event::new(kind, text).of(&change.service).from_to(before, after);
             self.events.push(event.asked_by(options.request_id.as_ref()));
         }
         self.repeats.keep(options.request_id.as_ref(), asked, Answered::Changed(answer.clone()));

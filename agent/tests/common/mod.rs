@@ -82,6 +82,11 @@ impl Node {
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
             Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
             Request::TraceFlow(asked, reply) => drop(reply.send(Ok(trace::any(&asked)))),
+            Request::By(caller, request) => {
+                self.events.set_caller(Some(caller));
+                self.handle(*request);
+                self.events.set_caller(None);
+            }
             Request::Names(_, reply) => drop(reply.send(Ok(Names::default()))),
         }
     }
