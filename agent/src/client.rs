@@ -22,12 +22,12 @@ mod trace;
 use crate::{
     api::{
         MAX_MESSAGE,
-        convert::{Malformed, drain, read, request},
+        convert::{Malformed, answer, drain, interval, read, request},
     },
     model::{ServiceName, ServiceSpec, Violation},
     node::messages::{
-        ChangeOptions, Changed, Commit, Counters, Delete, DrainStatus, NodeStatus, ServiceStatus,
-        SetBackend, Settle, Settled, Shift, Steer,
+        ChangeOptions, Changed, Commit, Counters, Delete, DrainStatus, NodeStatus, Sample,
+        ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
     },
 };
 
@@ -238,19 +238,36 @@ impl Client {
 
     /// The counters of the named services, or of all if none is named.
     pub async fn counters(&mut self, services: &[ServiceName]) -> Result<Counters, ClientError> {
-        let request = bounded(v1::ReadCountersRequest { services: texts(services) });
+        let request = bounded(v1::ReadCountersRequest { services: texts(services), since: None });
         let answer =
             self.weir.read_counters(request).await.map_err(|status| self.failed(&status))?;
         Ok(read::counters(answer.into_inner().counters)?)
     }
 
-    /// The counters now and at each interval, until the stream is dropped.
+    /// The counters now, and what was counted since an earlier answer.
+    pub async fn counters_since(
+        &mut self,
+        services: &[ServiceName],
+        mark: Counters,
+    ) -> Result<Sample, ClientError> {
+        let since = Some(answer::counters(mark));
+        let request = bounded(v1::ReadCountersRequest { services: texts(services), since });
+        let answer = self.weir.read_counters(request).await;
+        let answer = answer.map_err(|status| self.failed(&status))?.into_inner();
+        Ok(Sample {
+            counters: read::counters(answer.counters)?,
+            interval: answer.interval.map(interval::read_interval).transpose()?,
+        })
+    }
+
+    /// The counters now, then at each interval with what was counted since the answer before, until
+    /// the stream is dropped.
     pub async fn watch_counters(
         &mut self,
         services: &[ServiceName],
-        interval: Duration,
-    ) -> Result<impl Stream<Item = Result<Counters, ClientError>> + use<>, ClientError> {
-        let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+        every: Duration,
+    ) -> Result<impl Stream<Item = Result<Sample, ClientError>> + use<>, ClientError> {
+        let interval_ms = u32::try_from(every.as_millis()).unwrap_or(u32::MAX);
         let request = v1::WatchCountersRequest { interval_ms, services: texts(services) };
         let stream = self
             .weir
@@ -261,7 +278,10 @@ impl Client {
         let socket = self.socket.clone();
         Ok(stream.map(move |answer| {
             let answer = answer.map_err(|status| from_status(&socket, &status))?;
-            Ok(read::counters(answer.counters)?)
+            Ok(Sample {
+                counters: read::counters(answer.counters)?,
+                interval: answer.interval.map(interval::read_interval).transpose()?,
+            })
         }))
     }
 

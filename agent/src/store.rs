@@ -59,10 +59,24 @@ pub struct StoredService {
     pub backends: Vec<StoredBackend>,
     /// What backends of each version have counted that are gone, since the epoch.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub retired: BTreeMap<Version, Traffic>,
+    pub retired: BTreeMap<Version, StoredCounts>,
     /// Drains of blue, green and canary.
     #[serde(default, skip_serializing_if = "is_default")]
     pub draining: [Option<Draining>; 3],
+}
+
+/// What was counted of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoredCounts {
+    /// Its counters.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Its handshakes, by the bucket of their time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handshakes: Vec<u64>,
+    /// The sum of their times, in nanoseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub handshake_ns: u64,
 }
 
 /// A lease on the weights of a service.

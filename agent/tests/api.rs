@@ -26,7 +26,7 @@ use tonic_types::StatusExt as _;
 use weir::{
     client::{Client, ClientError},
     model::{ServiceName, SpecFile, Version, Weight},
-    node::messages::{ChangeOptions, Delete, InFlight, RequestId, ServiceShift, Shift},
+    node::messages::{ChangeOptions, Counters, Delete, InFlight, RequestId, ServiceShift, Shift},
 };
 use weir_proto::v1::{self, weir_client::WeirClient};
 
@@ -231,6 +231,35 @@ async fn a_reflection_client_lists_shifts_and_watches() {
         versions[2]["traffic"]["connections"].as_str().unwrap().parse().unwrap()
     };
     assert!(count(&second) >= 2 * 2_500 && count(&first) == 500, "{first} then {second}");
+    agent.stop().await;
+}
+
+/// The fake finds 10 000 connections more with each look, and a second later.
+#[tokio::test]
+async fn counters_come_with_what_was_counted_since() {
+    let (agent, mut client) = agent().await;
+    let mark = client.counters(&[]).await.unwrap();
+    let mut stream = client.watch_counters(&[], Duration::from_millis(100)).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().interval, None);
+    let interval = stream.next().await.unwrap().unwrap().interval.unwrap();
+    assert_eq!((interval.length, interval.gap), (Duration::from_secs(1), false));
+    let green = &interval.services[0].versions[Version::Green];
+    assert_eq!((green.delta.traffic.connections, green.delta.success), (10_000, Some(0.99)));
+    assert!((green.delta.connections_per_s - 10_000.0).abs() < 1e-6);
+    assert_eq!(green.delta.handshakes.count(), 9_900);
+    assert_eq!(green.backends[0].delta, green.delta);
+    drop(stream);
+
+    let name = ServiceName::new("api").unwrap();
+    let since = client.counters_since(std::slice::from_ref(&name), mark.clone()).await.unwrap();
+    let interval = since.interval.unwrap();
+    assert!(interval.length >= Duration::from_secs(3), "{:?}", interval.length);
+    let green = &interval.of(&name).unwrap().versions[Version::Green].delta;
+    assert!(green.traffic.connections >= 30_000 && green.traffic.connections % 10_000 == 0);
+    // Counters of another epoch have nothing to do with these.
+    let other = Counters { epoch: mark.epoch + 1, ..mark };
+    let gap = client.counters_since(&[], other).await.unwrap().interval.unwrap();
+    assert!(gap.gap && gap.services.is_empty());
     agent.stop().await;
 }
 

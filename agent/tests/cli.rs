@@ -214,7 +214,7 @@ async fn a_bad_file_is_refused_with_its_place_or_its_fields() {
     assert_eq!(
         says("services:\n  - name: x\n    colour: red\n"),
         "weir: standard input: line 3, column 5: unknown field `colour`, expected one of name, listeners, forwarding, gue_port, \
-         affinity, udp, udp_idle, quic, drain, health, seed, steering, versions\n"
+         affinity, udp, udp_idle, quic, signals, drain, health, seed, steering, versions\n"
     );
     assert_eq!(
         says(&FILE.replace("10.63.0.2, port: 80", "10.63.0.300, port: 0")),

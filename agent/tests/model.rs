@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use weir::api::convert;
 use weir::model::{
     Affinity, Forwarding, OnDown, OnEmpty, OnTimeout, PerVersion, Protocol, Seed, Service,
-    ServiceName, ServiceSpec, ShiftError, SpecFile, Udp, Version, Violation, Violations, Weight,
-    Weights, parse_services, resolve,
+    ServiceName, ServiceSpec, ShiftError, Signals, SpecFile, Udp, Version, Violation, Violations,
+    Weight, Weights, parse_services, resolve,
     service::{MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES},
     spec::{
         BackendSpec, CheckType, DrainSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec,
@@ -39,6 +39,7 @@ fn spec(number: u16) -> ServiceSpec {
         affinity: Affinity::Connection,
         udp: Udp::Tracked,
         udp_idle: None,
+        signals: Signals::default(),
         quic: None,
         drain: None,
         health: None,
@@ -358,6 +359,10 @@ fn any_health() -> impl Strategy<Value = HealthSpec> {
     })
 }
 
+fn any_signals() -> impl Strategy<Value = Signals> {
+    prop::sample::select(vec![Signals::Off, Signals::Basic, Signals::Full])
+}
+
 /// Any valid service: its addresses are made from numbers, so that none repeats.
 fn any_service() -> impl Strategy<Value = ServiceSpec> {
     let version = ("[a-z0-9.]{0,12}", prop::collection::vec(1..=1000_u32, 1..5));
@@ -369,12 +374,23 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
         prop::option::of("[0-9a-f]{32}"),
         any_weights(),
         prop::collection::vec(version, 3),
-        (any_udp(), any_drain()),
+        (any_udp(), any_drain(), any_signals()),
         prop::option::of(any_health()),
         prop::collection::btree_map(0..100_u8, prop::sample::select(Version::ALL.to_vec()), 0..4),
     );
     parts.prop_map(
-        |(name, v6, protocols, affinity, seed, weights, versions, (udp, drain), health, rules)| {
+        |(
+            name,
+            v6,
+            protocols,
+            affinity,
+            seed,
+            weights,
+            versions,
+            (udp, drain, signals),
+            health,
+            rules,
+        )| {
             let listens = protocols.contains(&Protocol::Udp);
             let (udp, udp_idle, quic) = if listens { udp } else { (Udp::Tracked, None, None) };
             let address = |net: u8, host: usize| {
@@ -428,6 +444,7 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                 affinity,
                 udp,
                 udp_idle,
+                signals,
                 quic,
                 drain,
                 health,

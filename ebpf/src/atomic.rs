@@ -1,4 +1,4 @@
-//! An instruction that the language does not offer on this target.
+//! Instructions that the language does not offer on this target.
 
 use core::arch::asm;
 
@@ -16,4 +16,18 @@ pub(crate) unsafe fn compare_exchange(place: *mut u64, old: u64, new: u64) -> u6
             inout("r0") old => found, options(nostack));
     }
     found
+}
+
+/// Adds to a number that others add to at the same time.
+///
+/// # Safety
+///
+/// `place` points at eight aligned bytes of a map's element.
+#[inline(always)]
+pub(crate) unsafe fn add(place: *mut u64, amount: u64) {
+    // SAFETY: one instruction, on memory that the caller vouches for.
+    unsafe {
+        asm!("lock *(u64 *)({place} + 0) += {amount}", place = in(reg) place,
+            amount = in(reg) amount, options(nostack));
+    }
 }

@@ -11,6 +11,8 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use weir_ebpf::abi::Address;
 
+use crate::maps::{self, FIB};
+
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -45,7 +47,7 @@ pub(crate) struct Leaving<'a> {
 pub(crate) fn way(context: *mut c_void, leaving: &Leaving) -> Way {
     let Leaving { ifindex, protocol, source, destination, length } = *leaving;
     // SAFETY: all zeroes is a valid value of this plain C struct.
-    let mut ask: Parameters = unsafe { zeroed() };
+    let Ok(ask) = maps::keep(&FIB, unsafe { zeroed::<Parameters>() }) else { return Way::None };
     ask.l4_protocol = protocol;
     ask.ifindex = ifindex;
     ask.__bindgen_anon_1.tot_len = if length > 0xffff { 0xffff } else { length as u16 };
@@ -60,7 +62,7 @@ pub(crate) fn way(context: *mut c_void, leaving: &Leaving) -> Way {
     }
     // SAFETY: the context is the program's own; the parameters are initialised and as long as said.
     let answer =
-        unsafe { bpf_fib_lookup(context, &raw mut ask, size_of::<Parameters>() as i32, 0) };
+        unsafe { bpf_fib_lookup(context, &raw mut *ask, size_of::<Parameters>() as i32, 0) };
     if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
         return Way::Neighbour { ifindex: ask.ifindex, source: ask.smac, destination: ask.dmac };
     }

@@ -8,6 +8,7 @@
 //! - [`outer`]: what is put around a packet in a tunnel
 //! - [`quic`]: what a datagram of a QUIC service tells
 //! - [`latency`]: times in buckets
+//! - [`handshake`]: how the end of a handshake is found out
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
@@ -31,6 +32,7 @@ pub mod decap;
 pub mod decide;
 pub mod fragment;
 pub mod frame;
+pub mod handshake;
 pub mod hash;
 pub mod icmp;
 pub mod latency;

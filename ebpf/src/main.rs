@@ -35,6 +35,7 @@ mod log;
 mod maps;
 mod rare;
 mod route;
+mod signal;
 mod skb;
 mod tc;
 mod trace;

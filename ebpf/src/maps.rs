@@ -4,6 +4,7 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
+use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
     RingBuf,
@@ -11,10 +12,10 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
-    FragmentKey, FragmentPorts, HOOKS, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT,
-    MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_SERVICES, MAX_STEERING, POOL_LINES,
-    RARE_PROGRAMS, Reason, Reasons, Return, ServerKey, Service, SteerKey, SteerSlot, TRACE_RING,
-    TraceEvent, TraceLost, Tracers,
+    FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES,
+    MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_PENDING, MAX_SERVICES,
+    MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons, Return, ServerKey, Service,
+    Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost, Tracers,
 };
 use weir_ebpf::icmp::Quote;
 use weir_ebpf::packet::Packet;
@@ -106,6 +107,25 @@ pub(crate) static DIRECT_SEEN: Array<u64, 1> = Array::new();
 #[btf_map]
 pub(crate) static COUNTERS: Array<Counters, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
 
+/// Signals of backends: element `processor * Config::backends + backend`, as in `COUNTERS`. The
+/// program adds to its processor's, the agent to the first one's.
+#[btf_map]
+pub(crate) static SIGNALS: Array<Signals, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
+
+/// Times of handshakes by backend: program adds, agent reads.
+#[btf_map]
+pub(crate) static HISTOGRAMS: Array<Histogram, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
+
+/// Handshakes under way, each in the place that its flow's hash gives: program writes; the agent ends
+/// those that have waited for too long. A place that is taken is lost to the one who had it.
+#[btf_map]
+pub(crate) static PENDING: Array<Pending, { MAX_PENDING as usize }, MMAPABLE> = Array::new();
+
+/// Clients that have failed of late: program and agent write. Where two have one place, both may
+/// count again.
+#[btf_map]
+pub(crate) static FAILING: Array<u64, { MAX_FAILING as usize }, MMAPABLE> = Array::new();
+
 /// Packets that were not forwarded: element `processor * HOOKS + hook`.
 #[btf_map]
 pub(crate) static REASONS: Array<Reasons, { HOOKS as usize }, MMAPABLE> = Array::new();
@@ -119,9 +139,21 @@ pub(crate) type Scratch<T> = PerCpuArray<T, 1>;
 #[btf_map]
 pub(crate) static PACKET: Scratch<Packet> = PerCpuArray::new();
 
+/// A flow other than the packet's own.
+#[btf_map]
+pub(crate) static KEY: Scratch<FlowKey> = PerCpuArray::new();
+
+/// A question to the kernel's routing, and its answer.
+#[btf_map]
+pub(crate) static FIB: Scratch<bpf_fib_lookup> = PerCpuArray::new();
+
 /// Of a fragment, what all fragments of its packet have in common.
 #[btf_map]
 pub(crate) static FRAGMENT: Scratch<FragmentKey> = PerCpuArray::new();
+
+/// Which fragment it is: `rare::fragment` says how.
+#[btf_map]
+pub(crate) static PIECE: Scratch<u8> = PerCpuArray::new();
 
 /// Of an ICMP error, the packet that it quotes,
 #[btf_map]

@@ -86,6 +86,7 @@ mod tcp {
     pub(super) const LEN: usize = 20;
     pub(super) const SOURCE_PORT: i16 = 0;
     pub(super) const DESTINATION_PORT: i16 = 2;
+    pub(super) const SEQUENCE: i16 = 4;
     /// Header length in words in the high half.
     pub(super) const OFFSET: usize = 12;
     pub(super) const FLAGS: usize = 13;
@@ -140,6 +141,8 @@ pub struct Packet {
     pub payload: u32,
     /// Length of the IP packet in bytes. Behind it, the frame may have padding.
     pub length: u32,
+    /// TCP's sequence number as in the header, zero for UDP.
+    pub sequence: u32,
     /// DSCP and ECN: IPv4's type of service, or IPv6's traffic class.
     pub traffic_class: u8,
     /// Hops left.
@@ -252,6 +255,7 @@ impl Network {
             l4: self.l4,
             payload: self.l4,
             length: self.end - self.l3,
+            sequence: 0,
             traffic_class: self.traffic_class,
             hop_limit: self.hop_limit,
             flags: 0,
@@ -263,6 +267,7 @@ impl Network {
 struct Transport {
     source_port: u16,
     destination_port: u16,
+    sequence: u32,
     flags: u8,
     /// Offset of what follows.
     payload: u32,
@@ -345,6 +350,7 @@ pub fn transport<F: Frame + ?Sized>(
     packet.key.source_port = transport.source_port;
     packet.key.destination_port = transport.destination_port;
     packet.payload = transport.payload;
+    packet.sequence = transport.sequence;
     packet.flags = network.zero.hide_byte(transport.flags);
     Ok(packet)
 }
@@ -433,6 +439,7 @@ fn read_tcp<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Transport
     Ok(Transport {
         source_port: tcp.half::<{ tcp::SOURCE_PORT }>(),
         destination_port: tcp.half::<{ tcp::DESTINATION_PORT }>(),
+        sequence: tcp.word::<{ tcp::SEQUENCE }>(),
         flags: tcp.byte::<{ tcp::FLAGS }>(),
         payload,
     })
@@ -453,6 +460,7 @@ fn read_udp<F: Frame + ?Sized>(
     Ok(Transport {
         source_port: udp.half::<{ udp::SOURCE_PORT }>(),
         destination_port: udp.half::<{ udp::DESTINATION_PORT }>(),
+        sequence: 0,
         flags: 0,
         payload: network.l4 + udp::LEN as u32,
     })

@@ -173,6 +173,7 @@ mod tests {
             l4: 34,
             payload: 42,
             length: 28 + length,
+            sequence: 0,
             traffic_class: 0,
             hop_limit: 64,
             flags: 0,

@@ -6,9 +6,9 @@ use core::cell::Cell;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
-    Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return, SEEN_DATA,
-    SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey, SteerSlot,
-    UDP_QUIC, UDP_TRACKED, VersionSlot,
+    BY_TABLE, Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return,
+    SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey,
+    SteerSlot, UDP_QUIC, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
 use weir_ebpf::opaque::Zero;
@@ -20,9 +20,10 @@ use crate::count::{self, CONFIG};
 use crate::limit;
 use crate::log;
 use crate::maps::{
-    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, LISTENERS, PACKET, POOL, RETURNS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, KEY, LISTENERS, PACKET, POOL, RETURNS,
     SERVER_IDS, STEERING, UDP_FLOWS,
 };
+use crate::signal;
 use crate::trace::{self, Traceable};
 
 const ANY: u64 = 0;
@@ -48,21 +49,23 @@ pub(crate) struct Chosen {
     /// The hash that the backend was chosen by.
     pub(crate) hash: u32,
     /// Index of the backend.
-    index: u16,
+    pub(crate) index: u16,
     /// What is to be counted: [`BEGINS`] and the like.
-    marks: u8,
+    pub(crate) marks: u8,
     /// Whether a tracer is to be told, see [`trace::sent`].
     pub(crate) traced: u8,
 }
 
 /// The packet is the first of its flow.
-const BEGINS: u8 = 1;
+pub(crate) const BEGINS: u8 = 1;
 /// Its flow has just been remembered.
 const REMEMBERED: u8 = 2;
 /// There was no room for its flow.
 const FULL: u8 = 4;
 /// Flows came too fast for its flow.
 const FLOODED: u8 = 8;
+/// A steering entry has led it to its version.
+pub(crate) const STEERED: u8 = 16;
 
 /// Which address and port of a packet a hook rewrites.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub(crate) fn port_or(own: u16, wanted: u16) -> u16 {
 }
 
 /// What a packet has to say of its flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Standing {
     /// It is of the flow, and may begin it.
     Own,
@@ -96,6 +99,25 @@ pub(crate) enum Standing {
     /// header to be rewritten, opens nothing, and nothing is remembered of it; and nobody is told
     /// if it goes no further.
     Follows,
+    /// Either: it follows where this byte is [`FOLLOWS`]. In a map, because the verifier would walk
+    /// all that comes next once for each value that it knows, and of what is in a map it knows none.
+    Said(&'static u8),
+}
+
+/// See [`Standing::Said`].
+pub(crate) const FOLLOWS: u8 = 2;
+
+impl Standing {
+    #[inline(always)]
+    pub(crate) fn is_own(self) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Follows => false,
+            // SAFETY: a live element of this processor. Read each time, so that it is not kept in a
+            // register, of which the verifier would know something after the first branch.
+            Self::Said(byte) => unsafe { (&raw const *byte).read_volatile() != FOLLOWS },
+        }
+    }
 }
 
 /// Finds the route of a packet: first by its own ports, then by "any port", which is zero.
@@ -113,7 +135,7 @@ pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
         (to.port, from.port) = (0, 0);
     }
     if is_for_backend(packet) {
-        if standing == Standing::Own {
+        if standing.is_own() {
             remember_direct(packet);
         }
         return Route::Pass(Reason::Direct);
@@ -150,7 +172,7 @@ pub(crate) fn choose<F: Traceable>(
     let index = service;
     let service = maps::record(index).ok_or(Reason::NoTable)?;
     let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
-    let head = if quic && standing == Standing::Own {
+    let head = if quic && standing.is_own() {
         quic::read(frame, packet, service)
     } else {
         quic::Head::default()
@@ -165,6 +187,7 @@ pub(crate) fn choose<F: Traceable>(
         entry: Cell::new(None),
         held: Cell::new(0),
         now: Cell::new(0),
+        steered: Cell::new(false),
     };
     let slots = decide::slots(service, &packet.key);
     let decided = if let Some(backend) = head.server.and_then(|id| tables.server(id)) {
@@ -181,13 +204,13 @@ pub(crate) fn choose<F: Traceable>(
         Err(Undecided::NoBackend) => return Err(Reason::NoBackend),
         Err(Undecided::NoTable) => return Err(Reason::NoTable),
     };
-    if decision.why == Why::Pinned && standing == Standing::Own {
+    if decision.why == Why::Pinned && standing.is_own() {
         tables.touch();
     }
     let backend = BACKENDS.get(u32::from(decision.backend)).ok_or(Reason::NoTable)?;
     // Here the ways to a decision end: what differs between them is one value from now on.
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
-    let marks = if standing == Standing::Own { marks(&tables, decision, opens) } else { 0 };
+    let marks = if standing.is_own() { marks(&tables, decision, opens) } else { 0 };
     let marks = zero.hide_byte(marks);
     let traced = zero.hide_byte(trace::decided(frame, packet, index, decision, opens));
     if marks & BEGINS != 0 {
@@ -210,13 +233,16 @@ fn marks(tables: &Kernel, decision: Decision, opens: bool) -> u8 {
         Why::Full => FULL,
         Why::Flooded => FLOODED,
     };
-    if opens { marks | BEGINS } else { marks }
+    let by_cur = matches!(decision.why, Why::Table | Why::Remembered);
+    let steered = if by_cur && tables.steered.get() { STEERED } else { 0 };
+    if opens { marks | BEGINS | steered } else { marks }
 }
 
 /// Counts a packet that has been sent to a backend.
 #[inline(always)]
-pub(crate) fn count_in(chosen: &Chosen, bytes: u32) {
-    let mark = |mark| u64::from(chosen.marks & mark != 0);
+pub(crate) fn count_in(packet: &Packet, chosen: &Chosen, bytes: u32) {
+    let marks = chosen.marks & !signal::of_client(packet, chosen);
+    let mark = |mark| u64::from(marks & mark != 0);
     count::backend(chosen.index, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(bytes);
@@ -229,7 +255,8 @@ pub(crate) fn count_in(chosen: &Chosen, bytes: u32) {
 
 /// Counts a packet that has been sent to a client.
 #[inline(always)]
-pub(crate) fn count_out(back: &Return, bytes: u32) {
+pub(crate) fn count_out(packet: &Packet, back: &Return, bytes: u32) {
+    signal::of_server(packet, back);
     count::backend(back.backend, |counters| {
         counters.packets_out += 1;
         counters.bytes_out += u64::from(bytes);
@@ -250,7 +277,9 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             protocol: packet.key.protocol,
             pad: [0; 3],
         };
-        if let Some(entry) = FLOWS.get_ptr_mut(key) {
+        if let Ok(key) = maps::keep(&KEY, key)
+            && let Some(entry) = FLOWS.get_ptr_mut(&*key)
+        {
             let seen = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
             // SAFETY: a live element, or one just recycled, where a stray bit only makes a SYN
             // that reuses the flow be decided anew. One byte that only this side writes.
@@ -285,7 +314,8 @@ fn any_direct() -> bool {
 
 #[inline(always)]
 fn is_direct(packet: &Packet) -> bool {
-    any_direct() && DIRECT.get_ptr(reversed(&packet.key)).is_some()
+    any_direct()
+        && maps::keep(&KEY, reversed(&packet.key)).is_ok_and(|key| DIRECT.get_ptr(&*key).is_some())
 }
 
 /// The client's port served a direct connection to this backend once and now begins a flow of a
@@ -298,8 +328,10 @@ fn forget_direct(packet: &Packet, backend: &Backend) {
     let mut key = packet.key;
     key.destination = backend.address;
     key.destination_port = port_or(key.destination_port, backend.port);
-    // It fails where there was none.
-    let _ = DIRECT.remove(key);
+    if let Ok(key) = maps::keep(&KEY, key) {
+        // It fails where there was none.
+        let _ = DIRECT.remove(&*key);
+    }
 }
 
 #[inline(always)]
@@ -330,6 +362,8 @@ struct Kernel<'a> {
     held: Cell<u64>,
     /// The time in nanoseconds, once it was asked.
     now: Cell<u64>,
+    /// Whether a steering entry says where a new flow goes.
+    steered: Cell<bool>,
 }
 
 impl Kernel<'_> {
@@ -428,7 +462,9 @@ impl Tables for Kernel<'_> {
             return None;
         }
         let client = SteerKey { set: self.service.steering, address: self.packet.key.source };
-        STEERING.get(&Key::new(STEER_SET_BITS + 128, client)).copied()
+        let entry = *STEERING.get(&Key::new(STEER_SET_BITS + 128, client))?;
+        self.steered.set(entry.cur() != BY_TABLE);
+        Some(entry)
     }
 
     #[inline(always)]
@@ -476,7 +512,7 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn remember(&self, backend: u16) -> Remembered {
-        if self.standing == Standing::Follows {
+        if !self.standing.is_own() {
             return Remembered::Full;
         }
         let new = self.new_entry(backend);

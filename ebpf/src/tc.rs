@@ -88,14 +88,14 @@ pub(crate) fn send(
         Route::ToService(service) => {
             let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
-            route::count_in(chosen, bytes);
+            route::count_in(packet, chosen, bytes);
             trace::sent(chosen.traced);
             Ok(verdict)
         }
         Route::ToClient(back) => {
             let port = route::port_or(packet.key.source_port, back.port);
             let verdict = to_client(frame, packet, (&back.address, port), standing)?;
-            route::count_out(back, bytes);
+            route::count_out(packet, back, bytes);
             Ok(verdict)
         }
         Route::Pass(reason) => Err(Refused::Pass(reason)),
@@ -216,7 +216,7 @@ fn refuse(
         Complaint::Expired => Reason::HopLimit,
         Complaint::TooBig(_) => Reason::TooBig,
     };
-    if standing == Standing::Follows {
+    if !standing.is_own() {
         return Refused::Drop(reason);
     }
     rare::prepare(frame, packet.l3, complaint, listener);
@@ -289,7 +289,7 @@ fn rewrite(
         Side::Source => (packet.key.source, packet.key.source_port),
         Side::Destination => (packet.key.destination, packet.key.destination_port),
     };
-    let (pseudo, own) = (u64::from(BPF_F_PSEUDO_HDR), standing == Standing::Own);
+    let (pseudo, own) = (u64::from(BPF_F_PSEUDO_HDR), standing.is_own());
     if packet.is_v4() {
         let (old, new) = (old_address.0[3], address.0[3]);
         if own {

@@ -87,7 +87,7 @@ fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32
         rewrite(frame, packet, &backend.address, port, Side::Destination).ok_or(BROKEN)?;
     }
     frame.write_ethernet([hop.mac(), link.mac], link.tags, ether_type(is_v4)).ok_or(BROKEN)?;
-    route::count_in(chosen, bytes);
+    route::count_in(packet, chosen, bytes);
     trace::sent(chosen.traced);
     Ok(verdict)
 }
@@ -115,7 +115,7 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
     rewrite(frame, packet, &back.address, port, Side::Source).ok_or(BROKEN)?;
     let is_v4 = packet.is_v4();
     frame.write_ethernet([destination, source], [0; 2], ether_type(is_v4)).ok_or(BROKEN)?;
-    route::count_out(back, bytes);
+    route::count_out(packet, back, bytes);
     Ok(verdict)
 }
 

@@ -12,6 +12,7 @@
 //! - [`mod@bench`]: what something costs.
 //! - [`frames`]: TCP and UDP frames as they stand on the wire.
 //! - [`packet`]: packets of any layers, as they stand on the wire.
+//! - [`capture`]: every packet of an interface, as it was seen there.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
@@ -24,6 +25,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod capture;
 pub mod cases;
 pub mod decap;
 pub mod demo;

@@ -18,7 +18,9 @@ use weir::dataplane::kernel::{BpfLog, Kernel, LoadError, Options, Run};
 use weir::dataplane::{Commit, DataPlane as _, Devices, Image, OuterSource, ReasonCounts};
 use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
-use weir_ebpf::abi::{Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service};
+use weir_ebpf::abi::{
+    Backend, Counters, HOOK_TC, HOOK_XDP, HOOKS, REASONS, Reason, Service, Signals,
+};
 
 use crate::frames::{ETHERNET, IPV6, address};
 
@@ -189,6 +191,8 @@ pub fn commit(kernel: &mut Kernel, commit: Commit) {
 pub struct Counts {
     /// Of backends, by index.
     pub backends: Vec<Counters>,
+    /// Their signals.
+    pub signals: Vec<Signals>,
     /// Of everything else.
     pub reasons: ReasonCounts,
 }
@@ -199,6 +203,7 @@ impl Counts {
     pub fn none(backends: u16) -> Self {
         Self {
             backends: vec![Counters::default(); usize::from(backends)],
+            signals: vec![Signals::default(); usize::from(backends)],
             reasons: [[0; REASONS]; HOOKS as usize],
         }
     }
@@ -208,6 +213,7 @@ impl Counts {
     pub fn read(kernel: &Kernel, backends: u16) -> Self {
         Self {
             backends: (0..backends).map(|index| kernel.counters(index)).collect(),
+            signals: (0..backends).map(|index| kernel.signals(index)).collect(),
             reasons: kernel.reasons(),
         }
     }
@@ -220,7 +226,9 @@ impl Counts {
             *row -= old;
         }
         let pairs = self.backends.iter().zip(&before.backends);
-        Self { backends: pairs.map(|(new, old)| minus(new, old)).collect(), reasons }
+        let backends = pairs.map(|(new, old)| minus(new, old)).collect();
+        let pairs = self.signals.iter().zip(&before.signals);
+        Self { backends, signals: pairs.map(|(new, old)| fewer(new, old)).collect(), reasons }
     }
 
     /// Adds one packet to a program's reason.
@@ -236,6 +244,13 @@ impl Counts {
         change(&mut self.backends[backend]);
         self
     }
+
+    /// Changes a backend's signals.
+    #[must_use]
+    pub fn and_signals(mut self, backend: usize, change: impl FnOnce(&mut Signals)) -> Self {
+        change(&mut self.signals[backend]);
+        self
+    }
 }
 
 fn minus(new: &Counters, old: &Counters) -> Counters {
@@ -249,4 +264,30 @@ fn minus(new: &Counters, old: &Counters) -> Counters {
         fallback_full: new.fallback_full - old.fallback_full,
         fallback_flood: new.fallback_flood - old.fallback_flood,
     }
+}
+
+/// What was counted since `old`.
+#[must_use]
+pub fn fewer(new: &Signals, old: &Signals) -> Signals {
+    macro_rules! minus {
+        ($($field:ident),*) => {
+            Signals { $($field: new.$field - old.$field,)* pad: [0; 2] }
+        };
+    }
+    minus!(
+        retransmissions,
+        established,
+        refused,
+        unanswered,
+        abandoned,
+        lost_samples,
+        resets_in,
+        resets_out,
+        early_resets,
+        fins_in,
+        fins_out,
+        failing_clients,
+        steered,
+        handshake_ns
+    )
 }

@@ -62,7 +62,8 @@ fn versions(identities: &BTreeSet<Identity>) -> BTreeSet<Version> {
 fn as_asked(answers: &Answers, weights: [u16; 3]) {
     for (version, weight) in Version::ALL.into_iter().zip(weights) {
         let of_version = answers.values().filter(|who| versions(who).contains(&version)).count();
-        let observed = Observed { connections: of_version as u64, total: answers.len() as u64 };
+        let observed =
+            Observed { connections: of_version as u64, total: answers.len() as u64, steered: 0 };
         let (low, high) = observed.interval();
         let asked = f64::from(weight) / 10_000.0;
         assert!((low..=high).contains(&asked), "{version}: asked {asked}, saw {low}..{high}");

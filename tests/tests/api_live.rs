@@ -74,6 +74,7 @@ fn a_counter_stream_follows_a_shift() {
             .unwrap()
             .unwrap()
     };
+    let mut next = || next().counters;
     let first = next();
     let [blue, others @ ..] = between(&first, &next());
     assert!(blue > 20 && others == [0, 0], "blue {blue}, others {others:?}");

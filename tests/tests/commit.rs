@@ -378,7 +378,7 @@ fn flows_of_a_backend_are_forgotten_and_no_others() {
     assert_eq!(used(&kernel, "flows"), 50);
     assert_eq!(kernel.forget(&|_, flow| flow.backend == 10).unwrap(), 0);
 
-    kernel.clear_counters(10);
+    kernel.clear_counters(&[10].into());
     assert_eq!(kernel.counters(10).connections, 0);
     assert_eq!(kernel.counters(11).connections, 50);
 }

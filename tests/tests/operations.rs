@@ -30,6 +30,7 @@ fn quarter(number: u64, setting: Setting) -> Tally {
     }
     println!("{setting:?}: {total:?}");
     assert!(total.changes > 0 && total.refused > 0 && total.restarts > 0 && total.silent > 0);
+    assert!(total.deaths > 0 && total.settled > 0, "{total:?}");
     assert!(total.remembered > 0 && total.rolled_back > 0 && total.given_up > 0);
     total
 }
@@ -63,4 +64,24 @@ fn what_was_broken_stays_mended() {
     let steps = [Step::Open(9), Step::Shift([0, 10_000, 0]), Step::Restart, Step::Speak(9)];
     let tally = run(&mut World::new(ALL), "mended", &steps);
     assert_eq!(tally.flows, 9);
+    // What begins by a rule at a version that was abandoned is not given up with what was there.
+    let steps = [
+        Step::Steer(2, Some(1)),
+        Step::Abandon([0, 0, 10_000]),
+        Step::Open(50),
+        Step::Steer(2, Some(2)),
+        Step::Wait(895),
+    ];
+    let tally = run(&mut World::new(Setting { inserts_per_second: 20, ..ALL }), "steered", &steps);
+    assert_eq!(tally.flows, 50);
+    let steps = [
+        Step::Remove(65_209),
+        Step::Steer(2, Some(0)),
+        Step::Abandon([0, 10_000, 0]),
+        Step::Open(36),
+        Step::ByHand(24_920, 2),
+        Step::Wait(895),
+    ];
+    let tally = run(&mut World::new(Setting { ipv6: true, ..ALL }), "by hand", &steps);
+    assert_eq!(tally.flows, 36);
 }

@@ -79,7 +79,8 @@ fn shares(mode: Mode, family: Family, shape: impl Fn(FreshPlan) -> FreshPlan) {
 fn as_asked(counts: &FreshCounts, weights: [u16; 3]) {
     let answers = counts.by_version();
     for (index, version) in Version::ALL.into_iter().enumerate() {
-        let observed = Observed { connections: answers[index], total: counts.answered() };
+        let observed =
+            Observed { connections: answers[index], total: counts.answered(), steered: 0 };
         let (low, high) = observed.interval();
         let asked = f64::from(weights[index]) / 10_000.0;
         assert!((low..=high).contains(&asked), "{version}: asked {asked}, saw {low}..{high}");

@@ -72,7 +72,8 @@ fn flows_stay_and_new_ones_follow(mode: Mode, family: Family) {
     let by_version = new.state().by_version();
     println!("{} {family:?}: {by_version:?}", mode.name());
     for (weight, flows) in weights.into_iter().zip(by_version) {
-        let observed = Observed { connections: flows as u64, total: u64::from(NEW_FLOWS) };
+        let observed =
+            Observed { connections: flows as u64, total: u64::from(NEW_FLOWS), steered: 0 };
         let (low, high) = observed.interval();
         let asked = f64::from(weight) / 10_000.0;
         assert!((low..=high).contains(&asked), "asked {asked}, saw {low}..{high}");

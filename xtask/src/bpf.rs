@@ -162,6 +162,7 @@ impl Toolchain {
             "-Cdebuginfo=2".to_owned(),
             "-Ctarget-cpu=v3".to_owned(),
             "-Clink-arg=--btf".to_owned(),
+            "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
             format!("-Clinker={}", self.linker.display()),
         ]
     }

@@ -57,7 +57,7 @@ pub(crate) fn vm(root: &Path, options: &Options) -> Result<()> {
     let directory = bpf::target_dir(root).join("vm").join(options.kernel.name());
     let kernel = kernel::get(options.kernel, &directory)?;
     let programs = programs::build(root)?;
-    let (programs, arguments) = programs::select(programs, &options.filters);
+    let (programs, arguments) = programs::select(programs, &options.filters, options.kernel);
     let limit = Duration::from_secs(options.timeout * 60);
     let initramfs = initramfs::make(&directory, &kernel, &programs, &arguments, limit)?;
 

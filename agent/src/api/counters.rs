@@ -6,13 +6,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tonic::Status;
 use weir_proto::v1;
 
-use super::{convert::answer, watch::Answers};
+use super::{
+    convert::{answer, interval as wire},
+    watch::Answers,
+};
 use crate::{
     model::ServiceName,
-    node::{Handle, messages::Counters},
+    node::{Handle, interval::Interval, messages::Counters},
 };
 
-/// Sends `first` at once, then the counters at each interval, until the client leaves or the node
+/// Sends `first` at once, then the counters at each interval with what was
+/// counted since the answer before, until the client leaves or the node
 /// fails to answer. A slow client gets fewer answers, not old ones.
 pub(super) async fn feed(
     node: Handle,
@@ -21,18 +25,30 @@ pub(super) async fn feed(
     interval: Duration,
     answers: Answers<v1::WatchCountersResponse>,
 ) {
-    let item = |counters| v1::WatchCountersResponse { counters: Some(answer::counters(counters)) };
-    if answers.send(Ok(item(first))).await.is_err() {
+    let item = |counters: &Counters, interval: Option<Interval>| v1::WatchCountersResponse {
+        counters: Some(answer::counters(counters.clone())),
+        interval: interval.as_ref().map(wire::interval),
+    };
+    if answers.send(Ok(item(&first, None))).await.is_err() {
         return;
     }
+    let mut last = first;
     let mut ticks = interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let answer = node.counters(services.clone()).await.map(item).map_err(Status::from);
-        let failed = answer.is_err();
-        if answers.send(answer).await.is_err() || failed {
+        let now = match node.counters(services.clone()).await {
+            Ok(now) => now,
+            Err(error) => {
+                // The client may be gone too.
+                let _ = answers.send(Err(Status::from(error))).await;
+                return;
+            }
+        };
+        let interval = Interval::between(&last, &now);
+        if answers.send(Ok(item(&now, Some(interval)))).await.is_err() {
             return;
         }
+        last = now;
     }
 }

@@ -6,10 +6,12 @@
 //! - `watch`: streams that end with their client or with the server
 //! - `counters`, `events`, `trace`: what is sent in them
 //! - `caller`: who is at the other end
+//! - `clients`: the connections, no more than there is room for
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
 mod caller;
+mod clients;
 pub mod convert;
 mod counters;
 pub mod error;

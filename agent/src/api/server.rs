@@ -3,16 +3,24 @@
 use std::{future::Future, time::Duration};
 
 use tokio::{net::UnixListener, sync::watch, time::sleep};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic_reflection::server::Builder;
+use tower::limit::GlobalConcurrencyLimitLayer;
 use weir_proto::{FILE_DESCRIPTOR_SET, v1::weir_server::WeirServer};
 
-use super::{MAX_MESSAGE, service::Weir, socket::SocketGuard};
+use super::{MAX_MESSAGE, clients, service::Weir, socket::SocketGuard};
 use crate::node::Handle;
 
 /// The most calls at once on one connection.
 const MAX_STREAMS: u32 = 128;
+/// The most calls that are worked on at once, over all connections; streams count until they begin.
+/// Others wait. What a call may hold is a message, so this bounds the memory that clients can take.
+const MAX_CALLS: usize = 32;
+/// How long a call may take until its answer begins. A client that begins a message and does not end
+/// it is in the way of others for so long.
+const CALL_WAIT: Duration = Duration::from_secs(90);
+/// What a client may send ahead, on a stream and on a connection, in bytes.
+const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
 /// How long calls under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -49,12 +57,16 @@ pub async fn serve(
     let mut stopped = stopping.clone();
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .timeout(CALL_WAIT)
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
         .add_service(weir)
         .add_service(health_server)
         .add_service(reflection().build_v1()?)
         // grpcurl before 1.9 speaks only the older name of the protocol.
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(clients::accept(listener), async move {
             // An error means that the sender is gone, which is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         });

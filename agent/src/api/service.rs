@@ -9,14 +9,14 @@ use weir_proto::v1::{self, weir_server};
 
 use super::{
     caller,
-    convert::{answer, drain, events as wire, lease, request, trace},
+    convert::{answer, drain, events as wire, interval as between, lease, request, trace},
     counters,
     error::too_many_watchers,
     events, trace as live, watch,
 };
 use crate::{
     model::Violation,
-    node::{Error, Handle},
+    node::{Error, Handle, interval::Interval},
 };
 
 /// The most streams of a kind at once.
@@ -176,8 +176,13 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::ReadCountersRequest>,
     ) -> Result<Response<v1::ReadCountersResponse>, Status> {
-        let counters = self.node.counters(request::names(&request.get_ref().services)?).await?;
-        Ok(Response::new(v1::ReadCountersResponse { counters: Some(answer::counters(counters)) }))
+        let request = request.into_inner();
+        let services = request::names(&request.services)?;
+        let mark = between::mark(request.since)?;
+        let counters = self.node.counters(services).await?;
+        let interval = mark.map(|mark| between::interval(&Interval::between(&mark, &counters)));
+        let counters = Some(answer::counters(counters));
+        Ok(Response::new(v1::ReadCountersResponse { counters, interval }))
     }
 
     async fn watch_counters(

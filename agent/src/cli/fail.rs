@@ -15,6 +15,10 @@ pub(super) enum Failure {
     NoAgent(String),
     /// Exit code 4.
     Refused(String),
+    /// Exit code 5: changed, but not with the effect that was asked for.
+    Differs(String),
+    /// Exit code 6: changed, but with what effect cannot be told.
+    Untold(String),
     /// The reader of the output is gone: not worth a word.
     Closed,
 }
@@ -27,6 +31,8 @@ impl Failure {
             Self::Usage(message) => (2, message),
             Self::NoAgent(message) => (3, message),
             Self::Refused(message) => (4, message),
+            Self::Differs(message) => (5, message),
+            Self::Untold(message) => (6, message),
             Self::Closed => return ExitCode::SUCCESS,
         };
         eprintln!("weir: {message}");

@@ -41,6 +41,17 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
+/// A number for each second, with two or three digits before 1 000.
+pub(super) fn rate(per_second: f64) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is not negative, and beyond 2^64 it saturates"
+    )]
+    let whole = per_second.round() as u64;
+    if per_second > 0.0 && per_second < 9.95 { format!("{per_second:.1}") } else { count(whole) }
+}
+
 /// A number of bytes with three or four digits: `1023 B`, `1.4 MiB`.
 #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
 pub(super) fn bytes(number: u64) -> String {
@@ -96,7 +107,9 @@ mod tests {
         assert_eq!(short_time(Duration::from_millis(2_500)), "2.5 s");
         let up = |seconds| long_time(Duration::from_secs(seconds));
         assert_eq!([up(59), up(61), up(3_660), up(90_000)], ["59s", "1m 1s", "1h 1m", "1d 1h"]);
-        let seen = Observed { connections: 974, total: 20_000 };
+        let rates = [0.0, 0.04, 9.94, 9.96, 1_234.5].map(rate);
+        assert_eq!(rates, ["0", "0.0", "9.9", "10", "1 235"]);
+        let seen = Observed { connections: 974, total: 20_000, steered: 0 };
         assert_eq!([observed(seen), interval(seen)], ["4.87%", "4.39..5.40%"]);
         assert_eq!(observed(Observed::default()), "-");
     }

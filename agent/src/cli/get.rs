@@ -18,7 +18,7 @@ use super::{
 use crate::{
     client::Client,
     model::{
-        BackendState, ServiceName, SpecFile, Version,
+        Agreement, BackendState, SampleRatio, ServiceName, SpecFile, Version,
         spec::{CheckType, HealthSpec},
     },
     node::messages::{BackendHealth, NextHop, ServiceStatus, VersionStatus},
@@ -62,7 +62,10 @@ fn render_all(services: &[ServiceStatus], colour: bool) -> String {
     if services.is_empty() {
         return "no services; `weir apply -f FILE` makes some\n".to_owned();
     }
-    let columns = [
+    let steered = services
+        .iter()
+        .any(|service| service.versions.iter().any(|(_, status)| status.observed.steered > 0));
+    let mut columns = vec![
         ("SERVICE", Left),
         ("GEN", Right),
         ("VERSION", Left),
@@ -72,8 +75,12 @@ fn render_all(services: &[ServiceStatus], colour: bool) -> String {
         ("OBSERVED", Right),
         ("99.9% INTERVAL", Right),
         ("CONNECTIONS", Right),
+        ("SHARES", Left),
         ("BACKENDS", Right),
     ];
+    if steered {
+        columns.push(("STEERED", Right));
+    }
     let mut table = Table::new(&columns, colour);
     for service in services {
         let mut first = true;
@@ -84,7 +91,7 @@ fn render_all(services: &[ServiceStatus], colour: bool) -> String {
                 .filter(|backend| backend.state == BackendState::Active)
                 .count();
             let all = status.backends.len();
-            table.row([
+            let cells = [
                 text(if first { service.spec.name.as_str() } else { "" }),
                 text(if first { service.generation.to_string() } else { String::new() }),
                 version(name),
@@ -94,12 +101,25 @@ fn render_all(services: &[ServiceStatus], colour: bool) -> String {
                 text(observed(status.observed)),
                 dim(interval(status.observed)),
                 text(count(status.observed.connections)),
+                if first { shares(&service.sample_ratio) } else { text("") },
                 if active == all { text(all) } else { warning(format!("{active} of {all}")) },
-            ]);
+            ];
+            let led = steered.then(|| dim(count(status.observed.steered)));
+            table.row(cells.into_iter().chain(led));
             first = false;
         }
     }
     table.render()
+}
+
+/// `agree`, `differ`, or how many connections it takes yet.
+fn shares(ratio: &SampleRatio) -> Cell {
+    match ratio.agreement {
+        Agreement::Agrees => text("agree"),
+        Agreement::Differs => warning("differ"),
+        Agreement::TooFew => dim(format!("{} more", count(ratio.missing()))),
+        Agreement::NotJudged => dim("-"),
+    }
 }
 
 /// Everything about one service.
@@ -121,6 +141,9 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
     let _ = writeln!(lines, "forwarding  {}, affinity {}", spec.forwarding, spec.affinity);
     if !spec.udp.is_default() {
         let _ = writeln!(lines, "udp         {}", spec.udp);
+    }
+    if !spec.signals.is_default() {
+        let _ = writeln!(lines, "signals     {}", spec.signals);
     }
     if let Some(health) = &spec.health {
         let _ = writeln!(lines, "health      {}", check(health));
@@ -258,7 +281,8 @@ mod tests {
         let spec = SpecFile::parse(file).unwrap().services.remove(0);
         let settled = Weights::all_to(Version::Blue);
         let (digest, lease) = ("ab".into(), None);
-        ServiceStatus { spec, generation: 12, digest, versions, settled, lease }
+        let sample_ratio = SampleRatio { needed: 32, ..SampleRatio::default() };
+        ServiceStatus { spec, generation: 12, digest, versions, sample_ratio, settled, lease }
     }
 
     #[test]
@@ -271,8 +295,8 @@ listeners   [fd00::1]:53/udp
 forwarding  nat, affinity connection
 digest      ab
 
-SERVICE  GEN  VERSION  RELEASE  ASKED  TABLE  OBSERVED  99.9% INTERVAL  CONNECTIONS  BACKENDS
-v6        12  blue               100%      -         -               -            0    1 of 2
+SERVICE  GEN  VERSION  RELEASE  ASKED  TABLE  OBSERVED  99.9% INTERVAL  CONNECTIONS  SHARES   BACKENDS
+v6        12  blue               100%      -         -               -            0  32 more    1 of 2
 
 VERSION  BACKEND       WEIGHT  STATE     SLOTS  CONNECTIONS  NEXT HOP
 blue     [fd00::2]:53     100  draining    512    1 234 567  eth1

@@ -26,7 +26,9 @@ mod shift;
 mod status;
 mod steer;
 mod table;
+mod top;
 mod trace;
+mod verify;
 
 use std::{
     future::Future,
@@ -48,7 +50,9 @@ Exit codes:
   1  failed: the agent, the network or the disk
   2  wrong usage of the command line
   3  no agent could be reached at the socket, or no decapsulator found
-  4  refused: bad input, no such service, or a condition that does not hold; nothing was changed";
+  4  refused: bad input, no such service, or a condition that does not hold; nothing was changed
+  5  --verify: changed, but new connections are not shared as was asked
+  6  --verify: changed, but too few new connections came to tell";
 
 /// Sends connections to blue, green and canary backends by weight, in the kernel.
 #[derive(Debug, Parser)]
@@ -117,6 +121,7 @@ enum Verb {
     Events(events::Events),
     Trace(trace::Trace),
     Status(status::Status),
+    Top(top::Top),
     Completions(completions::Completions),
 }
 
@@ -138,6 +143,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Detach(verb) => verb.run(),
         Verb::Decap(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(),
+        Verb::Top(verb) => verb.run(&global.socket, output),
         Verb::Apply(verb) => {
             let request = verb.read()?;
             with_client(&global.socket, |client| request.run(client, output))

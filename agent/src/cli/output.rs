@@ -56,6 +56,16 @@ impl Output {
         Self { format, colour, terminal }
     }
 
+    /// Whether answers are for people.
+    pub(super) fn is_table(self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// Whether answers are coloured.
+    pub(super) fn has_colour(self) -> bool {
+        self.colour
+    }
+
     /// Prints an answer: as it is, or as `table` renders it.
     pub(super) fn answer<T: Serialize>(
         self,

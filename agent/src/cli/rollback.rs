@@ -3,10 +3,7 @@
 use clap::Args;
 
 use super::{
-    change::{self, ChangeArgs},
-    fail::Failure,
-    output::Output,
-    shift::InFlightArgs,
+    change::ChangeArgs, fail::Failure, output::Output, shift::InFlightArgs, verify::VerifyArgs,
 };
 use crate::{client::Client, model::ServiceName, node::messages::RollBack};
 
@@ -29,6 +26,8 @@ pub(super) struct Rollback {
     #[command(flatten)]
     in_flight: InFlightArgs,
     #[command(flatten)]
+    verify: VerifyArgs,
+    #[command(flatten)]
     change: ChangeArgs,
 }
 
@@ -40,6 +39,7 @@ impl Rollback {
             expected_generation: self.expect_generation,
             options: self.change.into(),
         };
-        output.answer(&client.roll_back(&roll_back).await?, change::render)
+        let changed = client.roll_back(&roll_back).await?;
+        self.verify.finish(&mut client, &changed, output).await
     }
 }

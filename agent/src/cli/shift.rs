@@ -4,11 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{
-    change::{self, ChangeArgs},
-    fail::Failure,
-    output::Output,
-};
+use super::{change::ChangeArgs, fail::Failure, output::Output, verify::VerifyArgs};
 use crate::{
     client::Client,
     model::{LeaseLength, LeaseTerms, OnExpiry, ServiceName, Version, Weight, drain::seconds},
@@ -25,6 +21,7 @@ Examples:
   weir shift shop,api canary=5%              the same change to two services, at one instant
   weir shift shop canary=0% --in-flight reset   nothing to canary any more, not even its connections
   weir shift shop canary=25% --dry-run       show what would move
+  weir shift shop canary=25% --verify        wait until new connections are shared so, at most 10s
   weir shift shop canary=5% --lease 60s --on-expiry revert
                                              back to what was, unless `weir renew` comes in time")]
 pub(super) struct Shift {
@@ -50,6 +47,8 @@ pub(super) struct Shift {
     on_expiry: OnExpiry,
     #[command(flatten)]
     in_flight: InFlightArgs,
+    #[command(flatten)]
+    verify: VerifyArgs,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -142,7 +141,7 @@ impl Shift {
         let lease = self.lease.map(|length| LeaseTerms { length, on_expiry });
         let shift = messages::Shift { shifts, in_flight, lease, options: self.change.into() };
         let changed = client.shift(&shift).await?;
-        output.answer(&changed, change::render)
+        self.verify.finish(&mut client, &changed, output).await
     }
 }
 

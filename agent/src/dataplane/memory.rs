@@ -1,13 +1,13 @@
 //! The data plane in the agent's own memory: the same rules over the same commits, for tests.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
     Address, Backend, BackendSlot, Bucket, Counters, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP,
     HOOK_TC, Link, Listener, MAX_LISTENERS, NextHop as HopWord, Reason, Return, ServerKey, Service,
-    SteerSlot, TCP, UDP_STATELESS, UDP_TRACKED, VersionSlot,
+    Signals, SteerSlot, TCP, UDP_STATELESS, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{
     Decision, Remembered, Tables, Undecided, Why, decide, decide_stateless, decide_udp, slots,
@@ -16,6 +16,7 @@ use weir_ebpf::decide::{
 use super::inspect::{self, Inspect, Room};
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Devices, Error, Image, OuterSource, ReasonCounts, Use};
+use crate::model::Handshakes;
 use crate::plan::steering::Steering;
 use crate::plan::tables::{BackendTable, ServiceTables};
 
@@ -104,6 +105,10 @@ pub struct Memory {
     pub udp_flows: RefCell<FlowTable>,
     /// What was counted, by backend.
     pub counters: BTreeMap<u16, Counters>,
+    /// Signals, by backend: what a test puts there.
+    pub signals: BTreeMap<u16, Signals>,
+    /// How long handshakes took, likewise.
+    pub handshakes: BTreeMap<u16, Handshakes>,
     /// Packets that no backend counts.
     pub reasons: ReasonCounts,
     /// Where packets in tunnels would come from.
@@ -269,8 +274,18 @@ impl DataPlane for Memory {
         self.counters.get(&backend).copied().unwrap_or_default()
     }
 
-    fn clear_counters(&mut self, backend: u16) {
-        self.counters.remove(&backend);
+    fn signals(&self, backend: u16) -> Signals {
+        self.signals.get(&backend).copied().unwrap_or_default()
+    }
+
+    fn handshakes(&self, backend: u16) -> Handshakes {
+        self.handshakes.get(&backend).cloned().unwrap_or_default()
+    }
+
+    fn clear_counters(&mut self, backends: &BTreeSet<u16>) {
+        self.counters.retain(|backend, _| !backends.contains(backend));
+        self.signals.retain(|backend, _| !backends.contains(backend));
+        self.handshakes.retain(|backend, _| !backends.contains(backend));
     }
 
     fn carried(&self) -> Carried {

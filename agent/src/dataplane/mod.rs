@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{
     Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, REASONS, Return, ServerKey, Service,
-    TCP, UDP,
+    Signals, TCP, UDP,
 };
 
-use crate::model::{AttachMode, Hook};
+use crate::model::{AttachMode, Handshakes, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 use inspect::Inspect;
@@ -247,8 +247,22 @@ pub trait DataPlane: Inspect + Send {
     /// Counters of a backend, summed over all processors.
     fn counters(&self, backend: u16) -> Counters;
 
-    /// Sets a backend's counters to zero. Only for a backend that no table names.
-    fn clear_counters(&mut self, backend: u16);
+    /// Signals of a backend, summed over all processors.
+    fn signals(&self, backend: u16) -> Signals;
+
+    /// How long handshakes of a backend took.
+    fn handshakes(&self, backend: u16) -> Handshakes;
+
+    /// Sets all that was counted of backends to zero, and forgets their handshakes. Only for those
+    /// that no table names.
+    fn clear_counters(&mut self, backends: &BTreeSet<u16>);
+
+    /// Counts handshakes that have waited for too long, and gives the number of those that wait
+    /// still. Where it is late, they are counted by what comes next: so it should be called every
+    /// second.
+    fn end_handshakes(&mut self) -> u64 {
+        0
+    }
 
     /// Forgets every remembered flow that is `lost`, and gives the number of them. Only for flows
     /// that no table can bring back.

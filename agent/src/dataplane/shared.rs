@@ -1,14 +1,17 @@
 //! A data plane that a test holds beside the owner, to look at what the owner has done.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_ebpf::abi::{
-    Address, Backend, Counters, Endpoint, FlowEntry, FlowKey, Link, Return, Service, SteerSlot,
+    Address, Backend, Counters, Endpoint, FlowEntry, FlowKey, Link, Return, Service, Signals,
+    SteerSlot,
 };
 
 use super::inspect::{FlowTable, Inspect, Room};
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
+use crate::model::Handshakes;
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -60,8 +63,20 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().counters(backend)
     }
 
-    fn clear_counters(&mut self, backend: u16) {
-        self.lock().clear_counters(backend);
+    fn signals(&self, backend: u16) -> Signals {
+        self.lock().signals(backend)
+    }
+
+    fn handshakes(&self, backend: u16) -> Handshakes {
+        self.lock().handshakes(backend)
+    }
+
+    fn clear_counters(&mut self, backends: &BTreeSet<u16>) {
+        self.lock().clear_counters(backends);
+    }
+
+    fn end_handshakes(&mut self) -> u64 {
+        self.lock().end_handshakes()
     }
 
     fn carried(&self) -> Carried {

@@ -124,8 +124,7 @@ impl Checks {
     }
 
     /// Says what a check has found, in place of one.
-    #[cfg(test)]
-    pub(crate) fn find(&self, subject: &Subject, error: Option<&str>) {
+    pub fn find(&self, subject: &Subject, error: Option<&str>) {
         let report = Report {
             failing: error.is_some(),
             since: SystemTime::now(),

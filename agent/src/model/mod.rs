@@ -6,6 +6,7 @@
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`backend_state`]: what a backend is, beside its weight
 //! - [`health`]: how backends are checked, and what follows from it
+//! - [`signals`]: how much is counted of handshakes
 //! - [`steering`]: rules by clients' prefixes
 //! - [`udp`]: what is remembered of UDP flows, and how QUIC names backends
 //! - [`shift`]: the new weights that a change of some of them makes
@@ -13,6 +14,7 @@
 //! - [`interface`]: where the program is attached
 //! - [`handshakes`]: how long handshakes took
 //! - [`observed`]: shares as observed, with their interval
+//! - [`sample_ratio`]: whether what was observed agrees with the table
 //! - [`traffic`]: what was counted
 //! - `time`: times as people write them
 //! - [`violation`]: what is wrong with a request, by field
@@ -27,9 +29,11 @@ pub mod interface;
 pub mod lease;
 pub mod observed;
 pub mod parse;
+pub mod sample_ratio;
 pub mod service;
 pub mod set;
 pub mod shift;
+pub mod signals;
 pub mod spec;
 pub mod steering;
 pub mod table;
@@ -48,12 +52,14 @@ pub use interface::{AttachMode, Hook, InterfaceSpec};
 pub use lease::{LeaseLength, LeaseTerms, OnExpiry};
 pub use observed::Observed;
 pub use parse::parse_services;
+pub use sample_ratio::{Agreement, SampleRatio};
 pub use service::{
     Affinity, Backend, Family, Forwarding, Listener, Protocol, Seed, Service, ServiceName,
     VersionGroup,
 };
 pub use set::validate_set;
 pub use shift::{ShiftError, resolve};
+pub use signals::Signals;
 pub use spec::{ServiceSpec, SpecFile};
 pub use steering::Rule;
 pub use table::TableShare;

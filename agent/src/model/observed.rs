@@ -5,13 +5,15 @@ use serde::{Serialize, Serializer};
 /// The normal quantile of a two-sided 99.9 % interval.
 const Z: f64 = 3.290_526_731_491_895;
 
-/// How many of a service's new connections one version got.
+/// How many of a service's new connections one version got by the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// New connections of the version.
+    /// New connections of the version, but for those that steering rules led there.
     pub connections: u64,
-    /// New connections of all versions together.
+    /// The same of all versions together.
     pub total: u64,
+    /// New connections that steering rules led to the version: no share of the table's.
+    pub steered: u64,
 }
 
 impl Observed {
@@ -52,10 +54,11 @@ impl Serialize for Observed {
             share: f64,
             low: f64,
             high: f64,
+            steered: u64,
         }
         let (low, high) = self.interval();
-        Form { connections: self.connections, total: self.total, share: self.share(), low, high }
-            .serialize(serializer)
+        let Self { connections, total, steered } = *self;
+        Form { connections, total, share: self.share(), low, high, steered }.serialize(serializer)
     }
 }
 
@@ -75,7 +78,7 @@ mod tests {
     /// Checked by hand against Wilson's formula with z = 3.2905.
     #[test]
     fn interval_of_five_percent() {
-        let observed = Observed { connections: 1_000, total: 20_000 };
+        let observed = Observed { connections: 1_000, total: 20_000, steered: 0 };
         close(observed.share(), 0.05);
         let (low, high) = observed.interval();
         close(low, 0.045_17);
@@ -84,10 +87,10 @@ mod tests {
 
     #[test]
     fn interval_stays_within_bounds_at_the_ends() {
-        let (low, high) = Observed { connections: 0, total: 100 }.interval();
+        let (low, high) = Observed { connections: 0, total: 100, steered: 0 }.interval();
         close(low, 0.0);
         close(high, 0.097_70);
-        let (low, high) = Observed { connections: 100, total: 100 }.interval();
+        let (low, high) = Observed { connections: 100, total: 100, steered: 0 }.interval();
         close(low, 0.902_30);
         close(high, 1.0);
     }

@@ -102,6 +102,7 @@ fn service(
         udp: spec.udp,
         udp_idle: idle?,
         quic,
+        signals: spec.signals,
         drain,
         health,
         seed: seed.flatten(),

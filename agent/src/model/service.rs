@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use weir_ebpf::abi::UDP_IDLE_SECONDS;
 
 use super::{
-    Drain, Health, PerVersion, Quic, Rule, ServerId, Udp, Version, Weights,
+    Drain, Health, PerVersion, Quic, Rule, ServerId, Signals, Udp, Version, Weights,
     spec::{
         BackendSpec, HealthSpec, ListenerSpec, QuicSpec, RuleSpec, ServiceSpec, VersionSpec,
         VersionsSpec,
@@ -274,6 +274,7 @@ pub struct Service {
     pub(super) udp: Udp,
     pub(super) udp_idle: u16,
     pub(super) quic: Option<Quic>,
+    pub(super) signals: Signals,
     pub(super) drain: Drain,
     pub(super) health: Option<Arc<Health>>,
     pub(super) seed: Option<Seed>,
@@ -329,6 +330,12 @@ impl Service {
     #[must_use]
     pub fn quic(&self) -> Option<Quic> {
         self.quic
+    }
+
+    /// What is counted beside traffic.
+    #[must_use]
+    pub fn signals(&self) -> Signals {
+        self.signals
     }
 
     /// How long flows that a change leaves behind are waited for.
@@ -425,6 +432,7 @@ impl From<&Service> for ServiceSpec {
             udp_idle: (service.udp_idle != UDP_IDLE_SECONDS)
                 .then(|| time::text(service.udp_idle.into())),
             quic: service.quic.map(QuicSpec::from),
+            signals: service.signals,
             drain: (service.drain != Drain::default()).then(|| service.drain.into()),
             health: service.health.as_deref().map(HealthSpec::from),
             seed: service.seed.map(|seed| seed.to_string()),

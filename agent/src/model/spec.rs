@@ -11,6 +11,7 @@
 //!     udp: tracked                    # the default | stateless | quic: what is remembered of UDP flows
 //!     udp_idle: 30s                   # with tracked: 1s to 1h of silence end a flow
 //!     quic: { config: 0, server_id_length: 2 }   # only with udp: quic, where connection ids name backends
+//!     signals: full                   # the default | basic | off: what is counted of handshakes
 //!     drain: { idle: 15m, timeout: 30m, on_timeout: keep }   # keep | reset; each may be left out
 //!     seed: 000102030405060708090a0b0c0d0e0f   # default: derived from the name
 //!     health: { type: http, path: /healthz, interval: 2s, fall: 3 }   # how backends are checked, see below
@@ -49,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 use super::{
-    Affinity, Forwarding, OnTimeout, Protocol, Udp, Version,
+    Affinity, Forwarding, OnTimeout, Protocol, Signals, Udp, Version,
     service::DEFAULT_BACKEND_WEIGHT,
     weight::{parse_bp, percent},
 };
@@ -92,6 +93,9 @@ pub struct ServiceSpec {
     /// With `udp: quic`, how connection ids name backends; left out, they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quic: Option<QuicSpec>,
+    /// What is counted beside traffic.
+    #[serde(default, skip_serializing_if = "Signals::is_default")]
+    pub signals: Signals,
     /// How long flows that a change leaves behind are waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainSpec>,

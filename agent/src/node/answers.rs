@@ -7,19 +7,21 @@ use std::time::SystemTime;
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 
 use super::clock;
+use super::counted::Counted;
 use super::directory::Key;
 use super::error::Error;
 use super::messages::{
-    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Handshakes, Move,
-    NextHop, NodeStatus, ServiceCounters, ServiceStatus, Steered, Traffic, Verdict, VersionChange,
-    VersionCounters, VersionStatus,
+    BackendCounters, BackendStatus, Capacity, Change, Changed, Commit, Counters, Move, NextHop,
+    NodeStatus, ServiceCounters, ServiceStatus, Steered, Verdict, VersionChange, VersionCounters,
+    VersionStatus,
 };
 use super::owner::Owner;
 use super::state::{Entry, Next, State};
 use super::tunnels;
 use crate::dataplane::DataPlane;
 use crate::model::{
-    BackendState, Observed, PerVersion, ServiceName, ServiceSpec, TableShare, Version, Weight,
+    Affinity, BackendState, Observed, PerVersion, Protocol, SampleRatio, ServiceName, ServiceSpec,
+    Signals, TableShare, Traffic, Udp, Version, Weight,
 };
 use crate::plan::shares;
 use crate::plan::tables::ServiceTables;
@@ -31,13 +33,30 @@ pub(super) const HOOKS: [&str; abi::HOOKS as usize] = ["xdp", "tc"];
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// New connections of each version since the service's weights changed last.
     pub(super) fn observed(&self, name: &ServiceName) -> PerVersion<Observed> {
-        let now = self.connections(name);
-        let mark = self.marks.get(name);
-        let since = PerVersion::from_fn(|version| {
-            now[version].saturating_sub(mark.map_or(0, |mark| mark[version]))
-        });
-        let total = since.iter().map(|(_, count)| count).sum();
-        since.map(|connections| Observed { connections, total })
+        let now = self.counted(name);
+        let mark = self.marks.get(name).copied().unwrap_or_default();
+        let since = PerVersion::from_fn(|version| now[version].since(&mark[version]));
+        let by_table = |one: &Traffic| one.connections.saturating_sub(one.steered);
+        let total = since.iter().map(|(_, one)| by_table(one)).sum();
+        since.map(|one| Observed { connections: by_table(&one), total, steered: one.steered })
+    }
+
+    /// Whether these agree with the shares of `tables`, which have decided them.
+    fn sample_ratio(
+        entry: &Entry,
+        observed: &PerVersion<Observed>,
+        tables: &ServiceTables,
+    ) -> SampleRatio {
+        let table = PerVersion::from_fn(|version| share(tables, version));
+        let ratio = SampleRatio::judge(observed.map(|one| one.connections), table);
+        let service = &entry.service;
+        let one_by_one =
+            service.affinity() == Affinity::Connection && !matches!(service.udp(), Udp::Quic);
+        // Those that rules lead are told apart by TCP's signals alone.
+        let told_apart = service.steering().is_empty()
+            || service.signals() != Signals::Off
+                && service.listeners().iter().all(|one| one.protocol == Protocol::Tcp);
+        if one_by_one && told_apart { ratio } else { ratio.not_judged() }
     }
 
     /// The answer to a change.
@@ -58,18 +77,23 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 let read = if commit.dry_run { None } else { self.read_back(entry) };
                 let tables = read.as_ref().unwrap_or(&entry.tables);
                 let moves = next.moves.get(name).copied().unwrap_or_default();
+                let observed = observed.get(name).copied().unwrap_or_default();
                 let versions = PerVersion::from_fn(|version| VersionChange {
                     before: was.map_or(Weight::default(), |was| was.service.weights().get(version)),
                     asked: entry.service.weights().get(version),
                     table: share(tables, version),
-                    observed: observed.get(name).map_or(Observed::default(), |o| o[version]),
+                    observed: observed[version],
                     backend_slots_moved: moves.backends[version.index()].moved,
+                });
+                let sample_ratio = was.map_or_else(SampleRatio::default, |was| {
+                    Self::sample_ratio(was, &observed, &was.tables)
                 });
                 Some(Change {
                     service: name.clone(),
                     generation: entry.generation,
                     created: was.is_none(),
                     versions,
+                    sample_ratio,
                     moves: move_list(&moves.versions),
                     steering: Steered {
                         rules: u32::try_from(entry.service.steering().len()).unwrap_or(u32::MAX),
@@ -113,6 +137,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             generation: entry.generation,
             digest: entry.digest.to_string(),
             versions,
+            sample_ratio: Self::sample_ratio(entry, &observed, &tables),
             settled: entry.settled,
             lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
         })
@@ -186,18 +211,20 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let mut versions = PerVersion::<VersionCounters>::default();
         for version in Version::ALL {
             if let Some(gone) = self.retired.get(&(name.clone(), version)) {
-                versions[version].traffic.add(gone);
+                versions[version].traffic.add(&gone.traffic);
+                versions[version].handshakes.add(&gone.handshakes);
             }
         }
         for (key, place) in self.state.directory.of(name) {
-            let traffic = traffic(self.plane.counters(place.index));
+            let Counted { traffic, handshakes } = Counted::of(&self.plane, place.index);
             let version = &mut versions[key.version];
             version.traffic.add(&traffic);
+            version.handshakes.add(&handshakes);
             version.backends.push(BackendCounters {
                 address: key.address,
                 port: key.port,
                 traffic,
-                handshakes: Handshakes::default(),
+                handshakes,
             });
         }
         ServiceCounters { service: name.clone(), versions }
@@ -280,20 +307,6 @@ pub(super) fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {
         .map(|(from, to)| Move { from, to, slots: matrix[from.index()][to.index()] })
         .filter(|moved| moved.slots > 0)
         .collect()
-}
-
-pub(super) fn traffic(counters: abi::Counters) -> Traffic {
-    Traffic {
-        connections: counters.connections,
-        packets_in: counters.packets_in,
-        bytes_in: counters.bytes_in,
-        packets_out: counters.packets_out,
-        bytes_out: counters.bytes_out,
-        tracked: counters.tracked,
-        fallback_full: counters.fallback_full,
-        fallback_flood: counters.fallback_flood,
-        ..Traffic::default()
-    }
 }
 
 pub(super) fn reason_name(reason: Reason) -> &'static str {

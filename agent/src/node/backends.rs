@@ -23,6 +23,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             tracing::warn!(%error, "states of backends are not stored");
         }
         self.clean_up(&before);
+        let names: Vec<ServiceName> = known.iter().map(|(name, ..)| name.clone()).collect();
+        self.mark(&before, &names);
         Ok(true)
     }
 }

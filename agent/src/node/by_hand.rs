@@ -43,7 +43,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Ends the transition of a service now.
-    pub(super) fn settle_now(&mut self, request: &Settle) -> Result<Settled, Error> {
+    pub fn settle_now(&mut self, request: &Settle) -> Result<Settled, Error> {
         let entry = Arc::clone(self.state.get(&request.service)?);
         let mut settled = self.would_settle(&entry);
         if request.dry_run || settled.is_none() {

@@ -9,7 +9,9 @@ use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, Ser
 use super::directory::{Directory, Place, address};
 use super::state::{Entry, State};
 use crate::dataplane::{Commit, Image};
-use crate::model::{Affinity, BackendState, Forwarding, Protocol, Quic, ServiceName, Udp};
+use crate::model::{
+    Affinity, BackendState, Forwarding, Protocol, Quic, ServiceName, Signals, Udp, Version,
+};
 
 /// What differs between `before` and `after`.
 pub(super) fn difference(before: &State, after: &State, generation: u32) -> Commit {
@@ -100,6 +102,7 @@ fn new_backends(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, 
                 address: address(key.address),
                 port: key.port.to_be(),
                 flags: after.services.get(name).map_or(0, |entry| flags(entry, place)),
+                of: after.services.get(name).map_or(0, |entry| owner(entry, key.version)),
                 ..abi::Backend::default()
             };
             (place.index, record)
@@ -118,6 +121,12 @@ fn new_flags(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, u32
         (new != old).then_some((place.index, new))
     };
     after.directory.of(name).filter_map(changed).collect()
+}
+
+/// What says that a backend is of this version.
+fn owner(entry: &Entry, version: Version) -> u16 {
+    let version = u8::try_from(version.index()).unwrap_or(abi::BLUE);
+    abi::Backend::owner(entry.index, version)
 }
 
 /// What the program shall know of a backend.
@@ -196,6 +205,11 @@ pub(super) fn image(entry: &Entry) -> Image {
             Udp::Quic => abi::UDP_QUIC,
         },
         udp_idle: entry.service.udp_idle(),
+        signals: match entry.service.signals() {
+            Signals::Off => abi::SIGNALS_OFF,
+            Signals::Basic => abi::SIGNALS_BASIC,
+            Signals::Full => abi::SIGNALS_FULL,
+        },
         quic_config: entry.service.quic().map_or(0, |quic| quic.config() << 5),
         quic_id_length: entry.service.quic().map_or(0, Quic::id_length),
         ..abi::Service::default()

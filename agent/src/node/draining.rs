@@ -1,7 +1,8 @@
 //! When drains begin and end, and what is given up at their end. Pure.
 //!
-//! A version drains from when it loses all its weight until it has some again; a backend from when
-//! it is removed, or taken out by hand, until it is back.
+//! A version drains from when nothing leads new connections to it, neither weight nor a steering rule,
+//! until something does again; a backend from when it is removed, or taken out by hand, until it is
+//! back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub(super) fn begin(before: &State, next: &mut State, now: u64) {
         let mut draining = entry.draining;
         for version in Version::ALL {
             let one = &mut draining[version.index()];
-            let had = was.is_some_and(|was| has_weight(was, version));
-            if has_weight(entry, version) {
+            let had = was.is_some_and(|was| is_led_to(was, version));
+            if is_led_to(entry, version) {
                 *one = None;
             } else if had && one.is_none() {
                 *one = Some(drain.begin(now));
@@ -54,12 +55,15 @@ fn of_place(place: Place, drain: Drain, now: u64) -> Option<Draining> {
     drains.then(|| place.draining.unwrap_or_else(|| drain.begin(now)))
 }
 
-pub(super) fn has_weight(entry: &Entry, version: Version) -> bool {
-    entry.service.weights().get(version).bp() > 0
+/// Whether new connections are led to a version: then what it has cannot be told from what begins
+/// there now, and none of it is given up.
+pub(super) fn is_led_to(entry: &Entry, version: Version) -> bool {
+    let has_weight = entry.service.weights().get(version).bp() > 0;
+    has_weight || entry.service.steering().iter().any(|rule| rule.version == version)
 }
 
 /// Does with the flows of versions of a service that lose all their weight, or are asked for with
-/// none, what a change says.
+/// none, what a change says; not of those that rules lead to.
 /// `named` are the versions that it names.
 pub(super) fn in_flight(
     before: &State,
@@ -83,8 +87,8 @@ pub(super) fn in_flight(
         };
         let mut new = Entry::clone(entry);
         for version in Version::ALL {
-            let lost = named.contains(&version) || has_weight(was, version);
-            if lost && !has_weight(entry, version) {
+            let lost = named.contains(&version) || is_led_to(was, version);
+            if lost && !is_led_to(entry, version) {
                 new.draining[version.index()] = Some(draining);
             }
         }

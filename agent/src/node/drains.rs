@@ -9,7 +9,7 @@ use weir_ebpf::abi::UDP;
 use super::clock;
 use super::difference::endpoint;
 use super::directory::{Key, Place};
-use super::draining::{self, has_weight};
+use super::draining::{self, is_led_to};
 use super::error::Error;
 use super::events::{Event, Kind};
 use super::messages::{DrainStatus, MayStop};
@@ -104,7 +104,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let why = match draining {
             Some(one) if one.is_given_up(clock::wall()) => "given up",
             Some(_) => "no weight",
-            None if has_weight(entry, version) && left && self.named(&indices).flows == 0 => {
+            None if is_led_to(entry, version) && left && self.named(&indices).flows == 0 => {
                 return None;
             }
             None if reach(entry, version, None) == Reach::Never

@@ -11,10 +11,12 @@ use std::{
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
+use super::interval::Interval;
 use crate::health::Counts;
 use crate::model::{
     AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
-    PerVersion, Rule, Service, ServiceName, ServiceSpec, TableShare, Version, Weight, Weights,
+    PerVersion, Rule, SampleRatio, Service, ServiceName, ServiceSpec, TableShare, Version, Weight,
+    Weights,
 };
 pub use crate::model::{Handshakes, Traffic};
 
@@ -289,6 +291,8 @@ pub struct Change {
     pub created: bool,
     /// By version.
     pub versions: PerVersion<VersionChange>,
+    /// Whether the connections until this commit were shared as the table before it said.
+    pub sample_ratio: SampleRatio,
     /// Slots of the version table that changed hands.
     pub moves: Vec<Move>,
     /// The steering rules.
@@ -310,7 +314,7 @@ pub struct VersionChange {
     pub asked: Weight,
     /// Share of the new version table, read back.
     pub table: TableShare,
-    /// New connections from the last change of weights to this one.
+    /// New connections from the last change of shares to this one.
     pub observed: Observed,
     /// Slots of the version's backend table that changed hands.
     pub backend_slots_moved: u32,
@@ -347,6 +351,8 @@ pub struct ServiceStatus {
     pub digest: String,
     /// By version.
     pub versions: PerVersion<VersionStatus>,
+    /// Whether the new connections since the shares last changed are shared as the table says.
+    pub sample_ratio: SampleRatio,
     /// The weights it had when its tables last settled: what a rollback restores.
     #[serde(rename = "settled_bp")]
     pub settled: Weights,
@@ -397,7 +403,7 @@ pub struct VersionStatus {
     pub asked: Weight,
     /// Share of the version table, read back.
     pub table: TableShare,
-    /// New connections since the last change of weights.
+    /// New connections since the last change of shares.
     pub observed: Observed,
     /// The backends, those that drain included.
     pub backends: Vec<BackendStatus>,
@@ -467,6 +473,16 @@ pub struct Counters {
     pub services: Vec<ServiceCounters>,
     /// Packets that no service counts.
     pub verdicts: Vec<Verdict>,
+}
+
+/// A look at the counters, and what was counted since an earlier one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// All of them.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Since the earlier one; nothing if there was none.
+    pub interval: Option<Interval>,
 }
 
 /// The counters of a service.
@@ -566,7 +582,7 @@ pub struct Capacity {
     /// `services`, `backends`, `pool_lines`, `flows` or `udp_flows`.
     pub resource: String,
     /// In use. Of flows, what the agent's last look has left: it looks every five seconds, at TCP
-    /// flows only while a transition is under way.
+    /// flows only while a transition is under way, and rests between the steps of a long look.
     pub used: u64,
     /// The bound.
     pub limit: u64,

@@ -12,6 +12,7 @@
 //! - `by_hand`: what an operator sets of backends, and settling by hand
 //! - `draining`, `drains`: when drains begin and end; what to say of them
 //! - `health`: which checks are wanted, and what they have found
+//! - [`interval`]: what was counted between two looks; pure
 //! - `rounds`, `sweep`, `settle`: how a transition ends
 //! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
@@ -26,6 +27,7 @@ mod backends;
 mod by_hand;
 mod caller;
 pub mod clock;
+mod counted;
 mod devices;
 mod difference;
 mod directory;
@@ -37,6 +39,7 @@ mod expiry;
 mod follow;
 pub mod handle;
 mod health;
+pub mod interval;
 mod lease;
 pub mod messages;
 mod owner;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::clock;
+use super::counted::{Counted, traffic_of};
 use super::difference::{difference, lost_flows};
 use super::draining;
 use super::drains::Look;
@@ -17,7 +18,7 @@ use super::error::Error;
 use super::events::{Event, Kind, Log};
 use super::lease::Lease;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer, Traffic,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
@@ -26,7 +27,8 @@ use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, kernel::BpfLog, next_hop};
 use crate::fault::{self, Point};
 use crate::health::Checks;
-use crate::model::{PerVersion, ServiceName, ServiceSpec, Version};
+use crate::model::{PerVersion, ServiceName, ServiceSpec, Traffic, Version};
+use crate::plan::shares;
 use crate::store::{self, Kept, Store, Stored, StoredBackend, StoredService};
 
 /// A flow that is silent for longer has ended, unless the node is told otherwise: 15 minutes.
@@ -54,8 +56,8 @@ pub struct Owner<P, S> {
     pub(super) generation: u32,
     repeats: Repeats,
     pub(super) events: Log,
-    /// Connections of each version when its service's weights changed last.
-    pub(super) marks: BTreeMap<ServiceName, PerVersion<u64>>,
+    /// What was counted of each version when the shares of its service's table changed last.
+    pub(super) marks: BTreeMap<ServiceName, PerVersion<Traffic>>,
     /// Addresses of all backends.
     pub(super) addresses: Arc<BTreeSet<IpAddr>>,
     /// Next hops of some of these.
@@ -80,7 +82,7 @@ pub struct Owner<P, S> {
     /// Draining backends with a server id: their packets, and since when they are as many.
     pub(super) reached: BTreeMap<u16, (u64, u32)>,
     /// What backends have counted that are gone.
-    pub(super) retired: BTreeMap<(ServiceName, Version), Traffic>,
+    pub(super) retired: BTreeMap<(ServiceName, Version), Counted>,
     pub(super) identity: Identity,
     /// Which backends are well.
     pub(super) checks: Checks,
@@ -278,9 +280,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
         // A backend begins with nothing counted, whoever had its index before.
-        for index in next.directory.indices().difference(self.state.directory.indices()) {
-            self.plane.clear_counters(*index);
-        }
+        let new = next.directory.indices().difference(self.state.directory.indices());
+        self.plane.clear_counters(&new.copied().collect());
         let before = self.commit(next)?;
         let took = began.elapsed();
         if let Err(error) = self.save() {
@@ -354,7 +355,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 .into_iter()
                 .filter_map(|version| {
                     let gone = self.retired.get(&(entry.service.name().clone(), version))?;
-                    Some((version, *gone))
+                    Some((version, gone.into()))
                 })
                 .collect(),
         });
@@ -442,12 +443,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         &self.addresses
     }
 
-    /// Notes the counts from which shares are observed, for services whose weights have changed.
+    /// Notes the counts from which shares are observed, for services whose weights have changed, or
+    /// the shares of their tables without them, because backends stand in for others.
     pub(super) fn mark(&mut self, before: &State, names: &[ServiceName]) {
         for name in names {
-            let weights = |state: &State| Some(*state.services.get(name)?.service.weights());
-            if weights(before) != weights(&self.state) {
-                let counts = self.connections(name);
+            let shares = |state: &State| {
+                let entry = state.services.get(name)?;
+                Some((*entry.service.weights(), shares::by_version(&entry.tables)))
+            };
+            if shares(before) != shares(&self.state) {
+                let counts = self.counted(name);
                 self.marks.insert(name.clone(), counts);
             }
         }
@@ -458,13 +463,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.mark(&State::default(), &names);
     }
 
-    /// Connections of each version of a service, by the kernel's counters.
-    pub(super) fn connections(&self, name: &ServiceName) -> PerVersion<u64> {
-        let mut counts = PerVersion::<u64>::from_fn(|version| {
-            self.retired.get(&(name.clone(), version)).map_or(0, |gone| gone.connections)
+    /// What the kernel has counted of each version of a service, with what backends that are gone
+    /// have served.
+    pub(super) fn counted(&self, name: &ServiceName) -> PerVersion<Traffic> {
+        let mut counts = PerVersion::from_fn(|version| {
+            self.retired
+                .get(&(name.clone(), version))
+                .map_or_else(Traffic::default, |gone| gone.traffic)
         });
         for (key, place) in self.state.directory.of(name) {
-            counts[key.version] += self.plane.counters(place.index).connections;
+            counts[key.version].add(&traffic_of(&self.plane, place.index));
         }
         counts
     }

@@ -19,9 +19,9 @@ use super::events::{Event, Kind};
 use super::owner::{Owner, next_generation, plane_error};
 use super::state::{Next, State};
 use crate::dataplane::DataPlane;
-use crate::model::{ServerId, Service, ServiceSpec, Traffic, Version, parse_services};
+use crate::model::{ServerId, Service, ServiceSpec, Version, parse_services};
 use crate::plan::tables::ServiceTables;
-use crate::store::{Store, Stored, StoredBackend, StoredService};
+use crate::store::{Store, Stored, StoredBackend, StoredCounts, StoredService};
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Leads the data plane to what is stored, from whatever an earlier agent left there.
@@ -36,13 +36,17 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let next = state(&services, &stored.services, &self.plane, clock::seconds())?;
         let generation = next_generation(stored.generation);
         let mut commit = difference(&State::default(), &next, generation);
-        commit.backends.retain(|(index, record)| {
+        commit.backends.retain_mut(|(index, record)| {
             let there = self.plane.backend(*index);
             let same = (there.address, there.port) == (record.address, record.port);
             if same && there.flags != record.flags {
                 commit.flags.push((*index, record.flags));
             }
-            !same
+            if same {
+                // Only that an agent which knew of no signals has not said whose it is.
+                *record = abi::Backend { of: record.of, ..there };
+            }
+            *record != there
         });
         let kept: BTreeSet<u32> = next.services.values().map(|entry| entry.index).collect();
         let gone: Vec<u32> =
@@ -68,8 +72,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         if !carried.services.is_empty() {
             self.epoch = stored.epoch;
             for (service, kept) in services.iter().zip(&stored.services) {
-                let of = |(version, gone): (&Version, &Traffic)| {
-                    ((service.name().clone(), *version), *gone)
+                let of = |(version, gone): (&Version, &StoredCounts)| {
+                    ((service.name().clone(), *version), gone.into())
                 };
                 self.retired.extend(kept.retired.iter().map(of));
             }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::answers::traffic;
+use super::counted::Counted;
 use super::directory::Key;
 use super::error::Error;
 use super::events::{Event, Kind};
@@ -38,7 +38,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     pub(super) fn note_failures(&mut self, now: u32) {
         for name in self.state.services.keys() {
             let gone = self.retired.iter().filter(|((service, _), _)| service == name);
-            let gone = gone.map(|(_, gone)| gone.fallback_full + gone.fallback_flood).sum::<u64>();
+            let gone = gone
+                .map(|(_, gone)| gone.traffic.fallback_full + gone.traffic.fallback_flood)
+                .sum::<u64>();
             let places = self.state.directory.of(name).map(|(_, place)| place.index);
             let counters = places.map(|index| self.plane.counters(index));
             let failed = counters.map(|c| c.fallback_full + c.fallback_flood).sum::<u64>() + gone;
@@ -143,7 +145,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let before = self.commit(next)?;
         fault::point(point);
         for (service, key, index) in released {
-            let counted = traffic(self.plane.counters(*index));
+            let counted = Counted::of(&self.plane, *index);
             self.retired.entry((service.clone(), key.version)).or_default().add(&counted);
             let (version, backend) = (key.version, SocketAddr::new(key.address, key.port));
             let text = format!("{version} {backend}: no slot and no flow names it any more");

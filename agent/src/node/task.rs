@@ -1,5 +1,6 @@
 //! The owner's loop: one request after the other, next hops and health as they change, every few
-//! seconds a round of what transitions need, step by step, and every second a look at leases.
+//! seconds a round of what transitions need, step by step, and every second a look at leases and
+//! handshakes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::store::Store;
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the program is still attached everywhere.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often leases are looked after: so late may one end.
-const LEASES: Duration = Duration::from_secs(1);
+/// How often leases and handshakes are looked after: so late may one end.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
 /// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
@@ -35,8 +36,8 @@ pub async fn serve<P: DataPlane, S: Store>(
     let mut next_step = Instant::now();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut leases = tokio::time::interval(LEASES);
-    leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seconds = tokio::time::interval(SECOND);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let checks = owner.checks.clone();
     loop {
         tokio::select! {
@@ -51,7 +52,8 @@ pub async fn serve<P: DataPlane, S: Store>(
                 owner.hear();
                 next_step = Instant::now() + step(&mut owner);
             }
-            _ = leases.tick() => {
+            _ = seconds.tick() => {
+                owner.plane().end_handshakes();
                 if let Err(error) = owner.expire(clock::unix_milliseconds()) {
                     tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
                 }

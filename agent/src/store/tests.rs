@@ -136,6 +136,7 @@ fn a_failed_save_keeps_both_states() {
 /// A state with something in it.
 fn full() -> Vec<u8> {
     let traffic = Traffic { connections: 70, ..Traffic::default() };
+    let counts = StoredCounts { traffic, handshakes: vec![0, 3], handshake_ns: 4_500 };
     let spec = r"{ name: shop, listeners: [{ address: 10.50.0.1, port: 80, protocol: tcp }],
         versions: { blue: { weight: 100%, backends: [{ address: 10.60.0.1, port: 80 }] } } }";
     let file = crate::model::SpecFile::parse(&format!("services: [{spec}]")).unwrap();
@@ -147,7 +148,7 @@ fn full() -> Vec<u8> {
         settled: None,
         lease: None,
         draining: [None; 3],
-        retired: [(Version::Blue, traffic)].into(),
+        retired: [(Version::Blue, counts)].into(),
     }];
     let state = Stored { services, ..state(5) };
     let text = seal::close(&state).unwrap();

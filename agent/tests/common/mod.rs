@@ -17,6 +17,7 @@ pub(crate) mod trace;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -29,9 +30,9 @@ use weir::{
     client::Client,
     health::Counts,
     model::{
-        AttachMode, BackendState, Hook, LeaseTerms, Observed, OnTimeout, PerVersion, Rule, Service,
-        ServiceName, ServiceSpec, TableShare, Version, Violation, Weight, Weights, resolve,
-        steering::revise, validate_set,
+        AttachMode, BackendState, Hook, LeaseTerms, Observed, OnTimeout, PerVersion, Rule,
+        SampleRatio, Service, ServiceName, ServiceSpec, TableShare, Version, Violation, Weight,
+        Weights, resolve, steering::revise, validate_set,
     },
     node::{
         Error, Handle, Request, channel,
@@ -58,6 +59,8 @@ struct Node {
     events: Log,
     /// The weights of services before they were changed last, and leases on the new ones.
     before: BTreeMap<ServiceName, Weights>,
+    /// New connections of blue, green and canary, if not 20 000 by weight.
+    planted: Arc<Mutex<Option<[u64; 3]>>>,
     leases: BTreeMap<ServiceName, LeaseStatus>,
 }
 
@@ -305,6 +308,7 @@ impl Node {
                 observed: Observed::default(),
                 backend_slots_moved: 0,
             }),
+            sample_ratio: SampleRatio::default(),
             moves,
             steering: Steered {
                 rules: u32::try_from(service.steering().len()).unwrap(),
@@ -362,21 +366,36 @@ impl Node {
                 release: group.release.clone(),
                 asked: weight,
                 table: TableShare { slots: weight.bp() * SLOTS / 10_000, total: SLOTS },
-                observed: Observed { connections: u64::from(weight.bp()) * 2, total: 20_000 },
+                observed: self.observed(version, weight),
                 backends: group.backends.iter().map(backend).collect(),
             }
         };
+        let versions = PerVersion::from_fn(version);
+        let counts = PerVersion::from_fn(|version| versions[version].observed.connections);
+        let table = PerVersion::from_fn(|version| versions[version].table);
         Ok(ServiceStatus {
             spec: ServiceSpec::from(service),
             generation: *generation,
             digest: "0123456789abcdef".into(),
-            versions: PerVersion::from_fn(version),
+            versions,
+            sample_ratio: SampleRatio::judge(counts, table),
             settled: self.before.get(name).copied().unwrap_or(*service.weights()),
             lease: self.leases.get(name).copied(),
         })
     }
 
-    /// Each look finds 10 000 connections more, by weight.
+    fn observed(&self, version: Version, weight: Weight) -> Observed {
+        match *self.planted.lock().unwrap() {
+            Some(planted) => Observed {
+                connections: planted[version.index()],
+                total: planted.iter().sum(),
+                steered: 0,
+            },
+            None => Observed { connections: u64::from(weight.bp()) * 2, total: 20_000, steered: 0 },
+        }
+    }
+
+    /// Each look finds 10 000 connections more, by weight, and a second later than the last.
     fn counters(&mut self, names: &[ServiceName]) -> Result<Counters, Error> {
         if let Some(missing) = names.iter().find(|name| !self.services.contains_key(name)) {
             return Err(Error::NotFound(missing.clone()));
@@ -388,19 +407,23 @@ impl Node {
             .values()
             .filter(|(_, service)| names.is_empty() || names.contains(service.name()));
         let of_version = |service: &Service, version: Version| {
-            let traffic = Traffic {
-                connections: u64::from(service.weights().get(version).bp()) * reads,
-                ..Traffic::default()
-            };
+            let connections = u64::from(service.weights().get(version).bp()) * reads;
+            // One in a hundred is refused; the others take 1 ms.
+            let (refused, established) = (connections / 100, connections - connections / 100);
+            let traffic = Traffic { connections, established, refused, ..Traffic::default() };
+            let mut buckets = vec![0; weir_ebpf::latency::bucket(1_000_000)];
+            buckets.push(established);
+            let sum = Duration::from_millis(established);
+            let handshakes = Handshakes::new(buckets, sum);
             let backends = &service.versions()[version].backends;
             let backends = backends.iter().map(|one| BackendCounters {
                 address: one.address,
                 port: one.port,
                 traffic,
-                handshakes: Handshakes::default(),
+                handshakes: handshakes.clone(),
             });
             let backends = backends.collect();
-            VersionCounters { traffic, handshakes: Handshakes::default(), backends }
+            VersionCounters { traffic, handshakes, backends }
         };
         let services = wanted.map(|(_, service)| ServiceCounters {
             service: service.name().clone(),
@@ -408,7 +431,7 @@ impl Node {
         });
         Ok(Counters {
             epoch: 1,
-            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + reads - 1),
             services: services.collect(),
             verdicts: vec![Verdict {
                 hook: "tc".into(),
@@ -460,6 +483,7 @@ fn moved_rules(old: &Service, new: &Service) -> u32 {
 /// An agent with a fake node, on a socket of its own.
 pub(crate) struct FakeAgent {
     pub(crate) socket: PathBuf,
+    planted: Arc<Mutex<Option<[u64; 3]>>>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
     node: JoinHandle<()>,
@@ -470,15 +494,21 @@ impl FakeAgent {
     /// Starts it; the socket is there when this returns.
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let planted = Arc::default();
         let path = directory.path().join("weir.sock");
         let (handle, requests): (Handle, mpsc::Receiver<Request>) = channel();
-        let node = tokio::spawn(run(requests));
+        let node = tokio::spawn(run(requests, Arc::clone(&planted)));
         let (listener, guard) = socket::bind(&path).unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
             serve(listener, &guard, handle, async { drop(stopped.await) }).await.unwrap();
         });
-        Self { socket: path, stop: Some(stop), server, node, _directory: directory }
+        Self { socket: path, planted, stop: Some(stop), server, node, _directory: directory }
+    }
+
+    /// From now on so many new connections of blue, green and canary are observed.
+    pub(crate) fn plant(&self, connections: [u64; 3]) {
+        *self.planted.lock().unwrap() = Some(connections);
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -497,7 +527,7 @@ impl FakeAgent {
     }
 }
 
-async fn run(mut requests: mpsc::Receiver<Request>) {
+async fn run(mut requests: mpsc::Receiver<Request>, planted: Arc<Mutex<Option<[u64; 3]>>>) {
     let mut node = Node {
         services: BTreeMap::new(),
         generation: 0,
@@ -505,6 +535,7 @@ async fn run(mut requests: mpsc::Receiver<Request>) {
         reads: 0,
         events: Log::new(1),
         before: BTreeMap::new(),
+        planted,
         leases: BTreeMap::new(),
     };
     while let Some(request) = requests.recv().await {

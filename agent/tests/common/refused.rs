@@ -423,6 +423,7 @@ fn applies() -> Vec<Case> {
         forwarding: 9,
         affinity: 9,
         udp: 9,
+        signals: 9,
         health: Some(v1::Health { on_down: 9, on_empty: 9, ..Default::default() }),
         versions: Some(v1::Versions {
             blue: Some(v1::VersionSpec { weight_bp: u32::MAX, ..Default::default() }),
@@ -459,6 +460,7 @@ fn applies() -> Vec<Case> {
                 "services[0].forwarding: 9 is no forwarding mode",
                 "services[0].affinity: 9 is no affinity",
                 "services[0].udp: 9 is no way to treat UDP",
+                "services[0].signals: 9 is no level of signals",
                 "services[0].listeners[0].protocol: must be TCP or UDP",
                 "services[0].health.on_down: must be KEEP or RESET",
                 "services[0].health.on_empty: must be FAILOVER or HOLD",
@@ -483,8 +485,9 @@ fn others() -> Vec<Case> {
         Request::Delete(v1::DeleteRequest { services: names(services), ..Default::default() })
     };
     let get = |service: &str| Request::Get(v1::GetRequest { service: service.into() });
-    let read =
-        |services: &[&str]| Request::Read(v1::ReadCountersRequest { services: names(services) });
+    let read = |services: &[&str]| {
+        Request::Read(v1::ReadCountersRequest { services: names(services), since: None })
+    };
     let watch = |interval_ms, services: &[&str]| {
         Request::Watch(v1::WatchCountersRequest { interval_ms, services: names(services) })
     };

@@ -7,6 +7,7 @@
 mod counter;
 mod fragment;
 mod rare;
+mod signal;
 mod slot;
 mod steering;
 mod trace;
@@ -14,6 +15,7 @@ mod trace;
 pub use counter::*;
 pub use fragment::*;
 pub use rare::*;
+pub use signal::*;
 pub use slot::*;
 pub use steering::*;
 pub use trace::*;
@@ -272,8 +274,8 @@ pub struct Service {
     pub quic_id_length: u8,
     /// Upper three bits of the first byte of a connection id that names a server, in their place.
     pub quic_config: u8,
-    /// Zero.
-    pub pad: u8,
+    /// What is counted beside traffic: [`SIGNALS_OFF`] and the like.
+    pub signals: u8,
     /// With [`FORWARD_GUE`], the UDP port of the outer header, network byte order.
     pub gue_port: u16,
     /// Set of steering rules in `STEERING`. Zero: none.
@@ -330,10 +332,27 @@ pub struct Backend {
     pub flags: u32,
     /// Port, network byte order. Zero: the packet's own is kept.
     pub port: u16,
-    /// Zero.
-    pub pad: u16,
+    /// Whose it is, see [`Backend::owner`].
+    pub of: u16,
     /// The way there, see [`NextHop`]. One word, so that the agent can change it under traffic.
     pub next_hop: u64,
+}
+
+impl Backend {
+    /// What says that a backend belongs to a version of a service: its index times four, and the
+    /// version's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn owner(service: u32, version: u8) -> u16 {
+        (service << 2) as u16 | version as u16 & 3
+    }
+
+    /// Index of the service that it belongs to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn service(&self) -> u32 {
+        (self.of >> 2) as u32
+    }
 }
 
 /// Flag of a backend whose flows are void: they are decided anew.
@@ -481,7 +500,7 @@ const _: () = {
     assert!(size_of::<Forget>() == 48);
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
-    assert!(offset_of!(Service, steering) == 56);
+    assert!(offset_of!(Service, steering) == 56 && MAX_SERVICES <= 1 << 14);
     assert!(size_of::<ServerKey>() == 16);
     assert!(size_of::<SteerKey>() == 20 && size_of::<SteerSlot>() == 4);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);

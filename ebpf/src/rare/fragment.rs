@@ -9,12 +9,15 @@ use weir_ebpf::fragment::{self, Piece, Place};
 use weir_ebpf::packet::{self, Extent, Packet};
 
 use super::{HEADERS, is_listener};
-use crate::maps::{self, FRAGMENT, FRAGMENTS, PACKET};
-use crate::route::Standing;
+use crate::maps::{self, FRAGMENT, FRAGMENTS, PACKET, PIECE};
+use crate::route::{FOLLOWS, Standing};
 use crate::skb::SkbFrame;
 use crate::tc::{self, Refused};
 
 const ANY: u64 = 0;
+/// Values of `PIECE` beside [`FOLLOWS`]: the whole packet, and the first of several.
+const WHOLE: u8 = 0;
+const FIRST: u8 = 1;
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// Handles a fragment.
@@ -34,19 +37,21 @@ pub(crate) fn handle(context: &TcContext) -> i32 {
 fn forward(frame: &SkbFrame) -> Result<i32, Refused> {
     let piece = fragment::read(frame).map_err(Refused::Pass)?;
     let key = &*maps::keep(&FRAGMENT, piece.key).map_err(Refused::Drop)?;
-    let (first, standing) = match piece.place {
-        Place::First => (true, Standing::Own),
-        Place::Whole => (false, Standing::Own),
-        Place::Overlap | Place::Later => (false, Standing::Follows),
+    let which = match piece.place {
+        Place::First => FIRST,
+        Place::Whole => WHOLE,
+        Place::Overlap | Place::Later => FOLLOWS,
     };
+    let which = &*maps::keep(&PIECE, which).map_err(Refused::Drop)?;
     let packet = match packet(frame, &piece, key) {
         Ok(packet) => maps::keep(&PACKET, packet).map_err(Refused::Drop)?,
         Err(reason) if is_listener(key.destination) => return Err(Refused::Drop(reason)),
         Err(Reason::EarlyFragment) => return Err(Refused::Pass(Reason::Fragment)),
         Err(reason) => return Err(Refused::Pass(reason)),
     };
-    let verdict = tc::send(frame, packet, standing)?;
-    if first {
+    let verdict = tc::send(frame, packet, Standing::Said(which))?;
+    // SAFETY: as in `Standing::is_own`.
+    if unsafe { (&raw const *which).read_volatile() } == FIRST {
         remember(key, packet);
     }
     Ok(verdict)

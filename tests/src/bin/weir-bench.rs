@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use weir_tests::bench::sweep;
+use weir_tests::bench::{signals, sweep};
 
 /// Measures what something costs on this machine. Needs root.
 #[derive(Debug, Parser)]
@@ -32,11 +32,22 @@ enum Bench {
         #[arg(long, default_value_t = 1 << 21, value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
         flows: u32,
     },
+    /// Each level of signals: the time that a packet takes
+    Signals {
+        /// Runs of each packet at each level
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+        runs: u32,
+    },
 }
 
 fn main() -> ExitCode {
-    let Bench::Sweep { rate, seconds, flows } = Arguments::parse().bench;
-    match sweep(&sweep::Plan { rate, time: Duration::from_secs(seconds), flows }) {
+    let done = match Arguments::parse().bench {
+        Bench::Sweep { rate, seconds, flows } => {
+            sweep(&sweep::Plan { rate, time: Duration::from_secs(seconds), flows })
+        }
+        Bench::Signals { runs } => signals(runs),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -60,6 +71,15 @@ fn sweep(plan: &sweep::Plan) -> Result<()> {
             round.left
         );
     })?;
+    print!("{report}");
+    Ok(())
+}
+
+fn signals(runs: u32) -> Result<()> {
+    eprintln!(
+        "The loaded programs run over single frames, {runs} times each; all levels take turns."
+    );
+    let report = signals::measure(runs, &|row| eprintln!("  {}: measured", row.what))?;
     print!("{report}");
     Ok(())
 }

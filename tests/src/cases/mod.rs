@@ -49,9 +49,9 @@ pub mod tshark;
 mod vlan;
 
 use weir::dataplane::next_hop::NextHop;
-use weir_ebpf::abi::{Counters, FlowEntry, Reason};
+use weir_ebpf::abi::{Counters, FlowEntry, Reason, Signals};
 
-use crate::packet::Packet;
+use crate::packet::{Body, FIN, Packet, RST};
 use crate::program::{Counts, Program, Verdict};
 use nodes::{Node, Spec};
 
@@ -108,6 +108,13 @@ impl Case {
     pub fn and_remembered(mut self) -> Self {
         self.xdp.rises.push(Rise::Remembered);
         self.tc.rises.push(Rise::Remembered);
+        self
+    }
+
+    /// The same, but that the connection is established by it.
+    pub fn and_established(mut self, backend: &'static str) -> Self {
+        self.xdp.rises.push(Rise::Established(backend));
+        self.tc.rises.push(Rise::Established(backend));
         self
     }
 
@@ -177,6 +184,8 @@ pub enum Rise {
     In(In),
     /// What a backend sends.
     Out(&'static str),
+    /// It is this backend's first answer to a SYN.
+    Established(&'static str),
     /// The flow is remembered with the first packet, though no backend counts it.
     Remembered,
 }
@@ -188,6 +197,8 @@ pub struct In {
     connections: Times,
     tracked: Times,
     flood: Times,
+    steered: Times,
+    again: Times,
 }
 
 /// At which of several equal packets in a row a counter rises.
@@ -195,12 +206,18 @@ pub struct In {
 enum Times {
     Never,
     First,
+    Later,
     Each,
 }
 
 impl Times {
     fn count(self, round: usize) -> u64 {
-        u64::from(self == Self::Each || self == Self::First && round == 0)
+        u64::from(match self {
+            Self::Never => false,
+            Self::First => round == 0,
+            Self::Later => round > 0,
+            Self::Each => true,
+        })
     }
 }
 
@@ -208,13 +225,13 @@ impl Times {
 #[must_use]
 pub const fn goes(backend: &'static str) -> In {
     use Times::Never;
-    In { backend, connections: Never, tracked: Never, flood: Never }
+    In { backend, connections: Never, tracked: Never, flood: Never, steered: Never, again: Never }
 }
 
-/// A packet that begins a connection, for this backend; so does each that is like it.
+/// A SYN that begins a connection, for this backend. Those that are like it are the same SYN again.
 #[must_use]
 pub const fn begins(backend: &'static str) -> In {
-    In { connections: Times::Each, ..goes(backend) }
+    In { connections: Times::First, again: Times::Later, ..goes(backend) }
 }
 
 /// A datagram, for this backend: the first one begins a flow, which is remembered.
@@ -230,6 +247,12 @@ impl In {
         Self { tracked: Times::First, ..self }
     }
 
+    /// The connection that it begins is led to its version by a rule.
+    #[must_use]
+    pub const fn steered(self) -> Self {
+        Self { steered: Times::First, ..self }
+    }
+
     /// The flow cannot be remembered: flows come too fast.
     #[must_use]
     pub const fn flooded(self) -> Self {
@@ -243,16 +266,35 @@ impl Rise {
         match self {
             Self::In(counted) => counted.tracked.count(round),
             Self::Remembered => Times::First.count(round),
-            Self::Reason(_) | Self::Out(_) => 0,
+            Self::Reason(_) | Self::Out(_) | Self::Established(_) => 0,
         }
     }
 
-    /// Adds what is counted for one frame of `bytes`.
-    fn add(self, to: Counts, node: &Node, program: Program, round: usize, bytes: u64) -> Counts {
+    /// Adds what is counted for one frame.
+    fn add(
+        self,
+        to: Counts,
+        node: &Node,
+        program: Program,
+        round: usize,
+        input: &Packet,
+    ) -> Counts {
+        let bytes = input.bytes().len() as u64;
         match self {
             Self::Reason(reason) => to.and_reason(program, reason),
             Self::Remembered => to,
-            Self::In(counted) => to.and_backend(node.index(counted.backend), |counters| {
+            Self::Established(backend) => to.and_signals(node.index(backend), |signals| {
+                signals.established += Times::First.count(round);
+            }),
+            Self::In(counted) => told(to, node.index(counted.backend), input, |signals, flags| {
+                signals.resets_in += u64::from(flags & RST != 0);
+                signals.fins_in += u64::from(flags & (FIN | RST) == FIN);
+            })
+            .and_signals(node.index(counted.backend), |signals| {
+                signals.retransmissions += counted.again.count(round);
+                signals.steered += counted.steered.count(round);
+            })
+            .and_backend(node.index(counted.backend), |counters| {
                 *counters = Counters {
                     connections: counters.connections + counted.connections.count(round),
                     packets_in: counters.packets_in + 1,
@@ -262,11 +304,23 @@ impl Rise {
                     ..*counters
                 }
             }),
-            Self::Out(backend) => to.and_backend(node.index(backend), |counters| {
+            Self::Out(backend) => told(to, node.index(backend), input, |signals, flags| {
+                signals.resets_out += u64::from(flags & RST != 0);
+                signals.fins_out += u64::from(flags & (FIN | RST) == FIN);
+            })
+            .and_backend(node.index(backend), |counters| {
                 counters.packets_out += 1;
                 counters.bytes_out += bytes;
             }),
         }
+    }
+}
+
+/// Adds what TCP's flags tell, where the input is TCP.
+fn told(to: Counts, backend: usize, input: &Packet, add: impl FnOnce(&mut Signals, u8)) -> Counts {
+    match &input.inner().body {
+        Body::Tcp(tcp) => to.and_signals(backend, |signals| add(signals, tcp.flags)),
+        _ => to,
     }
 }
 

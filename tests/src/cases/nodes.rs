@@ -278,6 +278,11 @@ impl Node {
         self.owner.plane()
     }
 
+    /// Applies services, as a user writes them.
+    pub fn apply(&mut self, services: &str) -> Result<()> {
+        apply(&mut self.owner, services)
+    }
+
     /// All backends, by index.
     #[must_use]
     pub fn backends(&self) -> &[SocketAddr] {
@@ -294,8 +299,9 @@ impl Node {
         all.position(|known| *known == at).unwrap_or_else(|| panic!("no backend {at}"))
     }
 
-    /// Forgets all flows.
+    /// Forgets all flows, and handshakes.
     pub fn forget(&mut self) {
+        self.kernel().forget_handshakes();
         for protocol in [TCP, UDP] {
             for (key, _) in self.kernel().flows(protocol).expect("the flow table is read") {
                 self.kernel().remove_flow(&key).expect("a flow is removed");

@@ -128,6 +128,7 @@ fn direct(way: Way) -> Vec<Case> {
         case(named(way, "direct/then-through-the-service"), &NETWORKED, answer)
             .after(there(41_002, SYN))
             .after(ip(way.client, way.listener).tcp(41_002, 80, SYN))
-            .to_client(seen, &ROUTED, way.backend),
+            .to_client(seen, &ROUTED, way.backend)
+            .and_established(way.backend),
     ]
 }

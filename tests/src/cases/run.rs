@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use nix::time::{ClockId, clock_gettime};
-use weir_ebpf::abi::{Counters, FlowKey, HOOKS, Reason};
+use weir_ebpf::abi::{Counters, FlowKey, HOOKS, Reason, Signals};
 
 use super::hashed::Shown;
 use super::nodes::{Node, Spec};
@@ -187,11 +187,9 @@ fn check_round(
         hook.sent = Some(run.frame);
     }
 
-    let bytes = input.len() as u64;
-    let expected = outcome
-        .rises
-        .iter()
-        .fold(Counts::none(count), |counts, rise| rise.add(counts, node, program, round, bytes));
+    let expected = outcome.rises.iter().fold(Counts::none(count), |counts, rise| {
+        rise.add(counts, node, program, round, &case.input)
+    });
     wrong.extend(counters(node, &expected, &counted));
     let remembered: u64 = outcome.rises.iter().map(|rise| rise.remembers(round)).sum();
     let new = node.flows() - flows;
@@ -269,6 +267,12 @@ fn counters(node: &Node, expected: &Counts, got: &Counts) -> Vec<String> {
             compare(format!("{name} of {backend}"), expected, got);
         }
     }
+    let pairs = expected.signals.iter().zip(&got.signals);
+    for (backend, (expected, got)) in node.backends().iter().zip(pairs) {
+        for ((name, expected), (_, got)) in signals(expected).into_iter().zip(signals(got)) {
+            compare(format!("{name} of {backend}"), expected, got);
+        }
+    }
     for hook in 0..HOOKS as usize {
         let program = PROGRAMS.iter().find(|program| program.hook() == hook);
         for reason in Reason::ALL {
@@ -290,5 +294,23 @@ fn fields(counters: &Counters) -> [(&'static str, u64); 8] {
         ("tracked", counters.tracked),
         ("fallback_full", counters.fallback_full),
         ("fallback_flood", counters.fallback_flood),
+    ]
+}
+
+fn signals(signals: &Signals) -> [(&'static str, u64); 13] {
+    [
+        ("retransmissions", signals.retransmissions),
+        ("established", signals.established),
+        ("refused", signals.refused),
+        ("unanswered", signals.unanswered),
+        ("abandoned", signals.abandoned),
+        ("lost_samples", signals.lost_samples),
+        ("resets_in", signals.resets_in),
+        ("resets_out", signals.resets_out),
+        ("early_resets", signals.early_resets),
+        ("fins_in", signals.fins_in),
+        ("fins_out", signals.fins_out),
+        ("failing_clients", signals.failing_clients),
+        ("steered", signals.steered),
     ]
 }

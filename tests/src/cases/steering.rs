@@ -102,6 +102,14 @@ fn begins_remembered(backend: &'static str) -> In {
     begins(backend).remembered()
 }
 
+fn steered(backend: &'static str) -> In {
+    begins(backend).steered()
+}
+
+fn steered_remembered(backend: &'static str) -> In {
+    begins_remembered(backend).steered()
+}
+
 fn goes_remembered(backend: &'static str) -> In {
     goes(backend).remembered()
 }
@@ -137,7 +145,10 @@ fn longest_match(family: usize) -> Vec<Case> {
         let from = From { family, client };
         let named = |kind: &str| format!("longest/{client}/{kind}");
         let syn = from.tcp(SYN);
-        all.push(from.case(&named("syn"), &STEERED, syn, version, begins));
+        // The others have no rule.
+        let ruled = !["11.0.0.0", "2001:db9::", "fc00::1"].contains(&client);
+        let counted = if ruled { steered } else { begins };
+        all.push(from.case(&named("syn"), &STEERED, syn, version, counted));
         let data = from.tcp(PSH | ACK).payload(40);
         all.push(from.case(&named("data"), &STEERED, data, version, goes));
         all.push(from.case(&named("udp"), &STEERED, from.udp(), version, datagram));
@@ -154,7 +165,9 @@ fn other_rules(family: usize) -> Vec<Case> {
     let sent = |name: &str, input: Packet, backend: [&'static str; 2]| {
         let output = input.clone().to(backend[family]).ttl(63);
         let draft = case(named(family, name), &OTHER_RULES, input);
-        draft.to_backend(output, &AWAY, begins(backend[family]))
+        let ruled = name.starts_with("everyone");
+        let counted = if ruled { steered } else { begins };
+        draft.to_backend(output, &AWAY, counted(backend[family]))
     };
     let far = ["233.252.0.1", "3fff::1"];
     vec![
@@ -173,7 +186,7 @@ fn rule_comes(family: usize) -> Vec<Case> {
     let (syn, ack, fin) = (client.tcp(SYN), client.tcp(ACK), client.tcp(FIN | ACK));
     let rst = client.tcp(RST);
     vec![
-        client.case("comes/syn", &ADDED, syn.clone(), GREEN, begins_remembered),
+        client.case("comes/syn", &ADDED, syn.clone(), GREEN, steered_remembered),
         client.case("comes/udp", &ADDED, client.udp(), GREEN, datagram),
         client.case("comes/ack-of-an-old-flow", &ADDED, ack.clone(), BLUE, goes_remembered),
         client.case("comes/fin-of-an-old-flow", &ADDED, fin, BLUE, goes_remembered),
@@ -209,20 +222,20 @@ fn rule_changes(family: usize) -> Vec<Case> {
     let beside = at(family, ["192.0.2.8", "2001:db8:7::8"]);
     let (syn, ack) = (client.tcp(SYN), client.tcp(ACK));
     vec![
-        client.case("changes/syn", &CHANGED, syn.clone(), CANARY, begins_remembered),
+        client.case("changes/syn", &CHANGED, syn.clone(), CANARY, steered_remembered),
         client.case("changes/udp", &CHANGED, client.udp(), CANARY, datagram),
         client.case("changes/ack-of-an-old-flow", &CHANGED, ack.clone(), GREEN, goes_remembered),
         outside.case("changes/others", &CHANGED, outside.tcp(SYN), BLUE, begins),
-        client.case("within/syn", &NESTED, syn.clone(), CANARY, begins_remembered),
+        client.case("within/syn", &NESTED, syn.clone(), CANARY, steered_remembered),
         client.case("within/ack-of-an-old-flow", &NESTED, ack.clone(), GREEN, goes_remembered),
         client.known(
             "within/syn-behind-a-fin",
             &NESTED,
             syn,
             (CANARY, SEEN_SYN | SEEN_DATA | SEEN_FIN),
-            begins_remembered,
+            steered_remembered,
         ),
-        beside.case("within/others-syn", &NESTED, beside.tcp(SYN), GREEN, begins),
+        beside.case("within/others-syn", &NESTED, beside.tcp(SYN), GREEN, steered),
         beside.case("within/others-ack", &NESTED, beside.tcp(ACK), GREEN, goes),
     ]
 }
@@ -233,12 +246,12 @@ fn with_a_shift(family: usize) -> Vec<Case> {
     let (syn, ack) = (client.tcp(SYN), client.tcp(ACK));
     vec![
         // Who is steered does not notice.
-        client.case("shift/steered-syn", &SHIFTED, syn.clone(), GREEN, begins),
+        client.case("shift/steered-syn", &SHIFTED, syn.clone(), GREEN, steered),
         client.case("shift/steered-ack", &SHIFTED, ack.clone(), GREEN, goes),
         outside.case("shift/syn", &SHIFTED, outside.tcp(SYN), CANARY, begins_remembered),
         outside.case("shift/ack", &SHIFTED, outside.tcp(ACK), BLUE, goes_remembered),
         // What is older than both is where the table had it.
-        client.case("shift-and-rule/syn", &BOTH, syn, GREEN, begins_remembered),
+        client.case("shift-and-rule/syn", &BOTH, syn, GREEN, steered_remembered),
         client.case("shift-and-rule/ack", &BOTH, ack, BLUE, goes_remembered),
         outside.case("shift-and-rule/others", &BOTH, outside.tcp(SYN), CANARY, begins_remembered),
     ]
@@ -251,7 +264,7 @@ fn flood(family: usize) -> Vec<Case> {
     let (syn, ack) = (client.tcp(SYN), client.tcp(ACK));
     let flooded = |counted: fn(&'static str) -> In| move |backend| counted(backend).flooded();
     vec![
-        green.case("flood/settled-syn", &STEERED_FLOOD, green.tcp(SYN), GREEN, begins),
+        green.case("flood/settled-syn", &STEERED_FLOOD, green.tcp(SYN), GREEN, steered),
         green.case("flood/settled-ack", &STEERED_FLOOD, green.tcp(ACK), GREEN, goes),
         green.case("flood/settled-udp", &STEERED_FLOOD, green.udp(), GREEN, datagram),
         client.case("flood/comes-syn", &ADDED_FLOOD, syn.clone(), BLUE, flooded(begins)),

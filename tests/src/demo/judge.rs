@@ -96,7 +96,7 @@ impl View {
                 complaints.push(format!("{version}: {share:.2}% of the table, asked {asked}"));
             }
             if !by_chance(row) {
-                let Observed { connections, total } = row.observed;
+                let Observed { connections, total, .. } = row.observed;
                 complaints.push(format!(
                     "{version}: {connections} of {total} new connections, asked {asked}: \
                      more than chance explains"
@@ -110,7 +110,7 @@ impl View {
 /// Each version's part of all.
 pub(super) fn shares(counts: [u64; 3]) -> [Observed; 3] {
     let total = counts.iter().sum();
-    counts.map(|connections| Observed { connections, total })
+    counts.map(|connections| Observed { connections, total, steered: 0 })
 }
 
 fn began_on(state: &LongLivedState, version: Version) -> (usize, usize) {

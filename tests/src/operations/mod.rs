@@ -5,7 +5,7 @@
 //! through all that an operator's request goes through: the spec, the owner, the store, restarts.
 //!
 //! - [`Step`]: what happens, as data; a list of steps is a case
-//! - `world`: the node and its clients, which take the steps
+//! - `world`: the node, which takes the steps: `operators` and `clients` say what each does
 //! - `model`: where each flow belongs
 //! - `shrink`: the shortest case that still breaks
 #![allow(
@@ -16,9 +16,12 @@
     reason = "only tests use it"
 )]
 
+mod clients;
 mod model;
+mod operators;
 mod shrink;
 mod step;
+mod traced;
 mod world;
 
 pub use step::{Step, case};

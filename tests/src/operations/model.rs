@@ -23,6 +23,8 @@ pub(super) struct Spec {
     pub(super) rules: BTreeMap<u8, u8>,
     /// Backends that take no new flows, by hand.
     pub(super) out: BTreeSet<SocketAddr>,
+    /// Backends that have died.
+    pub(super) dead: BTreeSet<SocketAddr>,
 }
 
 impl Spec {
@@ -54,13 +56,14 @@ impl Spec {
         let weighs = |backend: &&Backend| backend.weight > 0;
         let backends = self.backends[usize::from(version)].iter().filter(weighs);
         let all: BTreeSet<SocketAddr> = backends.map(|backend| backend.at).collect();
-        if self.takes(version) { &all - &self.out } else { all }
+        if self.takes(version) { &(&all - &self.out) - &self.dead } else { all }
     }
 
     /// Whether a backend of a version takes new flows.
     fn takes(&self, version: u8) -> bool {
         let mut backends = self.backends[usize::from(version)].iter();
-        backends.any(|backend| backend.weight > 0 && !self.out.contains(&backend.at))
+        let is_out = |at| self.out.contains(at) || self.dead.contains(at);
+        backends.any(|backend| backend.weight > 0 && !is_out(&backend.at))
     }
 
     /// Whether no version that has weight takes new flows: then nothing moves.

@@ -20,6 +20,12 @@ pub enum Step {
     Abandon([u16; 3]),
     /// A backend is made active (0), draining (1) or down (2) by hand, whatever that leaves.
     ByHand(u16, u8),
+    /// The checks find a backend dead.
+    Die(u16),
+    /// The checks find that a backend is well.
+    Return(u16),
+    /// Every flow speaks, and the transition is ended by hand.
+    Settle,
     /// Back to the weights that settled last.
     RollBack,
     /// Clients of this /24 (/120), by number, go to a version; or by the table again.
@@ -60,7 +66,7 @@ fn small(random: &mut Random) -> u16 {
 fn any(random: &mut Random) -> Step {
     let version = u8::try_from(random.below(3)).unwrap();
     let backend = random.half();
-    match random.below(25) {
+    match random.below(31) {
         0..6 => Step::Shift(weights(random)),
         6..8 => {
             let to = [Some(0), Some(1), Some(2), None][random.below(4)];
@@ -74,6 +80,9 @@ fn any(random: &mut Random) -> Step {
         17 => Step::RollBack,
         18 => Step::Abandon(weights(random)),
         19..23 => Step::ByHand(backend, [0, 0, 1, 2][random.below(4)]),
+        23..26 => Step::Die(backend),
+        26..29 => Step::Return(backend),
+        29 => Step::Settle,
         _ => Step::Open(small(random) * 4),
     }
 }

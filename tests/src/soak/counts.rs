@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use weir::node::messages::Traffic;
 
+use super::deaths::is_mortal;
 use crate::node::{Node, fields};
 
 const WATCHED: [&str; 4] = ["web4", "web6", "echo4", "echo6"];
@@ -51,7 +52,11 @@ impl Counts {
             .collect();
         let again = node.lab().retransmitted_syns()?;
         let mut more = 0;
-        let exact = read(node)?.into_iter().filter(|((service, _), _)| *service != FLOODED);
+        let exact = read(node)?.into_iter().filter(|((service, address), _)| {
+            // Nobody counts what has come to the dead.
+            *service != FLOODED && !is_mortal(node.lab(), *address)
+        });
+        let exact: Vec<_> = exact.collect();
         for ((service, address), traffic) in exact {
             let (http, echo) = served.get(&address).copied().unwrap_or_default();
             let taken = if service.starts_with("web") { http } else { echo };

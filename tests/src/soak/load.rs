@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Options;
+use super::deaths::{CHECK, is_mortal};
 use crate::lab::Lab;
 use crate::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
 use crate::lab::spec::{Protocol, ServiceSpec};
 use crate::load::fresh::{Fresh, FreshPlan};
-use crate::load::long_lived::{LongLived, LongLivedPlan};
+use crate::load::long_lived::{Connection, LongLived, LongLivedPlan, LongLivedState};
 
 /// UDP flows, of both families together.
 pub(super) const UDP_FLOWS: u32 = 400;
@@ -22,6 +23,7 @@ const STALL: Duration = Duration::from_secs(15);
 const LATER: u32 = 20;
 
 /// The services: of each family one for new connections, one for long-lived ones and one for UDP flows.
+/// The long-lived ones' backends are checked; over IPv6 those that are down are given up.
 pub(super) fn services(lab: &Lab) -> Vec<ServiceSpec> {
     let mut services = Vec::new();
     for family in Family::ALL {
@@ -31,8 +33,15 @@ pub(super) fn services(lab: &Lab) -> Vec<ServiceSpec> {
             ("echo", at(ECHO_PORT), Protocol::Tcp),
             ("udp", at(ECHO_PORT), Protocol::Udp),
         ] {
-            let name = format!("{name}{}", suffix(family));
-            services.push(lab.service(&name, listener, protocol).weights([3_400, 3_300, 3_300]));
+            let mut service = lab.service(&format!("{name}{}", suffix(family)), listener, protocol);
+            if name == "echo" {
+                let on_down = if family == Family::V4 { "keep" } else { "reset" };
+                service = service.with(&format!("health: {{ {CHECK} {on_down} }}"));
+            } else {
+                // Nobody checks those that may die, so they are not among the backends.
+                service.backends.iter_mut().for_each(|all| all.retain(|a| !is_mortal(lab, *a)));
+            }
+            services.push(service.weights([3_400, 3_300, 3_300]));
         }
     }
     services
@@ -54,9 +63,11 @@ pub(super) struct Load {
 /// How the clients fare.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
-    /// Long-lived connections and flows, all and unbroken.
+    /// Long-lived connections and flows: all, those that broke without excuse, and those that broke
+    /// on a backend that may die.
     pub(super) all: usize,
-    pub(super) healthy: usize,
+    pub(super) broken: usize,
+    pub(super) of_the_dead: usize,
     /// New connections, answered and failed.
     pub(super) answered: u64,
     pub(super) failed: u64,
@@ -96,11 +107,13 @@ impl Load {
         Ok(())
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self, lab: &Lab) -> Seen {
         let mut seen = Seen::default();
         for state in self.long_lived.iter().map(LongLived::state) {
             seen.all += state.connections.len();
-            seen.healthy += state.healthy();
+            let excused = excused(lab, &state);
+            seen.broken += state.connections.len() - state.healthy() - excused;
+            seen.of_the_dead += excused;
         }
         for counts in self.fresh.iter().map(Fresh::counts) {
             seen.answered += counts.answered();
@@ -111,10 +124,25 @@ impl Load {
 
     /// Ends the new connections, speaks on every long-lived one, the silent ones too, and gives what
     /// is broken.
-    pub(super) fn verify(&mut self) -> Vec<String> {
+    pub(super) fn verify(&mut self, lab: &Lab) -> Vec<String> {
         let stop = |load: Fresh| load.stop().and_then(|counts| counts.check()).err();
         let fresh: Vec<_> = self.fresh.drain(..).filter_map(stop).collect();
-        let long_lived = self.long_lived.iter().filter_map(|load| load.verify().check().err());
+        let of_the_living = |load: &LongLived| {
+            let mut state = load.verify();
+            state.connections.retain(|one| !is_excused(lab, one));
+            state.check().err()
+        };
+        let long_lived = self.long_lived.iter().filter_map(of_the_living);
         long_lived.chain(fresh).map(|error| error.to_string()).collect()
     }
+}
+
+/// Whether a connection is broken, but was on a backend that may die.
+fn is_excused(lab: &Lab, connection: &Connection) -> bool {
+    let there = connection.identity.is_some_and(|identity| is_mortal(lab, identity.address));
+    there && connection.fault.is_some()
+}
+
+fn excused(lab: &Lab, state: &LongLivedState) -> usize {
+    state.connections.iter().filter(|connection| is_excused(lab, connection)).count()
 }

@@ -4,9 +4,11 @@
 //! - `load`: the connections, new and long-lived, and what became of them
 //! - `trouble`: shifts, steering, kills, upgrades, floods: what happens when
 //! - `counts`: the agent's counters, watched: none may fall, and at the end they are exact
+//! - `deaths`: backends that die and come back
 //! - `flood`: SYNs from addresses that nobody has
 
 mod counts;
+mod deaths;
 mod flood;
 mod load;
 mod trouble;
@@ -55,20 +57,27 @@ pub fn run(options: &Options, interrupt: &Interrupt, screen: &mut Screen) -> Res
     let mut counts = Counts::start(&mut node)?;
     let mut trouble = Trouble::new(options, services);
     screen.say(&paint.bold(trouble::HEADER))?;
-    let (begun, mut report) = (Instant::now(), Instant::now() + REPORT);
+    let begun = Instant::now();
+    let (mut report, mut refresh) = (begun + REPORT, begun + REPORT);
     while begun.elapsed() < options.length {
         interrupt.sleep_until(trouble.next())?;
         trouble.happen(&mut node)?;
         if Instant::now() >= report {
             report += REPORT;
             counts.look(&mut node)?;
+            let seen = load.seen(node.lab());
+            screen.say(&trouble.line(begun.elapsed(), &seen, &mut node)?)?;
+        }
+        if Instant::now() >= refresh && !trouble.is_fresh_death() {
+            refresh += REPORT;
             load.refresh(node.lab())?;
-            screen.say(&trouble.line(begun.elapsed(), &load.seen(), &mut node)?)?;
         }
     }
-    screen.say(&trouble.line(begun.elapsed(), &load.seen(), &mut node)?)?;
+    let seen = load.seen(node.lab());
+    screen.say(&trouble.line(begun.elapsed(), &seen, &mut node)?)?;
     counts.look(&mut node)?;
-    let mut wrong = load.verify();
+    trouble.end(&node)?;
+    let mut wrong = load.verify(node.lab());
     wrong.extend(counts.verify(&mut node)?);
     node.take_agent()?.stop()?;
     Ok(wrong)
@@ -80,8 +89,8 @@ fn title(paint: Paint, options: &Options) -> String {
         "{}   {} s of trouble, in mode {}, by chance {seed}\n\n  \
          {connections} long-lived TCP connections, a third of them silent; {} UDP flows; {rate} new \
          connections a second\n  \
-         a random shift each 500 ms, steering each 5 s, kill -9 of the agent each 20 s,\n  \
-         a flood of SYNs and {} each minute\n",
+         a random shift each 500 ms, steering each 5 s, a death or a return of a backend each 6 s,\n  \
+         kill -9 of the agent each 20 s, a flood of SYNs and {} each minute\n",
         paint.bold("weir soak"),
         options.length.as_secs(),
         options.mode.name(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::Options;
+use super::deaths::Deaths;
 use super::flood::flood;
 use super::load::Seen;
 use crate::agent;
@@ -22,8 +23,8 @@ const FLOOD: u32 = 20_000;
 /// Clients that a steering rule leads, out of the lab's.
 const STEERED: usize = 500;
 
-pub(super) const HEADER: &str = "    TIME  SHIFTS  RULES  BACKENDS  KILLS  RESTARTS  SYNS FLOODED  \
-                                 LONG-LIVED  BROKEN     NEW  FAILED  REMEMBERED";
+pub(super) const HEADER: &str = "    TIME  SHIFTS  RULES  BACKENDS  DEATHS  KILLS  RESTARTS  \
+                                 SYNS FLOODED  LONG-LIVED  BROKEN  OF THE DEAD     NEW  FAILED  REMEMBERED";
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ enum Event {
     Steer,
     /// A backend of each version is taken out, and another comes back.
     Backends,
+    /// A backend dies, or comes back.
+    Death,
     /// The agent is killed, and another starts.
     Kill,
     /// The agent stops in order, and another build of it takes over.
@@ -42,10 +45,11 @@ enum Event {
     Flood,
 }
 
-const EVENTS: [(Event, Duration); 6] = [
+const EVENTS: [(Event, Duration); 7] = [
     (Event::Shift, Duration::from_millis(500)),
     (Event::Steer, Duration::from_secs(5)),
     (Event::Backends, Duration::from_secs(17)),
+    (Event::Death, Duration::from_secs(6)),
     (Event::Kill, Duration::from_secs(20)),
     (Event::Upgrade, Duration::from_secs(60)),
     (Event::Flood, Duration::from_secs(60)),
@@ -59,6 +63,7 @@ pub(super) struct Trouble {
     /// How often each came.
     count: [u64; EVENTS.len()],
     flooded: u64,
+    deaths: Deaths,
     /// Rules that stand, by service.
     rules: Vec<(String, String)>,
     builds: [Option<PathBuf>; 2],
@@ -77,6 +82,7 @@ impl Trouble {
             }),
             count: [0; EVENTS.len()],
             flooded: 0,
+            deaths: Deaths::default(),
             rules: Vec::new(),
             builds: [agent::binary().ok(), options.other.clone()],
         }
@@ -85,6 +91,12 @@ impl Trouble {
     /// When something happens next.
     pub(super) fn next(&self) -> Instant {
         self.due.into_iter().min().unwrap_or_else(Instant::now)
+    }
+
+    /// Whether a connection that opens now may meet a backend of which nobody knows yet that it is
+    /// dead.
+    pub(super) fn is_fresh_death(&self) -> bool {
+        self.deaths.is_fresh()
     }
 
     /// Lets happen what is due.
@@ -99,6 +111,7 @@ impl Trouble {
                 Event::Shift => self.shift(node)?,
                 Event::Steer => self.steer(node)?,
                 Event::Backends => self.change_backends(node)?,
+                Event::Death => self.deaths.next(node.lab(), &mut self.chance)?,
                 Event::Kill => {
                     node.take_agent()?.kill()?;
                     node.restart()?;
@@ -146,6 +159,11 @@ impl Trouble {
         Ok(())
     }
 
+    /// Brings back whoever is dead.
+    pub(super) fn end(&mut self, node: &Node) -> Result<()> {
+        self.deaths.end(node.lab())
+    }
+
     /// Leads some clients of a service to a version, or takes such a rule back.
     fn steer(&mut self, node: &mut Node) -> Result<()> {
         if self.rules.len() > 20 || self.chance.percent(30) && !self.rules.is_empty() {
@@ -187,17 +205,18 @@ impl Trouble {
             at.map_or(0, |at| self.count[at])
         };
         let remembered = node.used("flows")?;
-        let Seen { all, healthy, answered, failed } = *seen;
+        let Seen { all, broken, of_the_dead, answered, failed } = *seen;
         Ok(paint.dim(format!(
-            "{:>6} s {:>7} {:>6} {:>9} {:>6} {:>9} {:>13} {all:>11} {:>7} {answered:>7} {failed:>7} {remembered:>11}",
+            "{:>6} s {:>7} {:>6} {:>9} {:>7} {:>6} {:>9} {:>13} {all:>11} {broken:>7} \
+             {of_the_dead:>12} {answered:>7} {failed:>7} {remembered:>11}",
             time.as_secs(),
             count(Event::Shift),
             count(Event::Steer),
             count(Event::Backends),
+            self.deaths.count,
             count(Event::Kill),
             count(Event::Upgrade),
             self.flooded,
-            all - healthy,
         )))
     }
 }

@@ -15,8 +15,9 @@ const CAPABILITIES: [(&str, u32); 3] =
 
 /// A program, and Debian's package of it.
 pub(crate) type Package = (&'static str, &'static str);
-/// What the lab calls.
-pub(crate) const LAB_TOOLS: &[Package] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
+/// What the lab calls, and the tests in it.
+pub(crate) const LAB_TOOLS: &[Package] =
+    &[("ip", "iproute2"), ("ethtool", "ethtool"), ("tmux", "tmux")];
 
 /// All that `setup` decides on, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]

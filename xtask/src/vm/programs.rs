@@ -6,31 +6,30 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::kernel::Release;
 use crate::lab::cargo;
 use crate::{bpf, run};
 
-/// Test files that run only if they are asked for by name, and why. All others run, also those not
-/// yet written.
-const LEFT_OUT: &[(&str, &str)] = &[
-    ("affinity", "a matter of hashes; and tens of thousands of connections"),
-    ("api_live", "of the API, not of the kernel"),
-    ("bad_input", "of the API, not of the kernel"),
-    ("cases", "hundreds of packet cases, one by one: ten minutes, emulated"),
-    ("decide_model", "no kernel in it"),
-    ("kernel_decides", "a hundred thousand runs of the program: half an hour, emulated"),
-    ("kill_points", "fifty starts of the agent; `outlives` kills it there, too"),
-    ("lab", "of the lab itself, and how fast it is; all others use it"),
-    ("left_alone", "a thousand connections a second, of which an emulated machine does a tenth"),
-    ("mutated_packets", "a million packets: an hour, emulated"),
-    ("nothing_breaks", "tens of thousands of connections; `outlives` shifts under load too"),
-    ("plan", "no kernel in it"),
-    ("operations", "random histories of a node; `atomic` and `outlives` show what is the kernel's"),
-    ("plan_golden", "no kernel in it; and it reads files of the source tree"),
-    ("plan_steering", "no kernel in it"),
-    ("promises", "of the documents"),
-    ("settles", "a matter of the agent's clock, which a slow machine would outrun"),
-    ("shares", "a matter of tables; and tens of thousands of connections"),
-    ("store", "of the disk, not of the kernel"),
+/// Test files that run if none is named: real traffic between namespaces, and what kernels differ
+/// in. The others are of matters that are the same under every kernel, and emulated they would
+/// take hours; each of them can be asked for by name.
+const END_TO_END: &[&str] = &[
+    "any_packet",
+    "atomic",
+    "bulk",
+    "decap_live",
+    "icmp_live",
+    "interfaces",
+    "mode_pages",
+    "modes",
+    "next_hops",
+    "outlives",
+    "quic_live",
+    "reattach",
+    "segments",
+    "stop_and_start",
+    "udp",
+    "verifier",
 ];
 
 /// Single tests that run only if something is asked for by name, and why.
@@ -44,6 +43,17 @@ const SKIPPED: &[(&str, &str)] = &[
         "native XDP comes off a veth under load, which can crash the kernel: with GRO on, veth \
          clears the queue's device (`xdp_rxq_info_unreg`) while a program may still run there",
     ),
+];
+
+/// Single tests of what a kernel does not have, and what that is: none of them is run there.
+const BEYOND: &[(Release, &str, &str)] = &[
+    (
+        Release::V6_1,
+        "interfaces_may_have_different_programs",
+        "redirects by XDP: the kernel must say which devices take them (6.3)",
+    ),
+    (Release::V6_1, "what_goes_back_where_it_came_from_needs_a_peer_that_takes_it_too", "the same"),
+    (Release::V6_1, "xdp_leaves_to_tc_what_a_peer_cannot_receive", "the same"),
 ];
 
 /// A program, built.
@@ -96,26 +106,36 @@ fn test_programs(messages: &str) -> Vec<Program> {
     messages.lines().filter_map(program).collect()
 }
 
-/// Takes the programs that filters name, or all that are not left out; and gives the arguments for
+/// Takes the programs that filters name, or those that are end to end; and gives the arguments for
 /// each of them.
-pub(super) fn select(mut programs: Programs, filters: &[String]) -> (Programs, Vec<String>) {
+pub(super) fn select(
+    mut programs: Programs,
+    filters: &[String],
+    kernel: Release,
+) -> (Programs, Vec<String>) {
     let is_file = |filter: &String| programs.tests.iter().any(|program| program.name == *filter);
     let (files, mut arguments): (Vec<String>, Vec<String>) =
         filters.iter().cloned().partition(is_file);
-    let left_out = |name: &str| LEFT_OUT.iter().any(|(out, _)| *out == name);
     programs.tests.retain(|program| match files[..] {
-        [] => !left_out(&program.name),
+        [] => END_TO_END.contains(&program.name.as_str()),
         _ => files.contains(&program.name),
     });
-    if filters.is_empty() {
-        arguments.extend(SKIPPED.iter().map(|(name, _)| format!("--skip={name}")));
-    }
+    let beyond = BEYOND.iter().filter(|(release, ..)| *release == kernel).map(|(_, name, _)| name);
+    let skipped = SKIPPED.iter().filter(|_| filters.is_empty()).map(|(name, _)| name);
+    arguments.extend(skipped.chain(beyond).map(|name| format!("--skip={name}")));
     (programs, arguments)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_kernel_does_not_have_is_not_tried_there() {
+        let none = Programs { weir: "/weir".into(), tests: vec![] };
+        let skips = |kernel| select(none.clone(), &["interfaces".into()], kernel).1.len();
+        assert_eq!((skips(Release::V6_1), skips(Release::V6_12)), (BEYOND.len() + 1, 1));
+    }
 
     fn program(name: &str) -> Program {
         Program { name: name.to_owned(), path: format!("/t/{name}-1").into() }
@@ -141,11 +161,11 @@ mod tests {
 
     #[test]
     fn a_filter_names_a_file_or_tests() {
-        let all =
-            Programs { weir: "/weir".into(), tests: vec![program("packets"), program("udp")] };
+        let all = Programs { weir: "/weir".into(), tests: vec![program("modes"), program("udp")] };
         let mut more = all.clone();
         more.tests.push(program("plan"));
         let plan = Programs { tests: vec![program("plan")], ..all.clone() };
+        let select = |programs, filters: &[String]| select(programs, filters, Release::V6_12);
         let skips = SKIPPED.iter().map(|(name, _)| format!("--skip={name}")).collect();
         assert_eq!(select(more.clone(), &[]), (all.clone(), skips));
         assert_eq!(select(more, &["plan".into()]), (plan, vec![]));

@@ -5,7 +5,7 @@ use weir_proto::v1;
 use super::traffic::{handshakes, traffic};
 use super::{health, lease, spec, version_number};
 use crate::{
-    model::{BackendState, Observed, PerVersion, TableShare, Version},
+    model::{Agreement, BackendState, Observed, PerVersion, SampleRatio, TableShare, Version},
     node::messages::{
         BackendCounters, BackendStatus, Capacity, Change, Commit, Counters, InterfaceStatus, Move,
         NextHop, NodeStatus, ServiceCounters, ServiceStatus, Verdict, VersionChange,
@@ -43,6 +43,7 @@ pub fn change(change: Change) -> v1::Change {
         steering: Some(v1::Steered { rules: change.steering.rules, moved: change.steering.moved }),
         digest: change.digest,
         lease: change.lease.map(lease::lease),
+        sample_ratio: Some(sample_ratio(change.sample_ratio)),
     }
 }
 
@@ -73,6 +74,22 @@ fn observed(observed: Observed) -> v1::Observed {
         share: observed.share(),
         low,
         high,
+        steered: observed.steered,
+    }
+}
+
+fn sample_ratio(ratio: SampleRatio) -> v1::SampleRatio {
+    let agreement = match ratio.agreement {
+        Agreement::Agrees => v1::Agreement::Agrees,
+        Agreement::Differs => v1::Agreement::Differs,
+        Agreement::TooFew => v1::Agreement::TooFew,
+        Agreement::NotJudged => v1::Agreement::NotJudged,
+    };
+    v1::SampleRatio {
+        agreement: agreement.into(),
+        connections: ratio.connections,
+        needed: ratio.needed,
+        evidence: ratio.evidence,
     }
 }
 
@@ -86,6 +103,7 @@ pub fn service_status(status: ServiceStatus) -> v1::ServiceStatus {
         versions: by_version(status.versions, version_status),
         settled: lease::weights(status.settled),
         lease: status.lease.map(lease::lease),
+        sample_ratio: Some(sample_ratio(status.sample_ratio)),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod drain;
 pub mod events;
 mod health;
+pub mod interval;
 pub mod lease;
 pub mod read;
 pub mod request;

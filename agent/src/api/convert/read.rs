@@ -8,7 +8,8 @@ use super::traffic::{read_handshakes, read_traffic};
 use super::{Malformed, health, lease, spec, version};
 use crate::{
     model::{
-        BackendState, Observed, PerVersion, ServiceName, TableShare, Version, Violations, Weight,
+        Agreement, BackendState, Observed, PerVersion, SampleRatio, ServiceName, TableShare,
+        Version, Violations, Weight,
     },
     node::messages::{
         BackendCounters, BackendStatus, Capacity, Change, Commit, Counters, InterfaceStatus, Move,
@@ -78,6 +79,7 @@ pub fn changes(changes: Vec<v1::Change>) -> Read<Vec<Change>> {
             steering: change.steering.map(steered).unwrap_or_default(),
             digest: change.digest,
             lease: change.lease.map(lease::read_lease).transpose()?,
+            sample_ratio: sample_ratio(change.sample_ratio)?,
         })
     })
 }
@@ -113,8 +115,26 @@ fn table(table: Option<v1::TableShare>) -> TableShare {
 
 fn observed(observed: Option<v1::Observed>) -> Observed {
     observed
-        .map(|seen| Observed { connections: seen.connections, total: seen.total })
+        .map(|seen| Observed {
+            connections: seen.connections,
+            total: seen.total,
+            steered: seen.steered,
+        })
         .unwrap_or_default()
+}
+
+/// Without one, too few to tell: an older agent does not judge.
+fn sample_ratio(ratio: Option<v1::SampleRatio>) -> Read<SampleRatio> {
+    let Some(ratio) = ratio else { return Ok(SampleRatio::default()) };
+    let agreement = match v1::Agreement::try_from(ratio.agreement) {
+        Ok(v1::Agreement::Agrees) => Agreement::Agrees,
+        Ok(v1::Agreement::Differs) => Agreement::Differs,
+        Ok(v1::Agreement::TooFew) => Agreement::TooFew,
+        Ok(v1::Agreement::NotJudged) => Agreement::NotJudged,
+        Ok(v1::Agreement::Unspecified) | Err(_) => return Err(Malformed("agreement")),
+    };
+    let v1::SampleRatio { connections, needed, evidence, .. } = ratio;
+    Ok(SampleRatio { agreement, connections, needed, evidence })
 }
 
 /// A service: asked, table, observed.
@@ -129,6 +149,7 @@ pub fn service_status(status: v1::ServiceStatus) -> Read<ServiceStatus> {
         versions: by_version(status.versions, |status| status.version, version_status)?,
         settled: lease::read_weights(status.settled)?,
         lease: status.lease.map(lease::read_lease).transpose()?,
+        sample_ratio: sample_ratio(status.sample_ratio)?,
     })
 }
 

@@ -4,7 +4,7 @@ use weir_proto::v1;
 
 use super::{health, on_timeout, on_timeout_number, protocol, version, version_number};
 use crate::model::{
-    Affinity, Forwarding, OnTimeout, Protocol, ServiceSpec, Udp, Version, Violations,
+    Affinity, Forwarding, OnTimeout, Protocol, ServiceSpec, Signals, Udp, Version, Violations,
     service::DEFAULT_BACKEND_WEIGHT,
     spec::{BackendSpec, DrainSpec, ListenerSpec, QuicSpec, RuleSpec, VersionSpec, VersionsSpec},
 };
@@ -56,6 +56,12 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
         quic: spec
             .quic
             .map(|quic| v1::Quic { config: quic.config, server_id_length: quic.server_id_length }),
+        signals: match spec.signals {
+            Signals::Off => v1::Signals::Off,
+            Signals::Basic => v1::Signals::Basic,
+            Signals::Full => v1::Signals::Full,
+        }
+        .into(),
         drain: spec.drain.as_ref().map(drain_to_proto),
         health: spec.health.as_ref().map(health::to_proto),
         affinity: match spec.affinity {
@@ -108,6 +114,16 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
             Udp::default()
         }
     };
+    let signals = match v1::Signals::try_from(spec.signals) {
+        Ok(v1::Signals::Unspecified | v1::Signals::Full) => Signals::Full,
+        Ok(v1::Signals::Basic) => Signals::Basic,
+        Ok(v1::Signals::Off) => Signals::Off,
+        Err(_) => {
+            let message = format!("{} is no level of signals", spec.signals);
+            violations.push(format!("{path}.signals"), message);
+            Signals::default()
+        }
+    };
     let drain = spec.drain.map(|drain| drain_from_proto(drain, path, violations));
     let listeners = spec.listeners.into_iter().enumerate().map(|(index, listener)| ListenerSpec {
         address: listener.address,
@@ -142,6 +158,7 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
         quic: spec
             .quic
             .map(|quic| QuicSpec { config: quic.config, server_id_length: quic.server_id_length }),
+        signals,
         drain,
         health,
         seed: Some(spec.seed).filter(|seed| !seed.is_empty()),

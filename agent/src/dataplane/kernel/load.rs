@@ -10,14 +10,16 @@ use aya::programs::ProgramError;
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_ebpf::abi::{
-    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Link, MAX_BACKENDS, POOL_LINES,
-    Reasons, Tracers,
+    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Histogram, Link, MAX_BACKENDS,
+    MAX_FAILING, MAX_PENDING, POOL_LINES, Pending, Reasons, Signals, Tracers,
 };
 
 use super::Kernel;
 use super::attach::Programs;
 use super::bpf_log::BpfLog;
+use super::counted::Counted;
 use super::flows::Table;
+use super::pending::Places;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
 use super::tap::KernelTap;
@@ -175,11 +177,29 @@ impl Kernel {
         // A pinned map keeps its size, whatever was asked for.
         options.flows = flows.capacity();
         options.udp_flows = udp_flows.capacity();
+        let of_processors = |bytes| processors * MAX_BACKENDS as usize * bytes;
         options.pool_lines = pool.info().map_err(wrong("POOL"))?.max_entries();
         let mut kernel = Self {
             pool_memory: mapped("POOL", &pool, options.pool_lines as usize * 64)?,
             backend_memory: mapped("BACKENDS", &backends, MAX_BACKENDS as usize * 32)?,
-            counter_memory: mapped("COUNTERS", &counters, processors * MAX_BACKENDS as usize * 64)?,
+            counted: Counted::new(
+                mapped("COUNTERS", &counters, of_processors(64))?,
+                mapped("SIGNALS", &taken.data("SIGNALS")?, of_processors(size_of::<Signals>()))?,
+                mapped(
+                    "HISTOGRAMS",
+                    &taken.data("HISTOGRAMS")?,
+                    MAX_BACKENDS as usize * size_of::<Histogram>(),
+                )?,
+                processors,
+            ),
+            pending: Places::new(
+                mapped(
+                    "PENDING",
+                    &taken.data("PENDING")?,
+                    MAX_PENDING as usize * size_of::<Pending>(),
+                )?,
+                mapped("FAILING", &taken.data("FAILING")?, MAX_FAILING as usize * 8)?,
+            ),
             reason_memory: mapped(
                 "REASONS",
                 &reasons,
@@ -244,6 +264,7 @@ fn load_object(
         .map_max_entries("UDP_FLOWS", options.udp_flows)
         .map_max_entries("POOL", options.pool_lines)
         .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))
+        .map_max_entries("SIGNALS", processors.saturating_mul(MAX_BACKENDS))
         .map_max_entries("REASONS", processors.saturating_mul(HOOKS))
         .load(OBJECT)
         .map_err(|error| load_error(&error))

@@ -9,16 +9,19 @@
 //! - `tap`: what the program tells while somebody traces
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: the tables of flows, and runs of the program without an interface
+//! - `counted`: what the program has counted; `pending`: handshakes under way
 
 mod attach;
 mod attached;
 mod bpf_log;
 mod clsact;
 mod commit;
+mod counted;
 mod flows;
 mod inspect;
 mod links;
 mod load;
+mod pending;
 mod pins;
 mod rare;
 mod recover;
@@ -27,7 +30,7 @@ mod steering;
 mod tap;
 mod ways;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,8 +41,8 @@ use aya::maps::{
 };
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener,
-    MAX_BACKENDS, MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey,
-    Service, TCP, VERSION_LINES, VERSIONS,
+    MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, Signals,
+    TCP, VERSION_LINES, VERSIONS,
 };
 
 pub use attach::AttachError;
@@ -58,12 +61,11 @@ use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
 use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use};
-use crate::model::{AttachMode, Hook};
+use crate::model::{AttachMode, Handshakes, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
-/// Words of 64 bits of an element of `COUNTERS`, of `REASONS`, of `BACKENDS`.
-const COUNTER_WORDS: usize = 8;
+/// Words of 64 bits of an element of `REASONS`, of `BACKENDS`.
 const REASON_WORDS: usize = 32;
 const BACKEND_WORDS: usize = 4;
 /// The word of a backend's record that holds its next hop.
@@ -89,7 +91,8 @@ pub struct Kernel {
     log: Option<Lines>,
     pool_memory: Mapped,
     backend_memory: Mapped,
-    counter_memory: Mapped,
+    counted: counted::Counted,
+    pending: pending::Places,
     reason_memory: Mapped,
     processors: usize,
     options: Options,
@@ -196,33 +199,26 @@ impl DataPlane for Kernel {
     }
 
     fn counters(&self, backend: u16) -> Counters {
-        let mut sum = [0_u64; COUNTER_WORDS];
-        for processor in 0..self.processors {
-            let start = (processor * MAX_BACKENDS as usize + usize::from(backend)) * COUNTER_WORDS;
-            for (total, word) in sum.iter_mut().zip(&self.counter_memory.long_words()[start..]) {
-                *total += word.load(Ordering::Relaxed);
-            }
-        }
-        let [connections, packets_in, bytes_in, packets_out, bytes_out, tracked, full, flood] = sum;
-        Counters {
-            connections,
-            packets_in,
-            bytes_in,
-            packets_out,
-            bytes_out,
-            tracked,
-            fallback_full: full,
-            fallback_flood: flood,
+        self.counted.traffic(backend)
+    }
+
+    fn signals(&self, backend: u16) -> Signals {
+        self.counted.signals(backend)
+    }
+
+    fn handshakes(&self, backend: u16) -> Handshakes {
+        self.counted.handshakes(backend)
+    }
+
+    fn clear_counters(&mut self, backends: &BTreeSet<u16>) {
+        self.pending.forget(backends);
+        for backend in backends {
+            self.counted.clear(*backend);
         }
     }
 
-    fn clear_counters(&mut self, backend: u16) {
-        for processor in 0..self.processors {
-            let start = (processor * MAX_BACKENDS as usize + usize::from(backend)) * COUNTER_WORDS;
-            for word in self.counter_memory.long_words()[start..].iter().take(COUNTER_WORDS) {
-                word.store(0, Ordering::Relaxed);
-            }
-        }
+    fn end_handshakes(&mut self) -> u64 {
+        self.sweep_pending()
     }
 
     fn sweep(

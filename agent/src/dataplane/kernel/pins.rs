@@ -187,13 +187,16 @@ fn shape(name: &str) -> Option<Shape> {
         }
         "PROGRAMS" => shape(MapType::ProgramArray, word, word, 0),
         "COUNTERS" => shape(MapType::Array, word, size::<abi::Counters>(), MMAPABLE),
+        "SIGNALS" => shape(MapType::Array, word, size::<abi::Signals>(), MMAPABLE),
+        "HISTOGRAMS" => shape(MapType::Array, word, size::<abi::Histogram>(), MMAPABLE),
+        "PENDING" => shape(MapType::Array, word, size::<abi::Pending>(), MMAPABLE),
         "REASONS" => shape(MapType::Array, word, size::<abi::Reasons>(), MMAPABLE),
         _ => None,
     }
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 17] = [
+pub(super) const MAPS: [&str; 20] = [
     "LISTENERS",
     "RETURNS",
     "SERVER_IDS",
@@ -210,6 +213,9 @@ pub(super) const MAPS: [&str; 17] = [
     "FRAGMENTS",
     "PROGRAMS",
     "COUNTERS",
+    "SIGNALS",
+    "HISTOGRAMS",
+    "PENDING",
     "REASONS",
 ];
 

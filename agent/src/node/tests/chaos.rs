@@ -1,9 +1,11 @@
 //! A data plane whose calls fail when told to.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use weir_ebpf::abi::{
-    Address, Backend, Counters, Endpoint, FlowEntry, FlowKey, Link, Return, Service, SteerSlot,
+    Address, Backend, Counters, Endpoint, FlowEntry, FlowKey, Link, Return, Service, Signals,
+    SteerSlot,
 };
 
 use crate::dataplane::inspect::{FlowTable, Inspect, Room};
@@ -11,6 +13,7 @@ use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{
     Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use,
 };
+use crate::model::Handshakes;
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
 
@@ -150,8 +153,16 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
         self.plane.counters(backend)
     }
 
-    fn clear_counters(&mut self, backend: u16) {
-        self.plane.clear_counters(backend);
+    fn signals(&self, backend: u16) -> Signals {
+        self.plane.signals(backend)
+    }
+
+    fn handshakes(&self, backend: u16) -> Handshakes {
+        self.plane.handshakes(backend)
+    }
+
+    fn clear_counters(&mut self, backends: &BTreeSet<u16>) {
+        self.plane.clear_counters(backends);
     }
 
     fn forget(&mut self, lost: &dyn Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64, Error> {

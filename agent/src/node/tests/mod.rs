@@ -31,6 +31,7 @@ use super::Error;
 use super::directory::Place;
 use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InFlight, RequestId, ServiceShift, Shift,
+    Traffic,
 };
 use super::owner::Owner;
 use crate::dataplane::memory::Memory;
@@ -103,7 +104,7 @@ struct Held {
     services: BTreeMap<ServiceName, (Service, u32, u64, Digest, ServiceTables)>,
     places: BTreeMap<(ServiceName, Version, IpAddr, u16), Place>,
     generation: u32,
-    marks: BTreeMap<ServiceName, PerVersion<u64>>,
+    marks: BTreeMap<ServiceName, PerVersion<Traffic>>,
     plane: Memory,
     kept: Option<Stored>,
 }

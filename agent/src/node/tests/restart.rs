@@ -1,8 +1,12 @@
 //! What the store holds is what the next start makes of it.
 
+use std::time::Duration;
+
 use Version::{Blue, Canary, Green};
+use weir_ebpf::abi::Signals;
 
 use super::*;
+use crate::model::Handshakes;
 use crate::node::clock;
 use crate::node::owner::DEFAULT_IDLE;
 use crate::store::Directory;
@@ -118,10 +122,17 @@ fn what_retired_backends_have_counted_outlives_the_agent() {
     node.open(1, 0..300);
     let total = |owner: &TestOwner| {
         let counters = owner.counters(&[]).unwrap();
-        (counters.epoch, counters.services[0].versions[Blue].traffic)
+        let blue = counters.services[0].versions[Blue].clone();
+        (counters.epoch, blue.traffic, blue.handshakes)
     };
+    for index in [0, 1] {
+        let signals = Signals { established: 140, refused: 10, ..Signals::default() };
+        let times = Handshakes::new(vec![0, 100, 40], Duration::from_micros(200));
+        node.plane.lock().signals.insert(index, signals);
+        node.plane.lock().handshakes.insert(index, times);
+    }
     let before = total(&node.owner);
-    assert_eq!(before.1.connections, 300);
+    assert_eq!((before.1.connections, before.1.established, before.2.count()), (300, 280, 280));
     node.apply(&[spec("shop", 1, &[(Blue, 100, &[1])])]).unwrap();
     // Killed after the backend was released and before that is stored, then after.
     node.plane.lock().flows.borrow_mut().entries.clear();
