@@ -140,7 +140,7 @@ pub(crate) fn decided<F: Traceable>(
     let Some(traced) = begin(&packet.key, service) else { return 0 };
     traced.event.backend = decision.backend;
     traced.event.why = decision.why as u8;
-    traced.event.opens = opens as u8;
+    traced.event.opens = u8::from(opens);
     traced.event.flags = packet.flags;
     capture(frame, traced);
     1
@@ -214,11 +214,11 @@ fn begin(key: &FlowKey, service: u32) -> Option<&'static mut Traced> {
         let random = bpf_get_prandom_u32();
         let (mut asked, mut bytes) = (0, 0);
         for index in 0..TRACERS {
-            let tracer = &(*trace).all[index];
-            let asks = tracer.asks(key, service, now, random);
-            asked |= asks * u64::from(tracer.wants) << index;
+            let one = &(*trace).all[index];
+            let asks = one.asks(key, service, now, random);
+            asked |= (asks * u64::from(one.wants)) << index;
             // What is beyond one tracer's wish the agent takes off again.
-            bytes |= asks * u64::from(tracer.frame);
+            bytes |= asks * u64::from(one.frame);
         }
         traced.asked = asked as u32;
         traced.bytes = bytes as u32;
@@ -266,7 +266,7 @@ fn tell(what: u32, reason: u32) {
     // SAFETY: an element of this processor alone. The helper has no preconditions.
     unsafe {
         let traced = &mut *traced;
-        let tracers = (traced.asked >> (what * 8 & 31)) as u8;
+        let tracers = (traced.asked >> ((what * 8) & 31)) as u8;
         traced.asked = 0;
         if tracers == 0 {
             return;
