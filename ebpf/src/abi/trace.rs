@@ -95,7 +95,7 @@ pub struct TraceEvent {
     /// The flow, from sender to receiver. All zeroes if the packet is neither TCP nor UDP or could
     /// not be read.
     pub key: FlowKey,
-    /// Index of the service, or [`NO_SERVICE`](super::NO_SERVICE).
+    /// Index of the service, or [`NO_SERVICE`].
     pub service: u32,
     /// The interface it came in by.
     pub ifindex: u32,
