@@ -5,13 +5,13 @@ use core::mem::{size_of, zeroed};
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH,
-    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Parameters,
-    bpf_redir_neigh,
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
+    bpf_fib_lookup as Parameters, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use weir_ebpf::abi::Address;
 
-use crate::maps::{self, FIB};
+use crate::maps::{self, FIB, NEIGHBOUR};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -97,7 +97,8 @@ pub(crate) fn way(context: *mut c_void, leaving: &Leaving) -> Way {
 #[inline(always)]
 pub(crate) fn redirect_neighbour(ifindex: u32, hop: &Address) -> i32 {
     // SAFETY: all zeroes is a valid value of this plain C struct.
-    let mut neighbour: bpf_redir_neigh = unsafe { zeroed() };
+    let neighbour = maps::keep(&NEIGHBOUR, unsafe { zeroed::<bpf_redir_neigh>() });
+    let Ok(neighbour) = neighbour else { return TC_ACT_SHOT };
     if hop.is_v4() {
         neighbour.nh_family = u32::from(AF_INET);
         neighbour.__bindgen_anon_1.ipv4_nh = hop.0[3];
@@ -107,7 +108,7 @@ pub(crate) fn redirect_neighbour(ifindex: u32, hop: &Address) -> i32 {
     }
     // SAFETY: the parameters are initialised and as long as said.
     unsafe {
-        bpf_redirect_neigh(ifindex, &raw mut neighbour, size_of::<bpf_redir_neigh>() as i32, 0)
+        bpf_redirect_neigh(ifindex, &raw mut *neighbour, size_of::<bpf_redir_neigh>() as i32, 0)
             as i32
     }
 }

@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
     RingBuf,
@@ -146,6 +146,10 @@ pub(crate) static KEY: Scratch<FlowKey> = PerCpuArray::new();
 /// A question to the kernel's routing, and its answer.
 #[btf_map]
 pub(crate) static FIB: Scratch<bpf_fib_lookup> = PerCpuArray::new();
+
+/// A next hop whose MAC address the kernel must find.
+#[btf_map]
+pub(crate) static NEIGHBOUR: Scratch<bpf_redir_neigh> = PerCpuArray::new();
 
 /// Of a fragment, what all fragments of its packet have in common.
 #[btf_map]

@@ -241,26 +241,30 @@ fn marks(tables: &Kernel, decision: Decision, opens: bool) -> u8 {
 /// Counts a packet that has been sent to a backend.
 #[inline(always)]
 pub(crate) fn count_in(packet: &Packet, chosen: &Chosen, bytes: u32) {
-    let marks = chosen.marks & !signal::of_client(packet, chosen);
+    let marks = chosen.marks;
+    let tells = signal::tells(packet, chosen);
     let mark = |mark| u64::from(marks & mark != 0);
     count::backend(chosen.index, |counters| {
         counters.packets_in += 1;
         counters.bytes_in += u64::from(bytes);
-        counters.connections += mark(BEGINS);
+        counters.connections += mark(BEGINS) & u64::from(!tells);
         counters.tracked += mark(REMEMBERED);
         counters.fallback_full += mark(FULL);
         counters.fallback_flood += mark(FLOODED);
     });
+    if tells {
+        signal::of_client(packet, chosen);
+    }
 }
 
 /// Counts a packet that has been sent to a client.
 #[inline(always)]
 pub(crate) fn count_out(packet: &Packet, back: &Return, bytes: u32) {
-    signal::of_server(packet, back);
     count::backend(back.backend, |counters| {
         counters.packets_out += 1;
         counters.bytes_out += u64::from(bytes);
     });
+    signal::of_server(packet, back);
 }
 
 #[inline(always)]

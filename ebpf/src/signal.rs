@@ -15,12 +15,9 @@ use weir_ebpf::opaque::clamped;
 use weir_ebpf::packet::{ACK, FIN, Packet, RST, SYN};
 
 use crate::atomic::{add, compare_exchange};
-use crate::count::CONFIG;
-use crate::maps::{self, BACKENDS, FAILING, HISTOGRAMS, KEY, PENDING, SIGNALS};
+use crate::count::{self, CONFIG};
+use crate::maps::{self, BACKENDS, FAILING, HISTOGRAMS, PACKET, PENDING, SIGNALS};
 use crate::route::{self, BEGINS, Chosen, STEERED};
-
-/// How often a place is tried for that changes under our hands.
-const TRIES: u32 = 3;
 
 /// The name of a counter: its offset in [`Signals`].
 macro_rules! counter {
@@ -29,53 +26,43 @@ macro_rules! counter {
     };
 }
 
-/// Counts a client's packet that was sent to a backend, and gives the marks that do not hold: a SYN
-/// that came again begins no connection.
+/// Whether a client's packet tells a signal; then [`of_client`] counts it, and whether it begins a
+/// connection.
 #[inline(always)]
-pub(crate) fn of_client(packet: &Packet, chosen: &Chosen) -> u8 {
+pub(crate) fn tells(packet: &Packet, chosen: &Chosen) -> bool {
+    packet.flags & chosen.service.watch != 0
+}
+
+/// Counts a client's packet that was sent to a backend, and tells a signal.
+///
+/// It is the last thing that is done to a packet, here as below: what follows, the verifier would walk
+/// twice as often.
+#[inline(always)]
+pub(crate) fn of_client(packet: &Packet, chosen: &Chosen) {
     let service = chosen.service;
-    let direct = service.forwarding != FORWARD_NAT;
-    if packet.flags & (SYN | FIN | RST) == 0 && !(direct && service.signals == SIGNALS_FULL) {
-        return 0;
-    }
-    if service.signals == SIGNALS_OFF || !packet.is_tcp() {
-        return 0;
-    }
     let [seed0, seed1] = service.seed;
-    let about =
-        About { backend: chosen.index, level: service.signals, direct, marks: chosen.marks };
+    let about = About {
+        backend: chosen.index,
+        level: service.signals,
+        direct: service.forwarding != FORWARD_NAT,
+        marks: chosen.marks,
+    };
     let hash = flow_hash(&raw const packet.key, seed0, seed1);
-    if about.marks & BEGINS != 0 {
-        let full = service.signals == SIGNALS_FULL;
-        let client = if full { client_hash(&raw const packet.key.source, seed0, seed1) } else { 0 };
-        let again = begin(hash, client, packet.sequence.into(), about.word()) != 0;
-        return if again { BEGINS } else { 0 };
+    if chosen.marks & BEGINS == 0 {
+        go_on(hash, about.word(), packet.flags.into());
+        return;
     }
-    go_on(hash, about.word(), u64::from(packet.flags));
-    0
+    let client = client_hash(&raw const packet.key.source, seed0, seed1);
+    begin(hash, client, packet.sequence.into(), about.word());
 }
 
 /// Counts a server's packet that was sent to a client.
 #[inline(always)]
 pub(crate) fn of_server(packet: &Packet, back: &Return) {
-    if packet.flags & (SYN | FIN | RST) == 0 || !packet.is_tcp() {
-        return;
+    // Those of UDP have no flags.
+    if packet.flags & (SYN | FIN | RST) != 0 {
+        answer(back);
     }
-    let Some(service) = service_of(back.backend) else { return };
-    if service.signals == SIGNALS_OFF {
-        return;
-    }
-    let flow = FlowKey {
-        source: packet.key.destination,
-        destination: back.address,
-        source_port: packet.key.destination_port,
-        destination_port: route::port_or(packet.key.source_port, back.port),
-        protocol: packet.key.protocol,
-        pad: [0; 3],
-    };
-    let Ok(flow) = maps::keep(&KEY, flow) else { return };
-    let [seed0, seed1] = service.seed;
-    answer(flow_hash(&raw const *flow, seed0, seed1), u64::from(back.backend), packet.flags.into());
 }
 
 /// What a client's packet is counted by, in one word.
@@ -130,7 +117,7 @@ extern "C" fn client_hash(address: *const Address, seed0: u64, seed1: u64) -> u6
     hash::client([seed0, seed1], address)
 }
 
-/// A SYN. Not zero: it came again.
+/// A SYN.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn begin(hash: u64, client: u64, sequence: u64, about: u64) -> u64 {
@@ -141,8 +128,9 @@ extern "C" fn begin(hash: u64, client: u64, sequence: u64, about: u64) -> u64 {
     let new = Pending { word: 0, time: now(), sequence: sequence as u32, client: client as u32 };
     if begin_at(place, &new, hash, about.backend, begin) {
         count(about.backend, counter!(retransmissions));
-        return 1;
+        return 0;
     }
+    count::backend(about.backend, |counters| counters.connections += 1);
     if about.marks & STEERED != 0 {
         count(about.backend, counter!(steered));
     }
@@ -171,22 +159,40 @@ extern "C" fn go_on(hash: u64, about: u64, flags: u64) -> u64 {
     0
 }
 
-/// A server's packet.
+/// The packet at hand, from a server, that goes to a client as if from this listener.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn answer(hash: u64, backend: u64, flags: u64) -> u64 {
-    let (backend, flags) = (backend as u16, flags as u8);
+extern "C" fn answer(back: *const Return) -> u64 {
+    // SAFETY: an element of a map, or nothing.
+    let Some(back) = (unsafe { back.as_ref() }) else { return 0 };
+    let Some(packet) = PACKET.get_ptr(0) else { return 0 };
+    // SAFETY: an element of this processor alone, which holds the packet at hand.
+    let packet = unsafe { &*packet };
+    let backend = back.backend;
+    let Some(service) = service_of(backend) else { return 0 };
+    if service.signals == SIGNALS_OFF {
+        return 0;
+    }
+    let flow = FlowKey {
+        source: packet.key.destination,
+        destination: back.address,
+        source_port: packet.key.destination_port,
+        destination_port: route::port_or(packet.key.source_port, back.port),
+        protocol: packet.key.protocol,
+        pad: [0; 3],
+    };
+    let hash = hash::flow(service.seed, &flow);
     let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
-    if flags & RST != 0 {
+    if packet.flags & RST != 0 {
         if advance(place, hash, backend, Event::ServerReset) != Verdict::Refused {
             count(backend, counter!(resets_out));
         }
         return 0;
     }
-    if flags & FIN != 0 {
+    if packet.flags & FIN != 0 {
         count(backend, counter!(fins_out));
     }
-    if flags & (SYN | ACK) == SYN | ACK {
+    if packet.flags & (SYN | ACK) == SYN | ACK {
         advance(place, hash, backend, Event::Answer);
     }
     0
@@ -204,76 +210,68 @@ fn now() -> u64 {
 }
 
 /// Puts a new handshake into its place, and says whether it is there already: then its SYN came
-/// again.
+/// again. Where somebody else changes the place at this very moment, the new one is lost sight of.
 #[inline(always)]
 fn begin_at(place: *mut Pending, new: &Pending, hash: u64, backend: u16, begin: Begin) -> bool {
-    for _ in 0..TRIES {
-        // SAFETY: a live element. What stands beside the word is another handshake's only where the
-        // word changes meanwhile, and then it is not replaced below.
-        let (word, time, sequence, client) =
-            unsafe { (Word((*place).word), (*place).time, (*place).sequence, (*place).client) };
-        if word.is_of(hash, backend) && sequence == new.sequence {
-            return true;
-        }
-        if word.is_claimed() {
-            break;
-        }
-        let (_, verdict) = step(word, time, Event::Displaced, new.time);
-        // SAFETY: as above.
-        let claimed = unsafe { claim(place, word) };
-        if claimed {
-            // SAFETY: the place is ours until its word is another one.
-            unsafe {
-                (*place).time = new.time;
-                (*place).sequence = new.sequence;
-                (*place).client = new.client;
-                release(place, word, word.then(hash, backend, begin));
-            }
-            settle(word, client, verdict, 0, new.time);
-            return false;
-        }
+    // SAFETY: a live element. What stands beside the word is another handshake's only where the
+    // word changes meanwhile, and then it is not replaced below.
+    let (word, time, sequence, client) =
+        unsafe { (Word((*place).word), (*place).time, (*place).sequence, (*place).client) };
+    if word.is_of(hash, backend) && sequence == new.sequence {
+        return true;
     }
-    // Others want this place at this very moment.
-    if begin.watched {
-        count(backend, counter!(lost_samples));
+    // SAFETY: as above.
+    if word.is_claimed() || !unsafe { claim(place, word) } {
+        if begin.watched {
+            count(backend, counter!(lost_samples));
+        }
+        return false;
     }
+    // SAFETY: the place is ours until its word is another one.
+    unsafe {
+        (*place).time = new.time;
+        (*place).sequence = new.sequence;
+        (*place).client = new.client;
+        release(place, word, word.then(hash, backend, begin));
+    }
+    let (_, verdict) = step(word, time, Event::Displaced, new.time);
+    settle(word, client, verdict, 0, new.time);
     false
 }
 
 /// Tells the handshake in a place, if it is this flow's, what has happened, and counts what follows.
+/// Where it changes at this very moment, what has happened there comes first.
 #[inline(always)]
 fn advance(place: *mut Pending, hash: u64, backend: u16, event: Event) -> Verdict {
-    for _ in 0..TRIES {
-        // SAFETY: as in `begin_at`.
-        let (word, time, client) = unsafe { (Word((*place).word), (*place).time, (*place).client) };
-        // The steady path of the direct modes ends here.
-        if !word.is_of(hash, backend) || event == Event::Answer && !word.is_waiting() {
-            return Verdict::None;
-        }
-        let now = now();
-        let (next, verdict) = step(word, time, event, now);
-        let changed = if next == word {
-            true
-        } else if verdict == Verdict::Established {
-            // SAFETY: as in `begin_at`.
-            unsafe {
-                let claimed = claim(place, word);
-                if claimed {
-                    (*place).time = now;
-                    release(place, word, next);
-                }
-                claimed
-            }
-        } else {
-            // SAFETY: as in `begin_at`.
-            unsafe { compare_exchange(&raw mut (*place).word, word.0, next.0) == word.0 }
-        };
-        if changed {
-            settle(word, client, verdict, now.saturating_sub(time), now);
-            return verdict;
-        }
+    // SAFETY: as in `begin_at`.
+    let (word, time, client) = unsafe { (Word((*place).word), (*place).time, (*place).client) };
+    // The steady path of the direct modes ends here.
+    if !word.is_of(hash, backend) || event == Event::Answer && !word.is_waiting() {
+        return Verdict::None;
     }
-    Verdict::None
+    let now = now();
+    let (next, verdict) = step(word, time, event, now);
+    let changed = if next == word {
+        true
+    } else if verdict == Verdict::Established {
+        // SAFETY: as in `begin_at`.
+        unsafe {
+            let claimed = claim(place, word);
+            if claimed {
+                (*place).time = now;
+                release(place, word, next);
+            }
+            claimed
+        }
+    } else {
+        // SAFETY: as in `begin_at`.
+        unsafe { compare_exchange(&raw mut (*place).word, word.0, next.0) == word.0 }
+    };
+    if !changed {
+        return Verdict::None;
+    }
+    settle(word, client, verdict, now.saturating_sub(time), now);
+    verdict
 }
 
 /// Makes a place ours.

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, ServerKey};
+use weir_ebpf::packet;
 
 use super::directory::{Directory, Place, address};
 use super::state::{Entry, State};
 use crate::dataplane::{Commit, Image};
 use crate::model::{
-    Affinity, BackendState, Forwarding, Protocol, Quic, ServiceName, Signals, Udp, Version,
+    Affinity, BackendState, Forwarding, Protocol, Quic, Service, ServiceName, Signals, Udp, Version,
 };
 
 /// What differs between `before` and `after`.
@@ -181,6 +182,17 @@ pub(super) fn endpoint(at: IpAddr, port: u16, protocol: Protocol) -> Endpoint {
     Endpoint { address: address(at), port: port.to_be(), protocol, pad: 0 }
 }
 
+/// TCP flags of clients' packets that tell a signal. In the direct modes the first packet after the
+/// SYN tells that the server has answered.
+fn watch(service: &Service) -> u8 {
+    let ends = packet::SYN | packet::FIN | packet::RST;
+    match (service.signals(), service.forwarding()) {
+        (Signals::Off, _) => 0,
+        (Signals::Full, mode) if mode != Forwarding::Nat => ends | packet::ACK,
+        _ => ends,
+    }
+}
+
 /// A service as the program shall see it.
 pub(super) fn image(entry: &Entry) -> Image {
     let seed = entry.service.seed().0;
@@ -205,6 +217,7 @@ pub(super) fn image(entry: &Entry) -> Image {
             Udp::Quic => abi::UDP_QUIC,
         },
         udp_idle: entry.service.udp_idle(),
+        watch: watch(&entry.service),
         signals: match entry.service.signals() {
             Signals::Off => abi::SIGNALS_OFF,
             Signals::Basic => abi::SIGNALS_BASIC,

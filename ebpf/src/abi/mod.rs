@@ -282,8 +282,11 @@ pub struct Service {
     pub steering: u32,
     /// A tracked UDP flow that was silent for longer has ended, in seconds.
     pub udp_idle: u16,
+    /// TCP flags of which a client's packet must have one to tell a signal: by [`signals`](Self::signals)
+    /// and [`forwarding`](Self::forwarding), so that a packet which tells none is known by one look.
+    pub watch: u8,
     /// Zero.
-    pub pad2: u16,
+    pub pad2: u8,
 }
 
 /// Both slots by the whole flow.
