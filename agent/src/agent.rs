@@ -14,12 +14,12 @@ use crate::{
     api::{serve, socket},
     dataplane::{
         DataPlane as _, OuterSource,
-        kernel::{AttachError, Kernel, Options as KernelOptions, PinError, Pins},
+        kernel::{AttachError, BpfLog, Kernel, Options as KernelOptions, PinError, Pins},
         next_hop::{self, Resolver},
     },
     health, log,
     model::InterfaceSpec,
-    node::{self, Identity, Owner, messages::InterfaceStatus},
+    node::{self, Identity, Owner, messages::InterfaceStatus, trace::live::Tracing},
     observe, outer_source,
     store::Directory,
 };
@@ -50,6 +50,12 @@ pub struct Options {
     pub outer_source: OuterSource,
     /// Where metrics and the page are served.
     pub http: observe::Listen,
+    /// Which lines are logged,
+    pub log: log::Level,
+    /// and how.
+    pub log_format: log::Format,
+    /// Which lines the program in the kernel writes.
+    pub bpf_log: BpfLog,
 }
 
 /// What becomes of the data plane when the agent stops cleanly.
@@ -68,7 +74,7 @@ pub enum OnExit {
 ///
 /// What kept it from starting. Nothing is attached then.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    log::start();
+    log::start(options.log_format, options.log);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // First of all, so that a second agent stops here, before it touches anything.
@@ -97,13 +103,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         interfaces,
         state_dir: options.state_dir.clone(),
         http: http.as_ref().map(observe::Bound::address),
+        bpf_log: options.bpf_log,
         warnings,
     });
+    if let Some(lines) = owner.plane().take_log() {
+        tokio::spawn(lines.follow());
+    }
 
     owner.rely_on(health::start());
     let (changes, followed) = mpsc::channel(CHANGES);
     let resolver = Resolver::start(changes)?;
-    let (handle, requests) = node::channel();
+    let (mut handle, requests) = node::channel();
+    if let Some(tap) = owner.plane().take_tap() {
+        handle = handle.with_tracing(Tracing::start(Box::new(tap)));
+    }
     let (stop, stopped) = oneshot::channel();
     let owner = tokio::spawn(node::serve(owner, requests, resolver, followed, stopped));
     let observing = http.map(|http| observe::serve(http, handle.clone()));
@@ -147,7 +160,8 @@ async fn outer_source(options: &Options) -> anyhow::Result<OuterSource> {
 
 /// Loads the program, on what an earlier agent has pinned where there is a BPF file system.
 fn load(options: &Options, outer: OuterSource) -> anyhow::Result<Kernel> {
-    let sizes = KernelOptions { flows: options.flows, outer, ..KernelOptions::default() };
+    let (flows, log) = (options.flows, options.bpf_log);
+    let sizes = KernelOptions { flows, outer, log, ..KernelOptions::default() };
     match Pins::open(&options.bpffs) {
         Ok(pins) => Ok(Kernel::load_pinned(sizes, pins)?),
         Err(error @ PinError::NotBpf(_)) if options.on_exit == OnExit::Detach => {

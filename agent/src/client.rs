@@ -17,6 +17,7 @@ use weir_proto::v1::{self, weir_client::WeirClient};
 
 mod events;
 mod lease;
+mod trace;
 
 use crate::{
     api::{

@@ -1,7 +1,8 @@
 //! The rooms of weir, lowest first. A room depends only on rooms above it in this list.
 
 pub mod fault;
-mod log;
+pub mod log;
+pub mod pcapng;
 
 pub mod model;
 

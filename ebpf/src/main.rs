@@ -31,12 +31,14 @@ mod count;
 mod fib;
 mod forget;
 mod limit;
+mod log;
 mod maps;
 mod rare;
 mod route;
 mod signal;
 mod skb;
 mod tc;
+mod trace;
 mod tunnel;
 mod xdp;
 mod xdp_frame;
@@ -46,6 +48,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// The fast path, on interfaces whose mode is XDP. Jumbo frames come in several buffers.
 #[xdp(frags)]
+#[inline(always)]
 fn weir_xdp(context: XdpContext) -> u32 {
     xdp::handle(&context)
 }
@@ -54,6 +57,7 @@ fn weir_xdp(context: XdpContext) -> u32 {
 /// has too little room in front (Linux 6.9), and loses the length of its MAC header: the TC program
 /// would read what it is left from the IP header on. For this one it makes room in the frame itself.
 #[xdp]
+#[inline(always)]
 fn weir_xdp_generic(context: XdpContext) -> u32 {
     xdp::handle(&context)
 }

@@ -7,6 +7,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+    RingBuf,
 };
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
@@ -14,10 +15,12 @@ use weir_ebpf::abi::{
     FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES,
     MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_PENDING, MAX_SERVICES,
     MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons, Return, ServerKey, Service,
-    Signals, SteerKey, SteerSlot,
+    Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost, Tracers,
 };
 use weir_ebpf::icmp::Quote;
 use weir_ebpf::packet::Packet;
+
+use crate::trace::Traced;
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
 const MMAPABLE: usize = 1024;
@@ -196,3 +199,21 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { MAX_FRAGME
 /// The programs for rare work: agent writes. It empties when nobody holds it, neither agent nor pin.
 #[btf_map]
 pub(crate) static PROGRAMS: ProgramArray<{ RARE_PROGRAMS as usize }> = ProgramArray::new();
+
+/// Who traces, and what: agent writes. Its first word is zero when nobody does; the program sets it
+/// to zero when the agent does not renew it.
+#[btf_map]
+pub(crate) static TRACE: Array<Tracers, 1, MMAPABLE> = Array::new();
+
+/// The event in the making, on each processor.
+#[btf_map]
+pub(crate) static TRACED: Scratch<Traced> = PerCpuArray::new();
+
+/// Events for tracers: program writes, agent reads some fifty times a second. Full: the event is lost,
+/// and counted.
+#[btf_map]
+pub(crate) static TRACES: RingBuf<TraceEvent, { TRACE_RING as usize }> = RingBuf::new();
+
+/// Events that found no room there, on each processor.
+#[btf_map]
+pub(crate) static TRACE_LOST: PerCpuArray<TraceLost, 1> = PerCpuArray::new();

@@ -18,11 +18,13 @@ use weir_ebpf::quic;
 use crate::atomic::compare_exchange;
 use crate::count::{self, CONFIG};
 use crate::limit;
+use crate::log;
 use crate::maps::{
     self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, KEY, LISTENERS, PACKET, POOL, RETURNS,
     SERVER_IDS, STEERING, UDP_FLOWS,
 };
 use crate::signal;
+use crate::trace::{self, Traceable};
 
 const ANY: u64 = 0;
 const NOEXIST: u64 = 1;
@@ -50,6 +52,8 @@ pub(crate) struct Chosen {
     pub(crate) index: u16,
     /// What is to be counted: [`BEGINS`] and the like.
     pub(crate) marks: u8,
+    /// Whether a tracer is to be told, see [`trace::sent`].
+    pub(crate) traced: u8,
 }
 
 /// The packet is the first of its flow.
@@ -159,7 +163,7 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 ///
 /// Why the packet is dropped.
 #[inline(always)]
-pub(crate) fn choose<F: Frame>(
+pub(crate) fn choose<F: Traceable>(
     frame: &F,
     packet: &Packet,
     service: u32,
@@ -208,10 +212,14 @@ pub(crate) fn choose<F: Frame>(
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
     let marks = if standing.is_own() { marks(&tables, decision, opens) } else { 0 };
     let marks = zero.hide_byte(marks);
+    let traced = zero.hide_byte(trace::decided(frame, packet, index, decision, opens));
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
     }
-    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks })
+    if marks & REMEMBERED != 0 {
+        log::remembered(frame, index, decision.backend);
+    }
+    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks, traced })
 }
 
 /// What a decision says, for counting. Whether a packet is the first of its flow is told as far as

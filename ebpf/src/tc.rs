@@ -17,10 +17,12 @@ use weir_ebpf::packet::{
 
 use crate::count::{self, CONFIG};
 use crate::fib::{self, Leaving, Way};
+use crate::log;
 use crate::maps::LINKS;
 use crate::rare;
 use crate::route::{self, Chosen, Route, Side, Standing};
 use crate::skb::{HEADERS, SkbFrame};
+use crate::trace;
 use crate::tunnel;
 
 /// Why a packet is not forwarded. It is as it was, unless it is dropped.
@@ -54,6 +56,10 @@ pub(crate) fn verdict(frame: &SkbFrame, outcome: Result<i32, Refused>) -> i32 {
         Err(Refused::Drop(reason) | Refused::Tell(reason)) => (TC_ACT_SHOT, reason),
     };
     count::reason(HOOK_TC, reason);
+    trace::refused(frame, verdict == TC_ACT_UNSPEC, reason);
+    if verdict == TC_ACT_SHOT {
+        log::dropped(frame, reason);
+    }
     if let Err(Refused::Tell(_)) = outcome {
         rare::call(frame, PROGRAM_REPLY);
     }
@@ -83,6 +89,7 @@ pub(crate) fn send(
             let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
             route::count_in(packet, chosen, bytes);
+            trace::sent(chosen.traced);
             Ok(verdict)
         }
         Route::ToClient(back) => {

@@ -16,8 +16,10 @@ use weir_ebpf::packet::{
 
 use crate::count;
 use crate::fib::{self, Leaving, Way};
+use crate::log;
 use crate::maps::{DEVICES, LINKS};
 use crate::route::{self, Chosen, Route, Side, Standing};
+use crate::trace;
 use crate::tunnel;
 use crate::xdp_frame::XdpFrame;
 
@@ -44,9 +46,14 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
     };
     match verdict {
         Ok(verdict) => verdict,
-        Err(Refused::Leave) => XDP_PASS,
+        Err(Refused::Leave) => {
+            trace::left();
+            XDP_PASS
+        }
         Err(Refused::Drop(reason)) => {
             count::reason(HOOK_XDP, reason);
+            trace::refused(&frame, false, reason);
+            log::dropped(&frame, reason);
             XDP_DROP
         }
     }
@@ -81,6 +88,7 @@ fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32
     }
     frame.write_ethernet([hop.mac(), link.mac], link.tags, ether_type(is_v4)).ok_or(BROKEN)?;
     route::count_in(packet, chosen, bytes);
+    trace::sent(chosen.traced);
     Ok(verdict)
 }
 

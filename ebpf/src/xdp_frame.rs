@@ -36,7 +36,7 @@ impl XdpFrame<'_> {
     }
 
     #[inline(always)]
-    fn whole(&self) -> u32 {
+    pub(crate) fn whole(&self) -> u32 {
         // SAFETY: the context is the program's own.
         unsafe { bpf_xdp_get_buff_len(self.0.ctx) as u32 }
     }

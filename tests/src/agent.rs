@@ -136,6 +136,8 @@ impl Agent {
         command.args(["netns", "exec", lab.lb().name()]).arg(&binary);
         command.arg("--socket").arg(&socket).arg("agent");
         command.arg("--state-dir").arg(&options.state_dir);
+        // For whoever reads what a test shows.
+        command.env("WEIR_LOG_FORMAT", "text");
         command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--bpffs").arg(pins(lab));
         for interface in &options.interfaces {

@@ -44,5 +44,6 @@ pub mod program;
 pub mod random;
 pub mod servers;
 pub mod soak;
+pub mod tracer;
 pub mod tunnels;
 pub mod watch;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use nix::net::if_::{Interface, if_nameindex};
 use nix::sched::{CloneFlags, unshare};
-use weir::dataplane::kernel::{Kernel, LoadError, Options, Run};
+use weir::dataplane::kernel::{BpfLog, Kernel, LoadError, Options, Run};
 use weir::dataplane::{Commit, DataPlane as _, Devices, Image, OuterSource, ReasonCounts};
 use weir::plan::steering::Steering;
 use weir::plan::tables::ServiceTables;
@@ -117,6 +117,7 @@ pub const SMALL: Options = Options {
     pool_lines: 65_536,
     outer: OuterSource { v4: None, v6: None },
     icmp_per_second: 1 << 20,
+    log: BpfLog::Off,
 };
 
 /// Index of the interface that [`load`] makes beside the loopback interface, whose is 1.
@@ -265,9 +266,7 @@ fn minus(new: &Counters, old: &Counters) -> Counters {
     }
 }
 
-/// What was counted since `old`.
-#[must_use]
-pub fn fewer(new: &Signals, old: &Signals) -> Signals {
+fn fewer(new: &Signals, old: &Signals) -> Signals {
     macro_rules! minus {
         ($($field:ident),*) => {
             Signals { $($field: new.$field - old.$field,)* pad: [0; 2] }

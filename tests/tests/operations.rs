@@ -35,7 +35,8 @@ fn quarter(number: u64, setting: Setting) -> Tally {
     total
 }
 
-const ALL: Setting = Setting { room: 16_384, inserts_per_second: 1 << 30, ipv6: false };
+const ALL: Setting =
+    Setting { room: 16_384, inserts_per_second: 1 << 30, ipv6: false, traced: false };
 
 #[test]
 fn flows_stay_with_room_for_all() {

@@ -421,6 +421,11 @@ struct Connection {
     refused: bool,
 }
 
+/// The time since then, on one clock.
+fn since(now: Duration, then: Duration) -> Duration {
+    now.checked_sub(then).expect("the clock goes on")
+}
+
 impl Wire {
     fn account(&self, at: SocketAddr, version: Version) -> Account {
         let (mut account, mut all) = (Account::default(), BTreeMap::new());
@@ -465,10 +470,7 @@ impl Wire {
                         continue;
                     }
                     t.resets_out += 1;
-                    if of
-                        .answered
-                        .is_some_and(|at| one.at.saturating_sub(at) < Duration::from_secs(1))
-                    {
+                    if of.answered.is_some_and(|at| since(one.at, at) < Duration::from_secs(1)) {
                         t.early_resets += 1;
                         account.failed.push(one.to.ip());
                     }
@@ -479,11 +481,11 @@ impl Wire {
             assert_eq!(of.sequences.len(), 1, "{from} is one connection");
             let (Some(first), Some(arrived)) = (of.first, of.arrived) else { panic!("{from}") };
             match of.answered {
-                Some(answered) if answered.saturating_sub(first) < UNANSWERED => {
+                Some(answered) if since(answered, first) < UNANSWERED => {
                     t.established += 1;
                     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap();
-                    account.inner.push(nanoseconds(answered.saturating_sub(arrived)));
-                    account.outer.push(nanoseconds(of.heard.unwrap().saturating_sub(first)));
+                    account.inner.push(nanoseconds(since(answered, arrived)));
+                    account.outer.push(nanoseconds(since(of.heard.unwrap(), first)));
                 }
                 _ if of.refused => {}
                 _ => {
@@ -517,6 +519,8 @@ impl Account {
             "mute" => t.unanswered,
             _ => t.established,
         };
+        // What comes after a RST is answered by another one.
+        let all = if service == "resetting" { all.min(t.connections) } else { all };
         assert_eq!(all, t.connections, "{of}: {t:?}");
         assert!(service != "mute" || t.retransmissions >= t.connections, "{of}: {t:?}");
         let slowest = Duration::from_nanos(self.inner.last().copied().unwrap_or_default());

@@ -4,11 +4,13 @@
 //! - [`server`]: what is served on it, and until when
 //! - `service`: one function a method
 //! - `watch`: streams that end with their client or with the server
-//! - `counters`, `events`: what is sent in them
+//! - `counters`, `events`, `trace`: what is sent in them
+//! - `caller`: who is at the other end
 //! - `clients`: the connections, no more than there is room for
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
+mod caller;
 mod clients;
 pub mod convert;
 mod counters;
@@ -17,6 +19,7 @@ mod events;
 pub mod server;
 mod service;
 pub mod socket;
+mod trace;
 mod watch;
 
 pub use server::serve;

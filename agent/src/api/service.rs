@@ -8,10 +8,11 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
-    convert::{answer, drain, events as wire, interval as between, lease, request},
+    caller,
+    convert::{answer, drain, events as wire, interval as between, lease, request, trace},
     counters,
     error::too_many_watchers,
-    events, watch,
+    events, trace as live, watch,
 };
 use crate::{
     model::Violation,
@@ -38,6 +39,11 @@ impl Weir {
         Self { node, watchers, stopping }
     }
 
+    /// The node, as whoever has sent this request asks it.
+    fn by<T>(&self, request: &Request<T>) -> Handle {
+        self.node.clone().by(caller::of(request))
+    }
+
     /// Room for one more stream.
     fn room(&self, kind: Stream) -> Result<OwnedSemaphorePermit, Status> {
         let (watchers, name) = match kind {
@@ -59,13 +65,14 @@ enum Stream {
 #[tonic::async_trait]
 impl weir_server::Weir for Weir {
     type WatchCountersStream = ReceiverStream<Result<v1::WatchCountersResponse, Status>>;
+    type TraceLiveStream = ReceiverStream<Result<v1::TraceLiveResponse, Status>>;
     type WatchEventsStream = ReceiverStream<Result<v1::WatchEventsResponse, Status>>;
 
     async fn apply(
         &self,
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyResponse>, Status> {
-        let changed = self.node.apply(request::apply(request.into_inner())?).await?;
+        let changed = self.by(&request).apply(request::apply(request.into_inner())?).await?;
         Ok(Response::new(v1::ApplyResponse {
             commit: Some(answer::commit(changed.commit)),
             changes: changed.changes.into_iter().map(answer::change).collect(),
@@ -76,7 +83,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let commit = self.node.delete(request::delete(request.get_ref())?).await?;
+        let commit = self.by(&request).delete(request::delete(request.get_ref())?).await?;
         Ok(Response::new(v1::DeleteResponse { commit: Some(answer::commit(commit)) }))
     }
 
@@ -100,7 +107,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::ShiftWeightsRequest>,
     ) -> Result<Response<v1::ShiftWeightsResponse>, Status> {
-        let changed = self.node.shift(request::shift(request.get_ref())?).await?;
+        let changed = self.by(&request).shift(request::shift(request.get_ref())?).await?;
         Ok(Response::new(v1::ShiftWeightsResponse {
             commit: Some(answer::commit(changed.commit)),
             changes: changed.changes.into_iter().map(answer::change).collect(),
@@ -111,7 +118,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::RollBackRequest>,
     ) -> Result<Response<v1::RollBackResponse>, Status> {
-        let changed = self.node.roll_back(lease::roll_back(request.get_ref())?).await?;
+        let changed = self.by(&request).roll_back(lease::roll_back(request.get_ref())?).await?;
         Ok(Response::new(v1::RollBackResponse {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),
@@ -122,7 +129,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::RenewLeaseRequest>,
     ) -> Result<Response<v1::RenewLeaseResponse>, Status> {
-        let renewed = self.node.renew_lease(lease::renew(request.get_ref())?).await?;
+        let renewed = self.by(&request).renew_lease(lease::renew(request.get_ref())?).await?;
         Ok(Response::new(v1::RenewLeaseResponse { lease: Some(lease::lease(renewed)) }))
     }
 
@@ -130,7 +137,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::SetBackendStateRequest>,
     ) -> Result<Response<v1::SetBackendStateResponse>, Status> {
-        let changed = self.node.set_backend(drain::set_backend(request.get_ref())?).await?;
+        let changed = self.by(&request).set_backend(drain::set_backend(request.get_ref())?).await?;
         Ok(Response::new(v1::SetBackendStateResponse {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),
@@ -150,7 +157,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::SettleRequest>,
     ) -> Result<Response<v1::SettleResponse>, Status> {
-        let settled = self.node.settle(drain::settle(request.get_ref())?).await?;
+        let settled = self.by(&request).settle(drain::settle(request.get_ref())?).await?;
         Ok(Response::new(drain::settled_to_proto(settled)))
     }
 
@@ -158,7 +165,7 @@ impl weir_server::Weir for Weir {
         &self,
         request: Request<v1::SteerRequest>,
     ) -> Result<Response<v1::SteerResponse>, Status> {
-        let changed = self.node.steer(request::steer(request.get_ref())?).await?;
+        let changed = self.by(&request).steer(request::steer(request.get_ref())?).await?;
         Ok(Response::new(v1::SteerResponse {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),
@@ -204,6 +211,24 @@ impl weir_server::Weir for Weir {
         let node = self.node.clone();
         let feed = move |answers| events::feed(node, query, first, request.follow, answers);
         Ok(Response::new(watch::start(self.stopping.clone(), permit, feed)))
+    }
+
+    async fn trace_flow(
+        &self,
+        request: Request<v1::TraceFlowRequest>,
+    ) -> Result<Response<v1::TraceFlowResponse>, Status> {
+        let traced = self.node.trace_flow(trace::flow(request.get_ref())?).await?;
+        Ok(Response::new(trace::answer(traced)))
+    }
+
+    async fn trace_live(
+        &self,
+        request: Request<v1::TraceLiveRequest>,
+    ) -> Result<Response<Self::TraceLiveStream>, Status> {
+        let traced = live::begin(&self.node, trace::live(request.get_ref())?).await?;
+        let node = self.node.clone();
+        let feed = |answers| live::feed(node, traced, answers);
+        Ok(Response::new(watch::start(self.stopping.clone(), (), feed)))
     }
 
     async fn node_status(

@@ -27,6 +27,7 @@ mod status;
 mod steer;
 mod table;
 mod top;
+mod trace;
 mod verify;
 
 use std::{
@@ -118,6 +119,7 @@ enum Verb {
     Counters(counters::Counters),
     Decap(decap::Decap),
     Events(events::Events),
+    Trace(trace::Trace),
     Status(status::Status),
     Top(top::Top),
     Completions(completions::Completions),
@@ -159,6 +161,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Steer(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Events(verb) => with_client(&global.socket, |client| verb.run(client, output)),
+        Verb::Trace(verb) => with_client(&global.socket, |client| verb.run(client, output)),
         Verb::Status(verb) => with_client(&global.socket, |client| verb.run(client, output)),
     }
 }

@@ -55,6 +55,9 @@ fn render(status: &NodeStatus, colour: bool) -> String {
     let _ = writeln!(lines, "kernel      {}", status.kernel);
     let _ = writeln!(lines, "generation  {}, counters' epoch {}", status.generation, status.epoch);
     let _ = writeln!(lines, "state       {}", status.state_dir);
+    if status.bpf_log != "off" {
+        let _ = writeln!(lines, "program     logs at level {}", status.bpf_log);
+    }
     let sources: Vec<String> = status.outer_sources.iter().map(ToString::to_string).collect();
     let sources = if sources.is_empty() { "no source".to_owned() } else { sources.join(" and ") };
     let _ = writeln!(lines, "tunnels     from {sources}");

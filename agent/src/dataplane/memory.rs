@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
-    Backend, BackendSlot, Counters, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, HOOK_TC,
-    Listener, MAX_LISTENERS, Reason, Return, ServerKey, Signals, SteerSlot, TCP, UDP_STATELESS,
-    UDP_TRACKED, VersionSlot,
+    Address, Backend, BackendSlot, Bucket, Counters, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP,
+    HOOK_TC, Link, Listener, MAX_LISTENERS, NextHop as HopWord, Reason, Return, ServerKey, Service,
+    Signals, SteerSlot, TCP, UDP_STATELESS, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{
     Decision, Remembered, Tables, Undecided, Why, decide, decide_stateless, decide_udp, slots,
 };
 
+use super::inspect::{self, Inspect, Room};
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Devices, Error, Image, OuterSource, ReasonCounts, Use};
 use crate::model::Handshakes;
@@ -297,7 +298,10 @@ impl DataPlane for Memory {
     }
 
     fn backend(&self, index: u16) -> Backend {
-        self.backends.get(&index).copied().unwrap_or_default()
+        let record = self.backends.get(&index).copied().unwrap_or_default();
+        // Here each backend has a link of its own.
+        let hop = |hop: &NextHop| HopWord::new(index + 1, hop.mac).0;
+        Backend { next_hop: self.hops.get(&index).map_or(0, hop), ..record }
     }
 
     fn sweep(
@@ -331,5 +335,61 @@ impl DataPlane for Memory {
             limit: u64::from(MAX_LISTENERS),
         };
         vec![listeners, flows("flows", &self.flows), flows("udp_flows", &self.udp_flows)]
+    }
+}
+
+impl Inspect for Memory {
+    fn listener(&self, at: &Endpoint) -> Result<Option<u32>, Error> {
+        Ok(self.listeners.get(at).map(|listener| listener.service))
+    }
+
+    fn way_back(&self, from: &Endpoint) -> Result<Option<Return>, Error> {
+        Ok(self.returns.get(from).copied())
+    }
+
+    fn record(&self, service: u32) -> Result<Option<Service>, Error> {
+        let service = self.services.get(&service);
+        Ok(service.map(|(generation, image)| Service { generation: *generation, ..image.record }))
+    }
+
+    fn steer(&self, service: u32, client: Address) -> Result<Option<SteerSlot>, Error> {
+        Ok(self.services.get(&service).and_then(|(_, image)| image.steering.slot(client)))
+    }
+
+    fn remembered(
+        &self,
+        table: inspect::FlowTable,
+        key: &FlowKey,
+    ) -> Result<Option<FlowEntry>, Error> {
+        let flows = match table {
+            inspect::FlowTable::Moved => &self.flows,
+            inspect::FlowTable::Datagrams => &self.udp_flows,
+        };
+        Ok(flows.borrow().entries.get(key).copied())
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        let flows = self.flows.borrow();
+        // A flood: one processor, whose allowance is used up.
+        let rate = u64::from(!flows.flooded);
+        let tokens = if flows.flooded { 0 } else { u64::from(u32::MAX) };
+        Ok(Room {
+            used: flows.entries.len() as u64,
+            capacity: flows.capacity as u64,
+            rate,
+            allowances: vec![Bucket { filled: 0, tokens }],
+        })
+    }
+
+    fn link(&self, index: u32) -> Link {
+        let backend = u16::try_from(index.saturating_sub(1)).unwrap_or(u16::MAX);
+        self.hops.get(&backend).map_or(Link::default(), |hop| Link {
+            ifindex: hop.interface,
+            lower: hop.lower,
+            mtu: hop.mtu,
+            mac: hop.interface_mac,
+            pad: [0; 2],
+            tags: hop.tags,
+        })
     }
 }

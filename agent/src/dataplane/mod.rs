@@ -2,17 +2,21 @@
 //!
 //! - [`kernel`]: loads the program, writes its maps, attaches it
 //! - [`memory`]: the same rules in the agent's own memory, for tests
+//! - [`inspect`]: single look-ups, as the program makes them
 //! - [`shared`]: a data plane that others look at beside its owner, for tests
+//! - [`tap`]: what the program tells while somebody traces
 //! - [`pool`]: room for tables
 //! - [`next_hop`]: the way to each backend, as the kernel's routes and neighbours say
 //! - `sys`: what no library does safely; the only unsafe code of the agent
 
+pub mod inspect;
 pub mod kernel;
 pub mod memory;
 pub mod next_hop;
 pub mod pool;
 pub mod shared;
 mod sys;
+pub mod tap;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,6 +30,7 @@ use weir_ebpf::abi::{
 use crate::model::{AttachMode, Handshakes, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
+use inspect::Inspect;
 use kernel::AttachError;
 use next_hop::NextHop;
 
@@ -180,7 +185,7 @@ pub enum Error {
 }
 
 /// A data plane: where tables lie and packets are decided.
-pub trait DataPlane: Send {
+pub trait DataPlane: Inspect + Send {
     /// Makes a commit. When this returns, no packet is still decided by the old tables.
     ///
     /// # Errors

@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey, Signals};
+use weir_ebpf::abi::{
+    Address, Backend, Counters, Endpoint, FlowEntry, FlowKey, Link, Return, Service, Signals,
+    SteerSlot,
+};
 
+use super::inspect::{FlowTable, Inspect, Room};
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
 use crate::model::Handshakes;
@@ -101,5 +105,35 @@ impl<P: DataPlane> DataPlane for Shared<P> {
 
     fn uses(&self) -> Vec<Use> {
         self.lock().uses()
+    }
+}
+
+impl<P: DataPlane> Inspect for Shared<P> {
+    fn listener(&self, at: &Endpoint) -> Result<Option<u32>, Error> {
+        self.lock().listener(at)
+    }
+
+    fn way_back(&self, from: &Endpoint) -> Result<Option<Return>, Error> {
+        self.lock().way_back(from)
+    }
+
+    fn record(&self, service: u32) -> Result<Option<Service>, Error> {
+        self.lock().record(service)
+    }
+
+    fn steer(&self, service: u32, client: Address) -> Result<Option<SteerSlot>, Error> {
+        self.lock().steer(service, client)
+    }
+
+    fn remembered(&self, table: FlowTable, key: &FlowKey) -> Result<Option<FlowEntry>, Error> {
+        self.lock().remembered(table, key)
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        self.lock().room()
+    }
+
+    fn link(&self, index: u32) -> Link {
+        self.lock().link(index)
     }
 }

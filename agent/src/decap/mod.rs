@@ -51,7 +51,7 @@ pub struct Options {
 ///
 /// What kept it from starting. Nothing is attached then.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    log::start();
+    log::start(log::Format::default(), log::Level::default());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pin = pin(&options)?;

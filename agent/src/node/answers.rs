@@ -28,7 +28,7 @@ use crate::plan::tables::ServiceTables;
 use crate::store::Store;
 
 /// Names of the hooks, in the order of their rows.
-const HOOKS: [&str; abi::HOOKS as usize] = ["xdp", "tc"];
+pub(super) const HOOKS: [&str; abi::HOOKS as usize] = ["xdp", "tc"];
 
 impl<P: DataPlane, S: Store> Owner<P, S> {
     /// New connections of each version since the service's weights changed last.
@@ -149,7 +149,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The names of all services, in order.
-    pub(super) fn names(&self) -> Vec<ServiceName> {
+    pub(super) fn services(&self) -> Vec<ServiceName> {
         self.state.services.keys().cloned().collect()
     }
 
@@ -282,6 +282,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             health: self.checks.counts(),
             http: self.identity.http,
             state_dir: self.identity.state_dir.display().to_string(),
+            bpf_log: self.identity.bpf_log.name().to_owned(),
             warnings: self.warnings(),
         }
     }
@@ -320,7 +321,7 @@ pub fn hooks_and_reasons() -> (&'static [&'static str], Vec<&'static str>) {
     (&HOOKS, Reason::ALL.into_iter().map(reason_name).collect())
 }
 
-fn reason_name(reason: Reason) -> &'static str {
+pub(super) fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::NotIp => "pass-not-ip",
         Reason::NotTransport => "pass-not-tcp-or-udp",

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
+use super::Caller;
 use super::messages::{RequestId, rfc3339};
 use crate::model::ServiceName;
 
@@ -134,18 +135,29 @@ pub struct Event {
     pub text: String,
     /// The id of the request that asked for it, if it had one.
     pub request_id: Option<RequestId>,
+    /// Who asked for it, if somebody did: `uid 0 pid 1234 (weir)`.
+    pub who: Option<String>,
+    /// What was before and what is now, where that can be said of a change. For the agent's log.
+    #[serde(skip)]
+    pub change: Option<[String; 2]>,
 }
 
 impl Event {
     /// An event of the whole node.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { service: None, kind, text: text.into(), request_id: None }
+        Self { service: None, kind, text: text.into(), request_id: None, who: None, change: None }
     }
 
     /// The same, of one service.
     #[must_use]
     pub fn of(self, service: &ServiceName) -> Self {
         Self { service: Some(service.clone()), ..self }
+    }
+
+    /// The same, with what was before and what is now.
+    #[must_use]
+    pub fn from_to(self, before: String, after: String) -> Self {
+        Self { change: Some([before, after]), ..self }
     }
 
     /// The same, asked for by a request.
@@ -213,6 +225,8 @@ pub struct Log {
     /// The newest id.
     news: watch::Sender<u64>,
     totals: BTreeMap<Kind, u64>,
+    /// Who asks for what is happening.
+    caller: Option<Caller>,
 }
 
 impl Log {
@@ -225,18 +239,27 @@ impl Log {
             forgotten: 0,
             news: watch::Sender::new(0),
             totals: BTreeMap::new(),
+            caller: None,
         }
     }
 
-    /// Records an event, here and in the agent's log.
-    pub fn push(&mut self, event: Event) {
+    /// Says who asks for what happens from now on.
+    pub fn set_caller(&mut self, caller: Option<Caller>) {
+        self.caller = caller;
+    }
+
+    /// Records an event, here and in the agent's log: the one place where a change is logged.
+    pub fn push(&mut self, mut event: Event) {
+        event.who = self.caller.as_ref().map(ToString::to_string);
         let service = event.service.as_ref().map(ServiceName::as_str);
         let request = event.request_id.as_ref().map(RequestId::as_str);
-        let kind = event.kind.name();
+        let (kind, who) = (event.kind.name(), event.who.as_deref());
+        let change = event.change.as_ref();
+        let (before, after) = change.map(|[a, b]| (a.as_str(), b.as_str())).unzip();
         if event.kind.warns() {
-            tracing::warn!(service, request, kind, "{}", event.text);
+            tracing::warn!(service, request, kind, who, before, after, "{}", event.text);
         } else {
-            tracing::info!(service, request, kind, "{}", event.text);
+            tracing::info!(service, request, kind, who, before, after, "{}", event.text);
         }
         self.record(event, SystemTime::now());
     }

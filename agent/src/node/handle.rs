@@ -8,11 +8,15 @@ use tokio::{
 };
 
 use super::{
-    Error,
+    Caller, Error,
     events::{EventQuery, Look},
     messages::{
         Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
         RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
+    },
+    trace::{
+        answer::{AskNames, FlowTrace, Names, TraceFlow},
+        live::Tracing,
     },
 };
 use crate::model::ServiceName;
@@ -39,7 +43,7 @@ pub enum Request {
     /// All services, ordered by name.
     List(Reply<Vec<ServiceStatus>>),
     /// The names of all services, in order.
-    Names(Reply<Vec<ServiceName>>),
+    Services(Reply<Vec<ServiceName>>),
     /// Change weights.
     Shift(Shift, Reply<Changed>),
     /// Set by hand what a backend is.
@@ -60,19 +64,28 @@ pub enum Request {
     Status(Reply<NodeStatus>),
     /// What happened.
     Events(EventQuery, Reply<Look>),
+    /// Why the packets of a flow go where they go.
+    TraceFlow(TraceFlow, Reply<FlowTrace>),
+    /// What things are called.
+    Names(AskNames, Reply<Names>),
+    /// What somebody asks who is known.
+    By(Caller, Box<Self>),
 }
 
 /// Speaks to the owner task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     queue: mpsc::Sender<Request>,
+    tracing: Option<Tracing>,
+    /// Who asks.
+    caller: Option<Caller>,
 }
 
 /// A handle, and the end that the owner task receives from.
 #[must_use]
 pub fn channel() -> (Handle, mpsc::Receiver<Request>) {
     let (queue, requests) = mpsc::channel(QUEUE);
-    (Handle { queue }, requests)
+    (Handle { queue, tracing: None, caller: None }, requests)
 }
 
 impl Handle {
@@ -97,8 +110,8 @@ impl Handle {
     }
 
     /// The names of all services, in order.
-    pub async fn names(&self) -> Result<Vec<ServiceName>, Error> {
-        self.ask(Request::Names).await
+    pub async fn services(&self) -> Result<Vec<ServiceName>, Error> {
+        self.ask(Request::Services).await
     }
 
     /// Changes weights.
@@ -151,10 +164,43 @@ impl Handle {
         self.ask(|reply| Request::Events(query, reply)).await
     }
 
+    /// Why the packets of a flow go where they go.
+    pub async fn trace_flow(&self, asked: TraceFlow) -> Result<FlowTrace, Error> {
+        self.ask(|reply| Request::TraceFlow(asked, reply)).await
+    }
+
+    /// What things are called.
+    pub async fn names(&self, asked: AskNames) -> Result<Names, Error> {
+        self.ask(|reply| Request::Names(asked, reply)).await
+    }
+
+    /// The same handle, for what this caller asks.
+    #[must_use]
+    pub fn by(self, caller: Option<Caller>) -> Self {
+        Self { caller, ..self }
+    }
+
+    /// The same handle, through which packets can be traced as they come.
+    #[must_use]
+    pub fn with_tracing(self, tracing: Tracing) -> Self {
+        Self { tracing: Some(tracing), ..self }
+    }
+
+    /// Traces packets as they come; nothing, if the data plane cannot.
+    #[must_use]
+    pub fn tracing(&self) -> Option<&Tracing> {
+        self.tracing.as_ref()
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let room = timeout(ROOM_WAIT, self.queue.reserve()).await.map_err(|_| Error::Busy)?;
-        room.map_err(|_| Error::Stopping)?.send(request(reply));
+        let request = request(reply);
+        let request = match self.caller.clone() {
+            Some(caller) => Request::By(caller, Box::new(request)),
+            None => request,
+        };
+        room.map_err(|_| Error::Stopping)?.send(request);
         // A dropped reply means that the owner task ended before it answered.
         timeout(ANSWER_WAIT, answer)
             .await

@@ -557,6 +557,8 @@ pub struct NodeStatus {
     pub http: Option<SocketAddr>,
     /// Directory of the state store.
     pub state_dir: String,
+    /// Which lines the program in the kernel writes: `off`, `error`, `info` or `debug`.
+    pub bpf_log: String,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }

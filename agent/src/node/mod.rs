@@ -3,6 +3,7 @@
 //! - [`messages`]: what can be asked of the node, and what it answers
 //! - [`handle`]: the queue to the owner task
 //! - [`error`]: why a request fails
+//! - `caller`: who asks
 //! - [`events`]: what happened on the node
 //! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
 //!   request makes of it; pure
@@ -17,12 +18,14 @@
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
 //! - `attachments`: interfaces that go, come back, or lose the program
+//! - [`trace`]: why a packet goes where it goes
 //! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
 
 mod answers;
 mod attachments;
 mod backends;
 mod by_hand;
+mod caller;
 pub mod clock;
 mod counted;
 mod devices;
@@ -51,11 +54,13 @@ mod sweep;
 mod task;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod tunnels;
 mod words;
 
 pub use answers::hooks_and_reasons;
 pub use attachments::{ATTACHED, GONE};
+pub use caller::Caller;
 pub use error::Error;
 pub use handle::{Handle, Request, channel};
 pub use owner::{DEFAULT_IDLE, Identity, Owner};

@@ -24,7 +24,7 @@ use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
 use super::state::{Next, State};
 use super::{tunnels, words};
-use crate::dataplane::{self, DataPlane, next_hop};
+use crate::dataplane::{self, DataPlane, kernel::BpfLog, next_hop};
 use crate::fault::{self, Point};
 use crate::health::Checks;
 use crate::model::{PerVersion, ServiceName, ServiceSpec, Traffic, Version};
@@ -43,6 +43,8 @@ pub struct Identity {
     pub state_dir: PathBuf,
     /// Where the agent serves HTTP.
     pub http: Option<SocketAddr>,
+    /// Which lines the program in the kernel writes.
+    pub bpf_log: BpfLog,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -242,7 +244,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         for change in &answer.changes {
             let kind = if change.created { Kind::Created } else { asked.kind() };
             let text = format!("{}{}", asked.about(), words::of_change(change));
-            let event = Event::new(kind, text).of(&change.service);
+            let [before, after] = words::weights(change);
+            let event = Event::new(kind, text).of(&change.service).from_to(before, after);
             self.events.push(event.asked_by(options.request_id.as_ref()));
         }
         self.repeats.keep(options.request_id.as_ref(), asked, Answered::Changed(answer.clone()));

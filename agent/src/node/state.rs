@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
-use super::directory::{Directory, Key, Place, address, identity};
+use super::directory::{Directory, Key, Place, identity};
 use super::draining::OfVersions;
 use super::error::Error;
 use super::lease::Lease;
@@ -500,10 +500,7 @@ fn goal(service: &Service) -> Goal {
 /// The steering rules of a service, as the plan has them.
 fn rules(service: &Service) -> Rules {
     let rule = |rule: &Rule| {
-        let source = address(rule.source.addr());
-        let mapped = if source.is_v4() { 96 } else { 0 };
-        let prefix = Prefix::new(source, mapped + rule.source.prefix_len());
-        (prefix, u8::try_from(rule.version.index()).unwrap_or(BY_TABLE))
+        (Prefix::from(rule.source), u8::try_from(rule.version.index()).unwrap_or(BY_TABLE))
     };
     Rules::new(service.steering().iter().map(rule))
 }

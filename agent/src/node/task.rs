@@ -85,7 +85,7 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Delete(delete, reply) => drop(reply.send(owner.delete(&delete))),
         Request::Get(name, reply) => drop(reply.send(owner.get(&name))),
         Request::List(reply) => drop(reply.send(owner.list())),
-        Request::Names(reply) => drop(reply.send(Ok(owner.names()))),
+        Request::Services(reply) => drop(reply.send(Ok(owner.services()))),
         Request::Shift(shift, reply) => drop(reply.send(owner.shift(&shift))),
         Request::SetBackend(set, reply) => drop(reply.send(owner.set_backend(&set))),
         Request::Drains(names, reply) => drop(reply.send(owner.drains(&names))),
@@ -96,5 +96,12 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
         Request::Events(query, reply) => drop(reply.send(Ok(owner.events.look(&query)))),
+        Request::TraceFlow(asked, reply) => drop(reply.send(owner.trace_flow(&asked))),
+        Request::By(caller, request) => {
+            owner.events.set_caller(Some(caller));
+            answer(owner, *request);
+            owner.events.set_caller(None);
+        }
+        Request::Names(asked, reply) => drop(reply.send(owner.names(&asked))),
     }
 }

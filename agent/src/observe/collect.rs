@@ -120,7 +120,7 @@ impl Collector {
         let status = node.status().await?;
         let mut services = Vec::new();
         let (mut drains, mut verdicts) = (Vec::new(), Vec::new());
-        for name in node.names().await? {
+        for name in node.services().await? {
             match self.service(name).await {
                 Ok((seen, of_service, packets)) => {
                     services.extend(seen);

@@ -10,8 +10,10 @@
 //! have one clock: they settle together, after neither has moved for as long as a flow may be
 //! silent.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use weir_ebpf::abi::{Address, BY_TABLE, SteerSlot, VERSIONS};
 
@@ -39,6 +41,12 @@ impl Prefix {
         Address::from_v6(self.bits.to_be_bytes())
     }
 
+    /// The bits that count, set.
+    #[must_use]
+    pub fn mask(self) -> Address {
+        Address::from_v6(mask(self.length).to_be_bytes())
+    }
+
     /// Bits that count, 0 to 128.
     #[must_use]
     pub fn length(self) -> u8 {
@@ -49,6 +57,16 @@ impl Prefix {
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
         self.length <= other.length && other.bits & mask(self.length) == self.bits
+    }
+}
+
+impl From<IpNet> for Prefix {
+    fn from(net: IpNet) -> Self {
+        let (address, mapped) = match net.addr() {
+            IpAddr::V4(v4) => (Address::from_v4(v4.octets()), 96),
+            IpAddr::V6(v6) => (Address::from_v6(v6.octets()), 0),
+        };
+        Self::new(address, mapped + net.prefix_len())
     }
 }
 

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod refused;
+pub(crate) mod trace;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -43,6 +44,7 @@ use weir::{
             ServiceCounters, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered,
             Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
         },
+        trace::answer::Names,
     },
 };
 
@@ -72,7 +74,7 @@ impl Node {
             Request::List(reply) => {
                 drop(reply.send(self.services.keys().map(|name| self.get(name)).collect()));
             }
-            Request::Names(reply) => {
+            Request::Services(reply) => {
                 drop(reply.send(Ok(self.services.keys().cloned().collect())));
             }
             Request::Shift(shift, reply) => drop(reply.send(self.shift(shift))),
@@ -85,6 +87,13 @@ impl Node {
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
             Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
+            Request::TraceFlow(asked, reply) => drop(reply.send(Ok(trace::any(&asked)))),
+            Request::By(caller, request) => {
+                self.events.set_caller(Some(caller));
+                self.handle(*request);
+                self.events.set_caller(None);
+            }
+            Request::Names(_, reply) => drop(reply.send(Ok(Names::default()))),
         }
     }
 
@@ -461,6 +470,7 @@ impl Node {
             },
             http: Some(([127, 0, 0, 1], 9180).into()),
             state_dir: "/var/lib/weir".into(),
+            bpf_log: "off".into(),
             warnings: vec!["eth1 went away".into()],
         }
     }

@@ -10,6 +10,7 @@ mod rare;
 mod signal;
 mod slot;
 mod steering;
+mod trace;
 
 pub use counter::*;
 pub use fragment::*;
@@ -17,6 +18,7 @@ pub use rare::*;
 pub use signal::*;
 pub use slot::*;
 pub use steering::*;
+pub use trace::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
 pub const VERSION: u32 = 2;
@@ -420,6 +422,40 @@ pub struct Bucket {
     pub tokens: u64,
 }
 
+/// What one takes out of a [`Bucket`].
+const TOKEN: u64 = 1_000_000_000;
+
+impl Bucket {
+    /// The bucket at `now`, filled up by `rate` a second, at most 10^10. It holds at most what a
+    /// tenth of a second gives, and one.
+    ///
+    /// The clock is coarse, some milliseconds. What is left is counted in billionths, or a tick that
+    /// gives less than one would give nothing, ever.
+    #[inline(always)]
+    #[must_use]
+    pub const fn refilled(self, rate: u64, now: u64) -> Self {
+        let elapsed = now.wrapping_sub(self.filled);
+        let elapsed = if elapsed > TOKEN { TOKEN } else { elapsed };
+        let most = (rate / 10 + 1) * TOKEN;
+        let tokens = self.tokens + elapsed * rate;
+        Self { filled: now, tokens: if tokens > most { most } else { tokens } }
+    }
+
+    /// Whether there is one to take.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_one(self) -> bool {
+        self.tokens >= TOKEN
+    }
+
+    /// The bucket after one was taken, of which there was one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn less_one(self) -> Self {
+        Self { filled: self.filled, tokens: self.tokens - TOKEN }
+    }
+}
+
 /// What the agent sets before the program is loaded, for good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
@@ -480,8 +516,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, ServerKey, Service,
-        SteerKey, SteerSlot,
+        Backend, Bucket, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, ServerKey,
+        Service, SteerKey, SteerSlot, TraceLost,
     };
 
     macro_rules! pod {
@@ -491,7 +527,7 @@ mod user {
         )*};
     }
     pod!(Backend, Config, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, Service, SteerKey);
-    pod!(ServerKey, SteerSlot);
+    pod!(Bucket, ServerKey, SteerSlot, TraceLost);
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::maps::{self, ANSWER, PACKET, QUOTE};
 use crate::route::{self, Route, Side, Standing};
 use crate::skb::SkbFrame;
 use crate::tc::{self, Refused};
+use crate::trace;
 
 /// What is left to the stack, as the program that called has counted it before there was this one.
 const NOT_OURS: Refused = Refused::Pass(Reason::NotTransport);
@@ -107,6 +108,7 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
             let chosen = &route::choose(frame, answer, service, Standing::Follows);
             let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
             let verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
+            trace::sent(chosen.traced);
             if chosen.service.forwarding != FORWARD_NAT {
                 count::reason(HOOK_TC, Reason::Quoted);
                 return Ok(verdict); // the backend has the listener's address

@@ -71,8 +71,8 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 fn node(mode: &str) -> Result<Node> {
-    let mut services = "services:\n".to_owned();
     let port = if mode == "nat" { ", port: 8080" } else { "" };
+    let mut services = String::from("services:\n");
     for (index, level) in LEVELS.iter().enumerate() {
         write!(
             services,

@@ -40,6 +40,7 @@ impl World {
         let (frame, _) = self.frame(number, flags);
         self.tally.packets += 1;
         let program = PROGRAMS[usize::from(self.tally.packets.is_multiple_of(2))];
+        let said = if self.setting.traced { Some(self.trace(&frame, flags)?) } else { None };
         let (verdict, out) = program.run(self.kernel(), &frame.bytes());
         let key = frame.key();
         // The kernel's clock stands still while hours pass here.
@@ -48,11 +49,16 @@ impl World {
             let entry = FlowEntry { seen: clock::seconds(), ..entry };
             self.kernel().put_flow(&key, entry).map_err(|error| error.to_string())?;
         }
-        match verdict {
-            Verdict::Redirect => Ok(Some(read(&out)?.to)),
-            Verdict::Drop => Ok(None),
-            other => Err(format!("{program:?}: {other:?}")),
+        let reached = match verdict {
+            Verdict::Redirect => Some(read(&out)?.to),
+            Verdict::Drop => None,
+            other => return Err(format!("{program:?}: {other:?}")),
+        };
+        if let Some((at, walk)) = said.filter(|(at, _)| *at != reached) {
+            return Err(format!("flow {number} reached {reached:?}, not {at:?} as said: {walk}"));
         }
+        self.tally.traced += u64::from(self.setting.traced);
+        Ok(reached)
     }
 
     pub(super) fn open(&mut self) -> Result<(), String> {

@@ -21,6 +21,7 @@ mod model;
 mod operators;
 mod shrink;
 mod step;
+mod traced;
 mod world;
 
 pub use step::{Step, case};
@@ -35,6 +36,8 @@ pub struct Setting {
     pub inserts_per_second: u64,
     /// Whether clients and listener are IPv6.
     pub ipv6: bool,
+    /// Whether each packet is traced before it is sent, and must go as was said.
+    pub traced: bool,
 }
 
 /// Runs a case. One that breaks is made as short as possible, and shown so that it can be pasted

@@ -52,6 +52,8 @@ pub struct Tally {
     pub given_up: u64,
     /// Agents that took up what another had left.
     pub restarts: u64,
+    /// Packets that went where a trace had said.
+    pub traced: u64,
     /// Most flows remembered at one time.
     pub remembered: u64,
 }
@@ -69,6 +71,7 @@ impl std::ops::AddAssign for Tally {
         self.rolled_back += other.rolled_back;
         self.given_up += other.given_up;
         self.restarts += other.restarts;
+        self.traced += other.traced;
         self.remembered = self.remembered.max(other.remembered);
     }
 }

@@ -212,6 +212,7 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         interfaces: status.interfaces.into_iter().map(interface).collect(),
         capacity: status.capacity.into_iter().map(capacity).collect(),
         state_dir: status.state_dir,
+        bpf_log: status.bpf_log,
         health: Some(health::counts_to_proto(status.health)),
         warnings: status.warnings,
         outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),

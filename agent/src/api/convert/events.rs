@@ -41,6 +41,7 @@ pub fn answer(events: Events) -> v1::WatchEventsResponse {
         kind: event.kind.name().to_owned(),
         text: event.text,
         request_id: event.request_id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        who: event.who.unwrap_or_default(),
     };
     v1::WatchEventsResponse {
         epoch: events.epoch,
@@ -64,6 +65,8 @@ pub fn read(answer: v1::WatchEventsResponse) -> Result<Events, Malformed> {
                 text: event.text,
                 request_id: optional(&event.request_id, RequestId::new)
                     .map_err(|_| Malformed("request_id"))?,
+                who: Some(event.who).filter(|who| !who.is_empty()),
+                change: None,
             },
         })
     };

@@ -12,6 +12,7 @@ pub mod lease;
 pub mod read;
 pub mod request;
 pub mod spec;
+pub mod trace;
 mod traffic;
 
 use weir_proto::v1;

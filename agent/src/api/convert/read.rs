@@ -261,6 +261,7 @@ pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
             address.parse().map_err(|_| Malformed("outer_sources"))
         })?,
         state_dir: status.state_dir,
+        bpf_log: status.bpf_log,
         health: status.health.map(health::read_counts).unwrap_or_default(),
         http: match status.http_address.as_str() {
             "" => None,

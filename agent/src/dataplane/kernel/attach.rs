@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, maps::Map};
+use aya_log::EbpfLogger;
 
+use super::bpf_log::{Forward, Lines};
 use super::load::{LoadError, chain, kernel_has, refused};
 use super::pins::{self, PinError, Pins};
 use super::rare::RARE;
@@ -100,6 +102,11 @@ impl Programs {
         if !self.pinned.iter().any(|(known, _)| *known == pin) {
             self.pinned.push((pin, before));
         }
+    }
+
+    /// What reads the program's lines.
+    pub(super) fn log(&mut self) -> Option<Lines> {
+        EbpfLogger::init_with_logger(&mut self.object, Forward).ok().map(Lines)
     }
 
     /// Takes a map out, for good.

@@ -31,7 +31,7 @@ impl Table {
         let capacity = pins::capacity(&map).ok_or_else(|| failed("has no size".to_owned()))?;
         let map = map.try_into().map_err(wrong(name))?;
         let mut table = Self { name, map, capacity, left: 0, under_way: None };
-        table.left = table.walk(|_| Ok(())).map_err(|error| failed(error.to_string()))?;
+        table.left = table.count().map_err(|error| failed(error.to_string()))?;
         Ok(table)
     }
 
@@ -59,6 +59,20 @@ impl Table {
             show(&mut keys.iter().zip(flows))?;
         }
         Ok(seen)
+    }
+
+    /// The entry of a flow, if there is one.
+    pub(super) fn get(&self, key: &FlowKey) -> Result<Option<FlowEntry>, Error> {
+        match self.map.get(key, 0) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(map_error(self.name)(error)),
+        }
+    }
+
+    /// Counts the entries.
+    pub(super) fn count(&self) -> Result<u64, Error> {
+        self.walk(|_| Ok(()))
     }
 
     /// Gives a walk that is under way up.
@@ -95,12 +109,7 @@ impl Kernel {
     ///
     /// The map cannot be read.
     pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowEntry>, Error> {
-        let table = self.flow_table(key.protocol);
-        match table.map.get(key, 0) {
-            Ok(entry) => Ok(Some(entry)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(map_error(table.name)(error)),
-        }
+        self.flow_table(key.protocol).get(key)
     }
 
     /// Remembers a flow, or changes its entry. Takes no insert from the limit on inserts.

@@ -11,16 +11,18 @@ use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_ebpf::abi::{
     Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Histogram, Link, MAX_BACKENDS,
-    MAX_FAILING, MAX_PENDING, POOL_LINES, Pending, Reasons, Signals,
+    MAX_FAILING, MAX_PENDING, POOL_LINES, Pending, Reasons, Signals, Tracers,
 };
 
 use super::Kernel;
 use super::attach::Programs;
+use super::bpf_log::BpfLog;
 use super::counted::Counted;
 use super::flows::Table;
 use super::pending::Places;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
+use super::tap::KernelTap;
 use crate::dataplane::OuterSource;
 use crate::dataplane::pool::Pool;
 use crate::dataplane::sys::Mapped;
@@ -46,6 +48,8 @@ pub struct Options {
     pub outer: OuterSource,
     /// ICMP messages sent a second, on each processor.
     pub icmp_per_second: u32,
+    /// Which lines the program writes.
+    pub log: BpfLog,
 }
 
 impl Default for Options {
@@ -57,6 +61,7 @@ impl Default for Options {
             pool_lines: POOL_LINES,
             outer: OuterSource::default(),
             icmp_per_second: Config::DEFAULT.icmp_per_second,
+            log: BpfLog::Off,
         }
     }
 }
@@ -160,7 +165,9 @@ impl Kernel {
         }
         // Programs first: a map taken out and dropped would be missing from them.
         let object = load_object(options, processors, pins.as_ref())?;
-        let mut taken = Taken(Programs::load(object, pins)?);
+        let mut programs = Programs::load(object, pins)?;
+        let log = if options.log == BpfLog::Off { None } else { programs.log() };
+        let mut taken = Taken(programs);
         let flows = Table::new("FLOWS", taken.map("FLOWS")?)?;
         let udp_flows = Table::new("UDP_FLOWS", taken.map("UDP_FLOWS")?)?;
         let pool = taken.data("POOL")?;
@@ -198,6 +205,8 @@ impl Kernel {
                 &reasons,
                 processors * HOOKS as usize * size_of::<Reasons>(),
             )?,
+            tap: Some(tap(&mut taken)?),
+            log,
             listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             server_ids: taken.typed("SERVER_IDS")?,
@@ -209,6 +218,7 @@ impl Kernel {
             devices: taken.typed("DEVICES")?,
             flows,
             udp_flows,
+            flood: taken.typed("FLOOD")?,
             processors,
             options,
             pool: Pool::new(options.pool_lines),
@@ -241,12 +251,15 @@ fn load_object(
         outer_v6: options.outer.v6.map_or([0; 4], |address| Address::from_v6(address.octets()).0),
         icmp_per_second: options.icmp_per_second,
     };
+    let level = options.log.level();
     let mut loader = EbpfLoader::new();
     for (name, pins) in pins::MAPS.iter().filter_map(|name| Some((name, pins?))) {
         loader.map_pin_path(name, pins.map(name));
     }
     loader
         .override_global("CONFIG", &config, true)
+        .override_global(aya_log::LEVEL, &level, true)
+        .map_max_entries("AYA_LOGS", options.log.ring())
         .map_max_entries("FLOWS", options.flows)
         .map_max_entries("UDP_FLOWS", options.udp_flows)
         .map_max_entries("POOL", options.pool_lines)
@@ -283,6 +296,16 @@ pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
 fn mapped(map: &'static str, data: &MapData, bytes: usize) -> Result<Mapped, LoadError> {
     Mapped::new(data.fd().as_fd(), bytes)
         .map_err(|error| LoadError::Map { map, reason: format!("cannot be mapped: {error}") })
+}
+
+/// The maps of live traces.
+fn tap(taken: &mut Taken) -> Result<KernelTap, LoadError> {
+    let control = taken.data("TRACE")?;
+    Ok(KernelTap {
+        ring: taken.typed("TRACES")?,
+        control: mapped("TRACE", &control, size_of::<Tracers>())?,
+        lost: taken.typed("TRACE_LOST")?,
+    })
 }
 
 /// The maps of an object whose programs are loaded.

@@ -3,17 +3,22 @@
 //! - `load`: creates or takes up maps, loads the program; `recover` reads what pinned maps hold
 //! - `attach`, `attached`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
 //! - `rare`: the programs that the TC program calls
+//! - `inspect`: single look-ups
 //! - `commit`: how tables change; `steering`: the sets of steering entries
+//! - `bpf_log`: the program's own log lines
+//! - `tap`: what the program tells while somebody traces
 //! - `ways`: what the program is told of interfaces
 //! - `flows`, `run`: the tables of flows, and runs of the program without an interface
 //! - `counted`: what the program has counted; `pending`: handshakes under way
 
 mod attach;
 mod attached;
+mod bpf_log;
 mod clsact;
 mod commit;
 mod counted;
 mod flows;
+mod inspect;
 mod links;
 mod load;
 mod pending;
@@ -22,6 +27,7 @@ mod rare;
 mod recover;
 mod run;
 mod steering;
+mod tap;
 mod ways;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,23 +36,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{
-    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, ProgramArray,
+    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, PerCpuArray,
+    ProgramArray,
 };
 use weir_ebpf::abi::{
-    Backend, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener, MAX_LISTENERS,
-    MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, Signals, TCP,
-    VERSION_LINES, VERSIONS,
+    Backend, Bucket, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener,
+    MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, Signals,
+    TCP, VERSION_LINES, VERSIONS,
 };
 
 pub use attach::AttachError;
 pub(crate) use attach::{Attach, attach, attach_tc, attach_xdp, program};
+pub use bpf_log::{BpfLog, Lines};
 pub use load::{LoadError, Options};
 pub(crate) use load::{chain, load_error, refused};
 pub use pins::{PinError, Pins};
 pub(crate) use pins::{require_bpffs, try_lock};
 pub(crate) use run::run;
 pub use run::{Run, Runner};
+pub use tap::KernelTap;
 
+use super::inspect::Inspect as _;
 use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
@@ -76,6 +86,9 @@ pub struct Kernel {
     devices: DevMapHash<MapData>,
     flows: flows::Table,
     udp_flows: flows::Table,
+    flood: PerCpuArray<MapData, Bucket>,
+    tap: Option<KernelTap>,
+    log: Option<Lines>,
     pool_memory: Mapped,
     backend_memory: Mapped,
     counted: counted::Counted,
@@ -134,15 +147,7 @@ impl DataPlane for Kernel {
     }
 
     fn tables(&self, service: u32) -> Result<Option<ServiceTables>, Error> {
-        let records = match self.services.get(&0, 0) {
-            Ok(records) => records,
-            Err(MapError::KeyNotFound) => return Ok(None), // nothing was ever committed
-            Err(error) => return Err(map_error("SERVICES")(error)),
-        };
-        let record = records.get(&service, 0).map_err(map_error("SERVICES"))?;
-        if record.generation == 0 {
-            return Ok(None);
-        }
+        let Some(record) = self.record(service)? else { return Ok(None) };
         let damaged = |reason: String| Error::Damaged { service, reason };
         let read = |start, lines| {
             self.read_lines(start, lines)

@@ -86,6 +86,11 @@ impl Sets {
         }
     }
 
+    /// The entry that a key matches longest.
+    pub(super) fn find(&self, key: &Key<SteerKey>) -> Result<SteerSlot, MapError> {
+        self.trie.get(key, 0)
+    }
+
     /// All sets, as an earlier agent has left them.
     pub(super) fn read(&mut self) -> Result<BTreeMap<u32, Vec<Entry>>, MapError> {
         let mut sets: BTreeMap<u32, Vec<Entry>> = BTreeMap::new();

@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use weir_ebpf::abi::{Backend, Counters, FlowEntry, FlowKey, Signals};
+use weir_ebpf::abi::{
+    Address, Backend, Counters, Endpoint, FlowEntry, FlowKey, Link, Return, Service, Signals,
+    SteerSlot,
+};
 
+use crate::dataplane::inspect::{FlowTable, Inspect, Room};
 use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{
     Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use,
@@ -176,5 +180,35 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
 
     fn uses(&self) -> Vec<Use> {
         self.plane.uses()
+    }
+}
+
+impl<P: DataPlane> Inspect for Chaos<P> {
+    fn listener(&self, at: &Endpoint) -> Result<Option<u32>, Error> {
+        self.plane.listener(at)
+    }
+
+    fn way_back(&self, from: &Endpoint) -> Result<Option<Return>, Error> {
+        self.plane.way_back(from)
+    }
+
+    fn record(&self, service: u32) -> Result<Option<Service>, Error> {
+        self.plane.record(service)
+    }
+
+    fn steer(&self, service: u32, client: Address) -> Result<Option<SteerSlot>, Error> {
+        self.plane.steer(service, client)
+    }
+
+    fn remembered(&self, table: FlowTable, key: &FlowKey) -> Result<Option<FlowEntry>, Error> {
+        self.plane.remembered(table, key)
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        self.plane.room()
+    }
+
+    fn link(&self, index: u32) -> Link {
+        self.plane.link(index)
     }
 }
