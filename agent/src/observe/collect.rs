@@ -16,7 +16,7 @@ use crate::node::{Error, Handle};
 /// A look that is younger is as good as a new one.
 const FRESH: Duration = Duration::from_millis(400);
 /// The longest time for a look.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(20);
 /// The newest events that a look holds, at least, as far as there are so many.
 const EVENTS: u64 = 50;
 

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::WatchStream;
 
@@ -95,10 +95,10 @@ impl Feed {
 }
 
 async fn run(collector: Arc<Collector>, latest: watch::Sender<Bytes>, past: Arc<Mutex<Past>>) {
-    let mut ticks = interval(PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = PERIOD;
     loop {
-        ticks.tick().await;
+        sleep(pause).await;
+        pause = PERIOD;
         if latest.is_closed() {
             // Nobody watches. What was seen is too old when somebody does.
             past.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
@@ -107,11 +107,13 @@ async fn run(collector: Arc<Collector>, latest: watch::Sender<Bytes>, past: Arc<
         }
         let data = match collector.look().await {
             Ok(look) => {
+                // The node has other things to do: at most a fifth of its time is for the page.
+                pause = PERIOD.saturating_sub(look.took).max(look.took * 4);
                 let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
                 past.push(&look);
                 let quick = past.before(&look, Past::STEP).map(Arc::as_ref);
                 let slow = past.before(&look, Past::LENGTH).map(Arc::as_ref);
-                view::page(&look, quick, slow)
+                view::page(&look, quick, slow, pause)
             }
             Err(error) => view::trouble(&error.to_string()),
         };

@@ -1,7 +1,7 @@
 //! What the page is told: JSON, from a look and from earlier ones. Pure.
 
 use std::net::SocketAddr;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -23,6 +23,8 @@ const EVENTS: usize = 30;
 struct Page<'a> {
     /// Milliseconds since 1970.
     time_ms: u64,
+    /// Milliseconds until the next look, but for what that takes.
+    next_ms: u128,
     host: &'a str,
     node: &'a NodeStatus,
     /// Of what time success, latency and failures are.
@@ -118,10 +120,17 @@ struct BackendView<'a> {
     lately: Lately,
 }
 
-/// The page's state. `quick` and `slow`: earlier looks of some five and thirty seconds ago.
-pub(super) fn page(look: &Snapshot, quick: Option<&Snapshot>, slow: Option<&Snapshot>) -> String {
+/// The page's state. `quick` and `slow`: earlier looks of some five and thirty seconds ago;
+/// `next`: the time until the next one.
+pub(super) fn page(
+    look: &Snapshot,
+    quick: Option<&Snapshot>,
+    slow: Option<&Snapshot>,
+    next: Duration,
+) -> String {
     let page = Page {
         time_ms: milliseconds(look),
+        next_ms: next.as_millis(),
         host: &look.host,
         node: &look.status,
         window_s: since(look, slow),

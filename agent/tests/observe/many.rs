@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::http::get;
 use crate::live::Live;
 
-/// As many services as a node has room for, with four backends each.
-pub(crate) fn full() -> String {
+/// So many services with four backends each; a node has room for 512.
+pub(crate) fn services(count: u32) -> String {
     let mut yaml = "services:\n".to_owned();
-    for service in 0..512 {
+    for service in 0..count {
         let (high, low) = (service / 256, service % 256);
         let backends = |version: u8| {
             let one =
@@ -33,7 +33,7 @@ pub(crate) fn full() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_of_a_full_node_disturbs_nobody() {
     let node = Live::start(&[("lo", true)]);
-    node.apply(&full()).await;
+    node.apply(&services(512)).await;
     // Somebody else, who wants an answer all the time.
     let other = tokio::spawn({
         let node = node.node.clone();

@@ -39,6 +39,8 @@ function draw(look) {
   drawEvents(look.events);
 }
 
+// How long silence is nothing unusual: a full node is looked at less often.
+let quiet = 4000;
 let heard = 0, lost = Date.now(), latest = null;
 
 function link(text, state) {
@@ -54,6 +56,7 @@ function connect() {
     heard = Date.now();
     if (look.trouble) { link(`no answer from the node: ${look.trouble}`, "lost"); return; }
     latest = look;
+    quiet = Math.max(4000, 3 * look.next_ms);
     lost = 0;
     link("live", "live");
     take(look);
@@ -66,7 +69,7 @@ function connect() {
 }
 
 setInterval(() => {
-  if (heard && !lost && Date.now() - heard > 4000) lost = heard;
+  if (heard && !lost && Date.now() - heard > quiet) lost = heard;
   if (lost) link(`no connection since ${clock(lost)}; trying again`, "lost");
 }, 500);
 

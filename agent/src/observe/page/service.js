@@ -8,7 +8,7 @@ const cards = new Map();
 function remember(service, at, epoch) {
   const history = histories.get(service.name) ?? { points: [], epoch };
   histories.set(service.name, history);
-  const gap = history.points.length && (epoch !== history.epoch || at - history.points.at(-1).at > 4000);
+  const gap = history.points.length && (epoch !== history.epoch || at - history.points.at(-1).at > quiet);
   if (gap) history.points.push({ at: at - 1 });
   history.epoch = epoch;
   const total = service.versions.reduce((sum, v) => sum + (v.rate ?? 0), 0);
