@@ -5,7 +5,7 @@
 //! A place whose handshake has ended keeps its word until it is needed, so that a SYN that comes
 //! again is known, and a reset soon after. Everything here is pure.
 
-use crate::abi::{EARLY_NS, MAX_FAILING, MAX_PENDING, UNANSWERED_NS};
+use crate::abi::{Address, EARLY_NS, MAX_FAILING, MAX_PENDING, UNANSWERED_NS};
 
 /// Whose handshake is in a place, and how far it has come: `tag` of the flow in bits 32–63, backend
 /// in bits 16–31, how far in bits 8–10, [`TIMED`](Word::is_timed) in bit 15, round in bits 0–7.
@@ -170,9 +170,19 @@ pub const fn step(word: Word, time: u64, event: Event, now: u64) -> (Word, Verdi
     }
 }
 
+/// What tells one client from others, of a service with this half of a seed.
+#[inline(always)]
+#[must_use]
+pub const fn client(seed: u64, address: &Address) -> u32 {
+    let [a, b, c, d] = address.0;
+    let (high, low) = ((a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64);
+    let mixed = (high ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low;
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
 /// Where a client's failure is kept in mind, below [`MAX_FAILING`], and as what: a client that has
-/// failed within this second, at this version of a service, has the same word there. `client` is
-/// the hash of its address, `of` tells service and version.
+/// failed within this second, at this version of a service, has the same word there. `client` is what
+/// [`client`] says, `of` tells service and version.
 #[inline(always)]
 #[must_use]
 pub const fn failing(client: u32, of: u16, now: u64) -> (u32, u64) {
@@ -231,6 +241,16 @@ mod tests {
         assert_ne!(failing(0xabcd_ef01, 5, 8 * second).1, word);
         assert_ne!(failing(0xabcd_ef01, 6, 7 * second).1, word);
         assert_ne!(failing(0xabcd_ef02, 5, 7 * second).1, word);
+    }
+
+    #[test]
+    fn clients_are_told_apart() {
+        let of = |client: u32| self::client(7, &Address::v4(client.to_be()));
+        let all: std::collections::BTreeSet<u32> = (0x0a00_0000..0x0a01_0000).map(of).collect();
+        assert!(all.len() >= 65_536 - 8, "{}", all.len());
+        let six = |last| client(7, &Address([0x2001, 0, 0, last]));
+        assert_ne!(six(1), six(2));
+        assert_ne!(client(7, &Address([1, 0, 0, 0])), client(7, &Address([2, 0, 0, 0])));
     }
 
     fn event() -> impl Strategy<Value = Event> {

@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use weir_ebpf::abi::{
-    Address, FORWARD_NAT, FlowKey, Pending, Return, SIGNALS_FULL, SIGNALS_OFF, Service, Signals,
+    FORWARD_NAT, FlowKey, Pending, Return, SIGNALS_FULL, SIGNALS_OFF, Service, Signals,
 };
 use weir_ebpf::handshake::{self, Begin, Event, Verdict, Word, step};
 use weir_ebpf::hash;
@@ -39,21 +39,8 @@ pub(crate) fn tells(packet: &Packet, chosen: &Chosen) -> bool {
 /// twice as often.
 #[inline(always)]
 pub(crate) fn of_client(packet: &Packet, chosen: &Chosen) {
-    let service = chosen.service;
-    let [seed0, seed1] = service.seed;
-    let about = About {
-        backend: chosen.index,
-        level: service.signals,
-        direct: service.forwarding != FORWARD_NAT,
-        marks: chosen.marks,
-    };
-    let hash = flow_hash(&raw const packet.key, seed0, seed1);
-    if chosen.marks & BEGINS == 0 {
-        go_on(hash, about.word(), packet.flags.into());
-        return;
-    }
-    let client = client_hash(&raw const packet.key.source, seed0, seed1);
-    begin(hash, client, packet.sequence.into(), about.word());
+    let hash = flow_hash(&raw const packet.key, chosen.service);
+    from_client(chosen.service, hash, chosen.index.into(), chosen.marks.into());
 }
 
 /// Counts a server's packet that was sent to a client.
@@ -65,98 +52,98 @@ pub(crate) fn of_server(packet: &Packet, back: &Return) {
     }
 }
 
-/// What a client's packet is counted by, in one word.
-#[derive(Clone, Copy)]
-struct About {
-    backend: u16,
-    level: u8,
-    direct: bool,
-    /// See [`Chosen`].
-    marks: u8,
-}
-
-impl About {
-    #[inline(always)]
-    fn word(self) -> u64 {
-        u64::from(self.backend)
-            | u64::from(self.level) << 16
-            | u64::from(self.direct) << 24
-            | u64::from(self.marks) << 32
-    }
-
-    #[inline(always)]
-    fn from_word(word: u64) -> Self {
-        Self {
-            backend: word as u16,
-            level: (word >> 16) as u8,
-            direct: word >> 24 & 1 != 0,
-            marks: (word >> 32) as u8,
-        }
-    }
-}
-
 // What follows is done by functions that others could call too, for of such the verifier takes
 // nothing for granted: so it walks each of them once, and not for each way that leads to it. And the
 // stack that they take, they take one after the other.
 
-/// Hash of a flow.
+/// Hash of a flow of a service.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_hash(key: *const FlowKey, seed0: u64, seed1: u64) -> u64 {
-    // SAFETY: an element of a map, or nothing.
-    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
-    hash::flow([seed0, seed1], key)
+extern "C" fn flow_hash(key: *const FlowKey, service: *const Service) -> u64 {
+    // SAFETY: elements of maps, or nothing.
+    let (key, service) = unsafe { (key.as_ref(), service.as_ref()) };
+    let (Some(key), Some(service)) = (key, service) else { return 0 };
+    hash::flow(service.seed, key)
 }
 
-/// Hash of a client's address.
+/// The packet at hand, from a client, for this backend, and the marks of [`Chosen`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn client_hash(address: *const Address, seed0: u64, seed1: u64) -> u64 {
+extern "C" fn from_client(service: *const Service, hash: u64, backend: u64, marks: u64) -> u64 {
     // SAFETY: an element of a map, or nothing.
-    let Some(address) = (unsafe { address.as_ref() }) else { return 0 };
-    hash::client([seed0, seed1], address)
+    let Some(service) = (unsafe { service.as_ref() }) else { return 0 };
+    let Some(packet) = PACKET.get_ptr(0) else { return 0 };
+    // SAFETY: an element of this processor alone, which holds the packet at hand.
+    let packet = unsafe { &*packet };
+    let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
+    let (backend, marks) = (backend as u16, marks as u8);
+    if marks & BEGINS == 0 {
+        go_on(service, packet, place, hash, backend)
+    } else {
+        begin(service, packet, place, hash, (backend, marks))
+    }
+    0
 }
 
 /// A SYN.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn begin(hash: u64, client: u64, sequence: u64, about: u64) -> u64 {
-    let about = About::from_word(about);
-    let full = about.level == SIGNALS_FULL;
-    let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
-    let begin = Begin { watched: full || !about.direct, timed: full };
-    let new = Pending { word: 0, time: now(), sequence: sequence as u32, client: client as u32 };
-    if begin_at(place, &new, hash, about.backend, begin) {
-        count(about.backend, counter!(retransmissions));
-        return 0;
+#[inline(always)]
+fn begin(
+    service: &Service,
+    packet: &Packet,
+    place: *mut Pending,
+    hash: u64,
+    (backend, marks): (u16, u8),
+) {
+    // SAFETY: a live element. What stands beside the word is another handshake's only where the
+    // word changes meanwhile, and then it is not replaced below.
+    let (word, sequence) = unsafe { (Word((*place).word), (*place).sequence) };
+    if word.is_of(hash, backend) && sequence == packet.sequence {
+        count(backend, counter!(retransmissions));
+        return;
     }
-    count::backend(about.backend, |counters| counters.connections += 1);
-    if about.marks & STEERED != 0 {
-        count(about.backend, counter!(steered));
+    count::backend(backend, |counters| counters.connections += 1);
+    if marks & STEERED != 0 {
+        count(backend, counter!(steered));
     }
-    0
+    let now = now();
+    let timed = service.signals == SIGNALS_FULL;
+    let begin = Begin { watched: timed || service.forwarding == FORWARD_NAT, timed };
+    // SAFETY: as above.
+    let (time, client) = unsafe { ((*place).time, (*place).client) };
+    // SAFETY: as above.
+    if word.is_claimed() || !unsafe { claim(place, word) } {
+        // Somebody else changes the place at this very moment.
+        if begin.watched {
+            count(backend, counter!(lost_samples));
+        }
+        return;
+    }
+    // SAFETY: the place is ours until its word is another one.
+    unsafe {
+        (*place).time = now;
+        (*place).sequence = packet.sequence;
+        (*place).client = handshake::client(service.seed[0], &packet.key.source);
+        release(place, word, word.then(hash, backend, begin));
+    }
+    let (_, verdict) = step(word, time, Event::Displaced, now);
+    settle(word, client, verdict, 0, now);
 }
 
-/// A client's packet that is no SYN.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn go_on(hash: u64, about: u64, flags: u64) -> u64 {
-    let about = About::from_word(about);
-    let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
-    let flags = flags as u8;
-    if flags & RST != 0 {
-        if advance(place, hash, about.backend, Event::ClientReset) != Verdict::Abandoned {
-            count(about.backend, counter!(resets_in));
+/// No SYN.
+#[inline(always)]
+fn go_on(service: &Service, packet: &Packet, place: *mut Pending, hash: u64, backend: u16) {
+    if packet.flags & RST != 0 {
+        if advance(place, hash, backend, Event::ClientReset) != Verdict::Abandoned {
+            count(backend, counter!(resets_in));
         }
-        return 0;
+        return;
     }
-    if flags & FIN != 0 {
-        count(about.backend, counter!(fins_in));
+    if packet.flags & FIN != 0 {
+        count(backend, counter!(fins_in));
     }
-    if about.direct && about.level == SIGNALS_FULL {
-        advance(place, hash, about.backend, Event::Answer);
+    if service.watch & ACK != 0 {
+        advance(place, hash, backend, Event::Answer);
     }
-    0
 }
 
 /// The packet at hand, from a server, that goes to a client as if from this listener.
@@ -209,41 +196,11 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Puts a new handshake into its place, and says whether it is there already: then its SYN came
-/// again. Where somebody else changes the place at this very moment, the new one is lost sight of.
-#[inline(always)]
-fn begin_at(place: *mut Pending, new: &Pending, hash: u64, backend: u16, begin: Begin) -> bool {
-    // SAFETY: a live element. What stands beside the word is another handshake's only where the
-    // word changes meanwhile, and then it is not replaced below.
-    let (word, time, sequence, client) =
-        unsafe { (Word((*place).word), (*place).time, (*place).sequence, (*place).client) };
-    if word.is_of(hash, backend) && sequence == new.sequence {
-        return true;
-    }
-    // SAFETY: as above.
-    if word.is_claimed() || !unsafe { claim(place, word) } {
-        if begin.watched {
-            count(backend, counter!(lost_samples));
-        }
-        return false;
-    }
-    // SAFETY: the place is ours until its word is another one.
-    unsafe {
-        (*place).time = new.time;
-        (*place).sequence = new.sequence;
-        (*place).client = new.client;
-        release(place, word, word.then(hash, backend, begin));
-    }
-    let (_, verdict) = step(word, time, Event::Displaced, new.time);
-    settle(word, client, verdict, 0, new.time);
-    false
-}
-
 /// Tells the handshake in a place, if it is this flow's, what has happened, and counts what follows.
 /// Where it changes at this very moment, what has happened there comes first.
 #[inline(always)]
 fn advance(place: *mut Pending, hash: u64, backend: u16, event: Event) -> Verdict {
-    // SAFETY: as in `begin_at`.
+    // SAFETY: as in `begin`.
     let (word, time, client) = unsafe { (Word((*place).word), (*place).time, (*place).client) };
     // The steady path of the direct modes ends here.
     if !word.is_of(hash, backend) || event == Event::Answer && !word.is_waiting() {
@@ -254,7 +211,7 @@ fn advance(place: *mut Pending, hash: u64, backend: u16, event: Event) -> Verdic
     let changed = if next == word {
         true
     } else if verdict == Verdict::Established {
-        // SAFETY: as in `begin_at`.
+        // SAFETY: as in `begin`.
         unsafe {
             let claimed = claim(place, word);
             if claimed {
@@ -264,7 +221,7 @@ fn advance(place: *mut Pending, hash: u64, backend: u16, event: Event) -> Verdic
             claimed
         }
     } else {
-        // SAFETY: as in `begin_at`.
+        // SAFETY: as in `begin`.
         unsafe { compare_exchange(&raw mut (*place).word, word.0, next.0) == word.0 }
     };
     if !changed {

@@ -77,7 +77,7 @@ pub struct Pending {
     pub time: u64,
     /// The SYN's sequence number, as in the header.
     pub sequence: u32,
-    /// Hash of the client's address.
+    /// What tells the client from others, see [`handshake::client`](crate::handshake::client).
     pub client: u32,
 }
 
