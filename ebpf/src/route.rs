@@ -217,7 +217,7 @@ pub(crate) fn choose<F: Traceable>(
         forget_direct(packet, backend);
     }
     if marks & REMEMBERED != 0 {
-        log::remembered(frame, index, decision.backend);
+        log::remembered(index, decision.backend);
     }
     Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks, traced })
 }

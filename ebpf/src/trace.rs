@@ -4,6 +4,7 @@
 //! A decision is noted as it is made ([`decided`]), when the frame is still as it came in; it is
 //! told when it is known what became of the packet ([`sent`], [`refused`]).
 
+use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr::addr_of;
 use core::slice;
@@ -44,6 +45,10 @@ pub(crate) struct Traced {
     asked: u32,
     /// Bytes of the frame that are wanted.
     bytes: u32,
+    /// When it was asked, by the coarse clock.
+    now: u64,
+    /// By what it is chosen.
+    random: u32,
 }
 
 /// A frame that can be told of.
@@ -137,12 +142,20 @@ pub(crate) fn decided<F: Traceable>(
     if !is_on() {
         return 0;
     }
-    let Some(traced) = begin(&packet.key, service) else { return 0 };
+    let Some(traced) = TRACED.get_ptr_mut(0) else { return 0 };
+    // SAFETY: an element of this processor alone, which nothing else refers to.
+    let traced = unsafe { &mut *traced };
+    traced.event.key = packet.key;
+    traced.event.flags = packet.flags;
+    traced.event.service = service;
     traced.event.backend = decision.backend;
     traced.event.why = decision.why as u8;
     traced.event.opens = u8::from(opens);
-    traced.event.flags = packet.flags;
-    capture(frame, traced);
+    let wanted = trace_ask(u64::from(frame.bytes()));
+    if wanted == 0 {
+        return 0;
+    }
+    capture(frame, traced, wanted);
     1
 }
 
@@ -150,7 +163,7 @@ pub(crate) fn decided<F: Traceable>(
 #[inline(always)]
 pub(crate) fn sent(traced: u8) {
     if traced != 0 {
-        tell(TRACE_SENT, NO_REASON);
+        trace_tell(u64::from(TRACE_SENT), u64::from(NO_REASON));
     }
 }
 
@@ -160,29 +173,16 @@ pub(crate) fn refused<F: Traceable>(frame: &F, passed: bool, reason: Reason) {
     if !is_on() {
         return;
     }
-    if !is_noted() {
-        let unread = matches!(
-            reason,
-            Reason::NotIp
-                | Reason::NotTransport
-                | Reason::Malformed
-                | Reason::Fragment
-                | Reason::EarlyFragment
-                | Reason::Silenced
-        );
-        let Some(packet) = PACKET.get_ptr_mut(0) else { return };
-        // SAFETY: an element of this processor alone; where nothing else was said, it was written
-        // for this packet.
-        let packet = unsafe { &mut *packet };
-        if unread {
-            packet.key = NO_FLOW;
-            packet.flags = 0;
+    if trace_note(reason as u64) != 0 {
+        let wanted = trace_ask(u64::from(frame.bytes()));
+        let Some(traced) = TRACED.get_ptr_mut(0) else { return };
+        if wanted == 0 {
+            return;
         }
-        let Some(traced) = begin(&packet.key, NO_SERVICE) else { return };
-        traced.event.flags = packet.flags;
-        capture(frame, traced);
+        // SAFETY: as above.
+        capture(frame, unsafe { &mut *traced }, wanted);
     }
-    tell(if passed { TRACE_PASSED } else { TRACE_DROPPED }, reason as u32);
+    trace_tell(u64::from(if passed { TRACE_PASSED } else { TRACE_DROPPED }), reason as u64);
 }
 
 /// Forgets what was noted: the packet is left to the next program, as it came in.
@@ -196,84 +196,118 @@ pub(crate) fn left() {
     }
 }
 
+/// Adds the frame as it is now: one byte at least, whatever is wanted of it; and at most
+/// [`TRACE_FRAME`], which the verifier sees.
 #[inline(always)]
-fn is_noted() -> bool {
-    // SAFETY: an element of this processor alone.
-    TRACED.get_ptr(0).is_some_and(|traced| unsafe { (*traced).asked != 0 })
+fn capture<F: Traceable>(frame: &F, traced: &mut Traced, wanted: u64) {
+    const { assert!(TRACE_FRAME == 256) };
+    traced.event.hook = F::HOOK as u8;
+    traced.event.ifindex = frame.came_by();
+    traced.event.tag = frame.tag();
+    let to = traced.frame.as_mut_ptr().cast();
+    if !frame.copy(to, ((wanted & 0xff) + 1) as u32) {
+        traced.event.captured = 0;
+    }
 }
 
-/// Begins an event, if anybody wants it.
-#[inline(always)]
-fn begin(key: &FlowKey, service: u32) -> Option<&'static mut Traced> {
-    let (traced, trace) = (TRACED.get_ptr_mut(0)?, TRACE.get_ptr_mut(0)?);
+// What follows is done by functions of the kind that the verifier walks once, not for each way that
+// leads to them; see `signal`.
+
+/// Asks the tracers whether they want the event that was begun, of a frame of this length. Zero: none
+/// does. Else, in the lowest byte, how many bytes of it to add, less one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn trace_ask(length: u64) -> u64 {
+    let (Some(traced), Some(trace)) = (TRACED.get_ptr_mut(0), TRACE.get_ptr_mut(0)) else {
+        return 0;
+    };
     // SAFETY: the one is an element of this processor alone, which nothing else refers to; the other
     // is shared with the agent, which writes whole words. The helpers have no preconditions.
     unsafe {
         let traced = &mut *traced;
-        let now = bpf_ktime_get_coarse_ns();
-        let random = bpf_get_prandom_u32();
-        let (mut asked, mut bytes) = (0, 0);
+        traced.now = bpf_ktime_get_coarse_ns();
+        traced.random = bpf_get_prandom_u32();
+        (traced.asked, traced.bytes) = (0, 0);
         for index in 0..TRACERS {
+            // All is read anew for each, and nothing kept on the stack, of which callers leave little.
+            asm!("", options(nostack));
             let one = &(*trace).all[index];
-            let asks = one.asks(key, service, now, random);
-            asked |= (asks * u64::from(one.wants)) << index;
+            let (key, service) = (&traced.event.key, traced.event.service);
+            let asks = one.asks(key, service, traced.now, traced.random);
+            traced.asked |= (asks as u32 * one.wants) << index;
             // What is beyond one tracer's wish the agent takes off again.
-            bytes |= asks * u64::from(one.frame);
+            traced.bytes |= asks as u32 * one.frame;
         }
-        traced.asked = asked as u32;
-        traced.bytes = bytes as u32;
-        if asked == 0 {
-            if now >= addr_of!((*trace).until).read_volatile() {
+        asm!("", options(nostack));
+        if traced.asked == 0 {
+            if traced.now >= addr_of!((*trace).until).read_volatile() {
                 // Nobody has renewed it: the agent is gone. From now on nobody pays for this.
                 (&raw mut (*trace).until).write_volatile(0);
             }
-            return None;
+            return 0;
         }
-        traced.event.key = *key;
-        traced.event.service = service;
-        traced.event.backend = NO_BACKEND;
-        traced.event.why = 0;
-        traced.event.opens = 0;
-        traced.event.flags = 0;
-        Some(traced)
+        let bytes = u64::from(traced.bytes);
+        let most = u64::from(TRACE_FRAME);
+        let bytes = if bytes > most { most } else { bytes };
+        let bytes = if bytes > length { length } else { bytes };
+        traced.event.length = length as u32;
+        traced.event.captured = bytes as u32;
+        0x100 | bytes.saturating_sub(1)
     }
 }
 
-/// Adds the frame as it is now.
-#[inline(always)]
-fn capture<F: Traceable>(frame: &F, traced: &mut Traced) {
-    let length = frame.bytes();
-    traced.event.hook = F::HOOK as u8;
-    traced.event.ifindex = frame.came_by();
-    traced.event.length = length;
-    traced.event.tag = frame.tag();
-    let wanted = if traced.bytes < length { traced.bytes } else { length };
-    traced.event.captured = 0;
-    if wanted == 0 {
-        return;
+/// Begins an event of a packet that was not decided. Zero: there is one of it already.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn trace_note(reason: u64) -> u64 {
+    const UNREAD: u64 = 1 << Reason::NotIp as u32
+        | 1 << Reason::NotTransport as u32
+        | 1 << Reason::Malformed as u32
+        | 1 << Reason::Fragment as u32
+        | 1 << Reason::EarlyFragment as u32
+        | 1 << Reason::Silenced as u32;
+    let (Some(traced), Some(packet)) = (TRACED.get_ptr_mut(0), PACKET.get_ptr(0)) else {
+        return 0;
+    };
+    // SAFETY: elements of this processor alone, which nothing else refers to. Unless the reason says
+    // that the packet could not be read, the second was written for it.
+    unsafe {
+        let traced = &mut *traced;
+        if traced.asked != 0 {
+            return 0;
+        }
+        if UNREAD >> (reason & 63) & 1 != 0 {
+            traced.event.key = NO_FLOW;
+            traced.event.flags = 0;
+        } else {
+            traced.event.key = (*packet).key;
+            traced.event.flags = (*packet).flags;
+        }
+        traced.event.service = NO_SERVICE;
+        traced.event.backend = NO_BACKEND;
+        traced.event.why = 0;
+        traced.event.opens = 0;
     }
-    let wanted = clamped::<1, TRACE_FRAME>(wanted);
-    if frame.copy(traced.frame.as_mut_ptr().cast(), wanted) {
-        traced.event.captured = wanted;
-    }
+    1
 }
 
 /// Puts the event that was noted into the ring, for the tracers that want to know of what became
 /// of the packet.
-#[inline(always)]
-fn tell(what: u32, reason: u32) {
-    let Some(traced) = TRACED.get_ptr_mut(0) else { return };
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn trace_tell(what: u64, reason: u64) -> u64 {
+    let Some(traced) = TRACED.get_ptr_mut(0) else { return 0 };
     // SAFETY: an element of this processor alone. The helper has no preconditions.
     unsafe {
         let traced = &mut *traced;
         let tracers = (traced.asked >> ((what * 8) & 31)) as u8;
         traced.asked = 0;
         if tracers == 0 {
-            return;
+            return 0;
         }
         traced.event.time = bpf_ktime_get_ns();
         traced.event.what = what as u8;
-        traced.event.reason = reason;
+        traced.event.reason = reason as u32;
         traced.event.tracers = tracers;
         let length = clamped::<TRACE_EVENT, { TRACE_EVENT + TRACE_FRAME }>(
             TRACE_EVENT + traced.event.captured,
@@ -289,4 +323,5 @@ fn tell(what: u32, reason: u32) {
             }
         }
     }
+    0
 }

@@ -1,6 +1,6 @@
 //! Live traces: a few tracers at once, each with its own queue of events.
 //!
-//! The program's ring is emptied every [`LOOK`] while anybody traces. A tracer whose reader is slow
+//! The program's ring is emptied every `LOOK` while anybody traces. A tracer whose reader is slow
 //! loses events, and is told how many; it slows nobody else. Each trace ends by itself some seconds
 //! after the agent has renewed it last.
 
