@@ -12,7 +12,12 @@ use crate::trace::Traceable;
 pub(crate) fn dropped<F: Traceable>(frame: &F, reason: Reason) {
     let fault = matches!(reason, Reason::NoTable | Reason::Rewrite);
     if level_enabled(Level::Info) || fault && level_enabled(Level::Error) {
-        log_dropped(u64::from(F::HOOK), u64::from(frame.came_by()), reason as u64, fault as u64);
+        log_dropped(
+            u64::from(F::HOOK),
+            u64::from(frame.came_by()),
+            reason as u64,
+            u64::from(fault),
+        );
     }
 }
 

@@ -78,9 +78,9 @@ extern "C" fn from_client(service: *const Service, hash: u64, backend: u64, mark
     let Some(place) = PENDING.get_ptr_mut(handshake::place(hash)) else { return 0 };
     let (backend, marks) = (backend as u16, marks as u8);
     if marks & BEGINS == 0 {
-        go_on(service, packet, place, hash, backend)
+        go_on(service, packet, place, hash, backend);
     } else {
-        begin(service, packet, place, hash, (backend, marks))
+        begin(service, packet, place, hash, (backend, marks));
     }
     0
 }
