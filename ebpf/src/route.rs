@@ -52,8 +52,6 @@ pub(crate) struct Chosen {
     pub(crate) index: u16,
     /// What is to be counted: [`BEGINS`] and the like.
     pub(crate) marks: u8,
-    /// Whether a tracer is to be told, see [`trace::sent`].
-    pub(crate) traced: u8,
 }
 
 /// The packet is the first of its flow.
@@ -66,6 +64,8 @@ const FULL: u8 = 4;
 const FLOODED: u8 = 8;
 /// A steering entry has led it to its version.
 pub(crate) const STEERED: u8 = 16;
+/// A tracer is to be told of it.
+pub(crate) const TRACED: u8 = 32;
 
 /// Which address and port of a packet a hook rewrites.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -211,15 +211,15 @@ pub(crate) fn choose<F: Traceable>(
     // Here the ways to a decision end: what differs between them is one value from now on.
     let zero = Zero::from_unknown(u32::from(packet.key.source_port));
     let marks = if standing.is_own() { marks(&tables, decision, opens) } else { 0 };
+    let marks = marks | trace::decided(frame, packet, index, decision, opens);
     let marks = zero.hide_byte(marks);
-    let traced = zero.hide_byte(trace::decided(frame, packet, index, decision, opens));
     if marks & BEGINS != 0 {
         forget_direct(packet, backend);
     }
     if marks & REMEMBERED != 0 {
         log::remembered(index, decision.backend);
     }
-    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks, traced })
+    Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks })
 }
 
 /// What a decision says, for counting. Whether a packet is the first of its flow is told as far as

@@ -89,7 +89,7 @@ pub(crate) fn send(
             let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
             route::count_in(packet, chosen, bytes);
-            trace::sent(chosen.traced);
+            trace::sent(chosen);
             Ok(verdict)
         }
         Route::ToClient(back) => {

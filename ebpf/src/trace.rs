@@ -23,6 +23,7 @@ use weir_ebpf::opaque::clamped;
 use weir_ebpf::packet::{Frame, Packet};
 
 use crate::maps::{PACKET, TRACE, TRACE_LOST, TRACED, TRACES};
+use crate::route::{self, Chosen};
 use crate::skb::SkbFrame;
 use crate::xdp_frame::XdpFrame;
 
@@ -49,6 +50,8 @@ pub(crate) struct Traced {
     now: u64,
     /// By what it is chosen.
     random: u32,
+    /// How far its ends are off a tracer's prefix.
+    off: [u32; 2],
 }
 
 /// A frame that can be told of.
@@ -130,7 +133,8 @@ fn is_on() -> bool {
     unsafe { addr_of!((*trace).until).read_volatile() != 0 }
 }
 
-/// Notes where a packet is to go. Says whether it must be told what became of it: one or zero.
+/// Notes where a packet is to go. Says whether it must be told what became of it, as
+/// [`TRACED`](route::TRACED) or zero.
 #[inline(always)]
 pub(crate) fn decided<F: Traceable>(
     frame: &F,
@@ -156,13 +160,13 @@ pub(crate) fn decided<F: Traceable>(
         return 0;
     }
     capture(frame, traced, wanted);
-    1
+    route::TRACED
 }
 
-/// Tells that a packet was sent where it was decided, if `traced` says so.
+/// Tells that a packet was sent where it was decided, if that was noted.
 #[inline(always)]
-pub(crate) fn sent(traced: u8) {
-    if traced != 0 {
+pub(crate) fn sent(chosen: &Chosen) {
+    if chosen.marks & route::TRACED != 0 {
         trace_tell(u64::from(TRACE_SENT), u64::from(NO_REASON));
     }
 }
@@ -232,8 +236,12 @@ extern "C" fn trace_ask(length: u64) -> u64 {
             // All is read anew for each, and nothing kept on the stack, of which callers leave little.
             asm!("", options(nostack));
             let one = &(*trace).all[index];
-            let (key, service) = (&traced.event.key, traced.event.service);
-            let asks = one.asks(key, service, traced.now, traced.random);
+            traced.off[0] = one.off(&traced.event.key.source);
+            asm!("", options(nostack));
+            traced.off[1] = one.off(&traced.event.key.destination);
+            asm!("", options(nostack));
+            let (off, service) = (traced.off, traced.event.service);
+            let asks = one.asks(off, service, traced.now, traced.random);
             traced.asked |= (asks as u32 * one.wants) << index;
             // What is beyond one tracer's wish the agent takes off again.
             traced.bytes |= asks as u32 * one.frame;

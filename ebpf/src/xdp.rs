@@ -88,7 +88,7 @@ fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32
     }
     frame.write_ethernet([hop.mac(), link.mac], link.tags, ether_type(is_v4)).ok_or(BROKEN)?;
     route::count_in(packet, chosen, bytes);
-    trace::sent(chosen.traced);
+    trace::sent(chosen);
     Ok(verdict)
 }
 

@@ -51,21 +51,23 @@ const fn less(a: u64, b: u64) -> u64 {
 }
 
 impl Tracer {
-    /// Bits by which an address is none of the prefix.
-    #[inline(always)]
-    fn off(&self, address: &Address) -> u64 {
-        let (a, m, p) = (&address.0, &self.mask, &self.address);
-        u64::from(a[0] & m[0] ^ p[0] | a[1] & m[1] ^ p[1] | a[2] & m[2] ^ p[2] | a[3] & m[3] ^ p[3])
-    }
-
-    /// One if it wants to be told of a packet of this flow and service at this time, else zero. A
-    /// packet that is of no service may be an answer: then the client may be at either end.
+    /// Bits by which an address is none of the prefix; zero for one that is.
     #[inline(always)]
     #[must_use]
-    pub fn asks(&self, key: &FlowKey, service: u32, now: u64, random: u32) -> u64 {
-        let mut client = less(self.off(&key.source), 1);
+    pub fn off(&self, address: &Address) -> u32 {
+        let (a, m, p) = (&address.0, &self.mask, &self.address);
+        a[0] & m[0] ^ p[0] | a[1] & m[1] ^ p[1] | a[2] & m[2] ^ p[2] | a[3] & m[3] ^ p[3]
+    }
+
+    /// One if it wants to be told of a packet of this service at this time, else zero. `off`: of the
+    /// packet's source and destination. A packet that is of no service may be an answer: then the
+    /// client may be at either end.
+    #[inline(always)]
+    #[must_use]
+    pub fn asks(&self, off: [u32; 2], service: u32, now: u64, random: u32) -> u64 {
+        let mut client = less(u64::from(off[0]), 1);
         if service == NO_SERVICE {
-            client |= less(self.off(&key.destination), 1);
+            client |= less(u64::from(off[1]), 1);
         }
         let of_service = less(u64::from((self.service ^ service) & self.services), 1);
         let chosen = less(u64::from(random), u64::from(self.sample) + 1);
@@ -168,12 +170,15 @@ mod tests {
 
     #[test]
     fn a_tracer_is_told_of_what_it_wants() {
-        let asks = |tracer: Tracer| tracer.asks(&KEY, 3, 99, 7) != 0;
+        let of = |t: Tracer, service, now| {
+            t.asks([t.off(&KEY.source), t.off(&KEY.destination)], service, now, 7)
+        };
+        let asks = |tracer: Tracer| of(tracer, 3, 99) != 0;
         assert!(asks(ALL));
-        assert_eq!(ALL.asks(&KEY, 3, 100, 7), 0, "its time is over");
+        assert_eq!(of(ALL, 3, 100), 0, "its time is over");
         assert!(!asks(Tracer::default()));
-        let of = |service| asks(Tracer { service, services: u32::MAX, ..ALL });
-        assert!(of(3) && !of(2));
+        let to = |service| asks(Tracer { service, services: u32::MAX, ..ALL });
+        assert!(to(3) && !to(2));
         assert!(asks(Tracer { sample: 7, ..ALL }) && !asks(Tracer { sample: 6, ..ALL }));
         let prefix = |octets: [u8; 4], mask: [u8; 4]| {
             let mut bits = Address::from_v4(mask).0;
@@ -183,6 +188,6 @@ mod tests {
         assert!(asks(prefix([10, 50, 3, 0], [255, 255, 255, 0])));
         assert!(!asks(prefix([10, 50, 0, 0], [255, 255, 255, 0])), "that is the listener's");
         let answer = prefix([10, 50, 0, 0], [255, 255, 255, 0]);
-        assert!(answer.asks(&KEY, NO_SERVICE, 99, 7) != 0, "dropped on its way there");
+        assert!(of(answer, NO_SERVICE, 99) != 0, "dropped on its way there");
     }
 }

@@ -108,7 +108,7 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
             let chosen = &route::choose(frame, answer, service, Standing::Follows);
             let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
             let verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
-            trace::sent(chosen.traced);
+            trace::sent(chosen);
             if chosen.service.forwarding != FORWARD_NAT {
                 count::reason(HOOK_TC, Reason::Quoted);
                 return Ok(verdict); // the backend has the listener's address
