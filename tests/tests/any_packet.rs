@@ -60,8 +60,19 @@ fn any_packet_is_rewritten_right() {
             counters.bytes_in += out.len() as u64;
             counters.tracked += u64::from(!tcp);
         });
+        let reset = tcp && flags & RST != 0;
+        expected = expected.and_signals(index, |signals| {
+            signals.resets_in += u64::from(reset);
+            signals.fins_in += u64::from(tcp && !reset && flags & FIN != 0);
+        });
     }
-    assert_eq!(Counts::read(node.kernel(), backends).since(&before), expected);
+    let mut counted = Counts::read(node.kernel(), backends).since(&before);
+    for signals in &mut counted.signals {
+        // Two SYNs of thousands may want one place in the table of handshakes.
+        assert!(signals.lost_samples < 10, "{signals:?}");
+        signals.lost_samples = 0;
+    }
+    assert_eq!(counted, expected);
     let remembered = [TCP, UDP].map(|protocol| node.kernel().flows(protocol).unwrap().len());
     assert!(remembered[0] == 0 && remembered[1] > usize::from(PACKETS) / 3, "{remembered:?}");
 }
