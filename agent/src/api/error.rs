@@ -18,6 +18,7 @@
 //! | `BUSY` | `UNAVAILABLE` | `RetryInfo` |
 //! | `STOPPING` | `UNAVAILABLE` | |
 //! | `TIMED_OUT` | `DEADLINE_EXCEEDED` | |
+//! | `ROLE`, `NO_ROLE` | `PERMISSION_DENIED` | metadata `caller`, `role`, `needed`; said by `roles` |
 //! | `DATA_PLANE`, `STORE` | `INTERNAL` | |
 
 use std::{collections::HashMap, time::Duration};

@@ -281,6 +281,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             outer_sources: self.plane.outer_source().addresses(),
             health: self.checks.counts(),
             http: self.identity.http,
+            listen: self.identity.listen,
             state_dir: self.identity.state_dir.display().to_string(),
             bpf_log: self.identity.bpf_log.name().to_owned(),
             warnings: self.warnings(),

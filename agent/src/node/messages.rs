@@ -555,6 +555,8 @@ pub struct NodeStatus {
     pub health: Counts,
     /// Where the agent serves HTTP; nothing: nowhere.
     pub http: Option<SocketAddr>,
+    /// Where the API listens with mutual TLS; nothing: nowhere.
+    pub listen: Option<SocketAddr>,
     /// Directory of the state store.
     pub state_dir: String,
     /// Which lines the program in the kernel writes: `off`, `error`, `info` or `debug`.

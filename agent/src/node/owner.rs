@@ -43,6 +43,8 @@ pub struct Identity {
     pub state_dir: PathBuf,
     /// Where the agent serves HTTP.
     pub http: Option<SocketAddr>,
+    /// Where the API listens with mutual TLS.
+    pub listen: Option<SocketAddr>,
     /// Which lines the program in the kernel writes.
     pub bpf_log: BpfLog,
     /// What an operator should know.

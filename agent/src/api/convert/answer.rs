@@ -216,6 +216,7 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         health: Some(health::counts_to_proto(status.health)),
         warnings: status.warnings,
         outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
+        listen_address: status.listen.map(|address| address.to_string()).unwrap_or_default(),
         http_address: status.http.map(|address| address.to_string()).unwrap_or_default(),
     }
 }

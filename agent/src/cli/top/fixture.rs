@@ -138,6 +138,7 @@ pub(super) fn look(plans: &[Plan<'_>], (was, is): (u64, u64), second: u64) -> Me
         outer_sources: Vec::new(),
         health: Counts::default(),
         http: None,
+        listen: None,
         bpf_log: "off".to_owned(),
         state_dir: String::new(),
         warnings: Vec::new(),
