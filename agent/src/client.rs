@@ -205,8 +205,7 @@ impl Client {
 
     /// Ends the transition of a service now.
     pub async fn settle(&mut self, settle: &Settle) -> Result<Settled, ClientError> {
-        let (service, dry_run) = (settle.service.to_string(), settle.dry_run);
-        let request = bounded(v1::SettleRequest { service, dry_run });
+        let request = bounded(drain::settle_to_proto(settle));
         let answer = self.weir.settle(request).await.map_err(|status| self.failed(&status))?;
         Ok(drain::settled(answer.into_inner())?)
     }

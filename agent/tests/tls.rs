@@ -167,6 +167,7 @@ async fn who_may_not_is_told_what_it_takes() {
     let delete = weir::node::messages::Delete {
         services: vec![weir::model::ServiceName::new("shop").unwrap()],
         request_id: None,
+        fence: None,
     };
     let error = reader.delete(&delete).await.expect_err("a reader deletes nothing");
     assert_eq!(

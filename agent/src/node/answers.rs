@@ -140,6 +140,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             sample_ratio: Self::sample_ratio(entry, &observed, &tables),
             settled: entry.settled,
             lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
+            fence: entry.fence.clone(),
         })
     }
 

@@ -386,6 +386,7 @@ impl Node {
             sample_ratio: SampleRatio::judge(counts, table),
             settled: self.before.get(name).copied().unwrap_or(*service.weights()),
             lease: self.leases.get(name).copied(),
+            fence: None,
         })
     }
 

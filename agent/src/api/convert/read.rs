@@ -11,7 +11,7 @@ use super::traffic::{read_handshakes, read_traffic};
 use super::{Malformed, health, lease, spec, version};
 use crate::{
     model::{
-        Agreement, BackendState, Observed, PerVersion, SampleRatio, ServiceName, TableShare,
+        Agreement, BackendState, Fence, Observed, PerVersion, SampleRatio, ServiceName, TableShare,
         Version, Violations, Weight,
     },
     node::messages::{
@@ -153,6 +153,12 @@ pub fn service_status(status: v1::ServiceStatus) -> Read<ServiceStatus> {
         settled: lease::read_weights(status.settled)?,
         lease: status.lease.map(lease::read_lease).transpose()?,
         sample_ratio: sample_ratio(status.sample_ratio)?,
+        fence: match status.fence {
+            Some(fence) => {
+                Some(Fence::new(&fence.holder, fence.number).map_err(|_| Malformed("fence"))?)
+            }
+            None => None,
+        },
     })
 }
 

@@ -98,6 +98,7 @@ fn status((name, weights): &Plan<'_>, second: u64) -> ServiceStatus {
         sample_ratio: SampleRatio::judge(observed, table),
         settled: Weights::all_to(Version::Blue),
         lease: None,
+        fence: None,
     }
 }
 
