@@ -18,7 +18,7 @@ fn by_default(_: &Settings) -> Box<dyn Rule> {
     Box::new(Weir::new(Config::default()))
 }
 
-/// At most alpha of them. If the chance were twice that, so few would be seen in 1.1 % of all runs.
+/// At most alpha of them. If the chance were twice that, so few would be seen in 1 % of all runs.
 #[test]
 fn good_releases_are_left_alone() {
     let plan = Plan { good: 1_000, tick: 15.0, bad: 0 };
