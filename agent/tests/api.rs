@@ -24,7 +24,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 use weir::{
-    client::{Address, Client, ClientError, channel},
+    client::{Client, ClientError},
     model::{ServiceName, SpecFile, Version, Weight},
     node::messages::{ChangeOptions, Counters, Delete, InFlight, RequestId, ServiceShift, Shift},
 };
@@ -318,8 +318,7 @@ async fn a_client_says_that_there_is_no_agent() {
 #[tokio::test]
 async fn a_guard_that_is_wrong_is_refused_with_its_fields() {
     let (agent, _) = agent().await;
-    let channel = channel(&Address::from(&agent.socket)).await.unwrap();
-    let mut weir = WeirClient::new(channel);
+    let mut weir = WeirClient::new(channel(&agent).await);
     let set = |guard| v1::SetGuardRequest { service: "shop".into(), guard, fence: None };
     let good = || v1::Guard {
         version: 3,
