@@ -64,8 +64,8 @@ pub(super) async fn run(words: &[String], told: &Told, within: Duration) -> Atte
         }
         Ok((_, Err(error))) => Attempt::Unclear(format!("{program}: {error}")),
         Err(_) => Attempt::Failed(format!(
-            "{program} did not end within {}, and was killed",
-            humantime::format_duration(within)
+            "{program} did not end within {:.1} s, and was killed",
+            within.as_secs_f64()
         )),
     };
     drop(group);
