@@ -14,7 +14,9 @@
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`capture`]: every packet of an interface, as it was seen there.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
+//! - [`certificates`]: an authority, and what it has signed.
 //! - [`watch`]: a Prometheus and a browser that look at the agent.
+//! - [`ledger`]: an etcd, and coordinators that hold the leadership.
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
@@ -29,6 +31,7 @@ pub mod agent;
 pub mod bench;
 pub mod capture;
 pub mod cases;
+pub mod certificates;
 pub mod decap;
 pub mod demo;
 pub mod frames;
@@ -36,6 +39,7 @@ pub mod history;
 pub mod identity;
 pub mod interrupt;
 pub mod lab;
+pub mod ledger;
 pub mod load;
 pub mod node;
 pub mod operations;
