@@ -18,6 +18,9 @@ const MAX_SCARS: usize = 32;
 impl Turn<'_> {
     /// Returns everything to the stable version. In each state this is the right thing to call.
     pub(super) fn abort(&mut self, reason: &str, by: Option<&str>) -> bool {
+        if !self.state.is_going_back() {
+            self.state.failure = Some(reason.to_owned());
+        }
         match self.state.phase.clone() {
             Phase::Pending | Phase::Preflight => self.end_unbegun(reason, by),
             Phase::Paused(paused) if paused.at.is_none() => self.end_unbegun(reason, by),
@@ -49,7 +52,7 @@ impl Turn<'_> {
             return false;
         }
         let back = self.reverts(at);
-        let reason = self.state.reason.clone();
+        let reason = self.state.failure.clone().unwrap_or_default();
         self.go_back(Goal::Stable, back, &reason, None)
     }
 

@@ -118,12 +118,13 @@ impl Turn<'_> {
             at.stage,
             Stage::Analyzing { .. } | Stage::Before | Stage::After | Stage::Gate
         );
-        if waits {
+        let held = matches!(self.state.phase, Phase::Paused(_));
+        if waits && !held {
             self.next(at, &format!("in spite of: {reason}"));
         } else {
             self.note(format!("in spite of: {reason}"));
         }
-        if matches!(self.state.phase, Phase::Progressing(_)) {
+        if !self.state.is_at_rest() {
             self.fresh_evidence();
         }
         true

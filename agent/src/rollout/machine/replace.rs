@@ -54,6 +54,10 @@ impl Turn<'_> {
         let long = spent.saturating_sub(since) >= self.state.rollout.drain.timeout.millis();
         let out = self.everywhere(&backends, |one| one.state != BackendState::Active);
         let empty = self.everywhere(&backends, |one| one.may_stop);
+        if !out && self.state.is_late() {
+            let reason = format!("{} could not be taken out", names(&backends));
+            return self.outcome(at, Err(reason));
+        }
         (out && (empty || long || given_up)) && self.outcome(at, Ok(Stage::Replacing))
     }
 
