@@ -111,12 +111,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The same place with another stage.
-    pub(super) fn to_stage(
-        &mut self,
-        at: Position,
-        stage: Stage,
-        reason: impl Into<String>,
-    ) -> bool {
+    pub(super) fn stage(&mut self, at: Position, stage: Stage, reason: impl Into<String>) -> bool {
         self.place(Position { stage, ..at }, reason)
     }
 
@@ -166,7 +161,7 @@ impl<'a> Turn<'a> {
             Phase::Pending => self.go(Phase::Preflight, "it begins"),
             Phase::Preflight => self.preflight(),
             Phase::Progressing(at) => self.progress(at),
-            Phase::Paused(paused) => self.wait(paused),
+            Phase::Paused(paused) => self.wait(&paused),
             Phase::Aborting(at) => self.let_end(at),
             Phase::RollingBack(at) => self.walk_back(at),
             Phase::Healthy | Phase::Degraded => self.rest(),

@@ -190,12 +190,12 @@ analysis: {{ onInsufficientData: {action} }}
         (OnInsufficient::Proceed, 65, Status::Baking),
         (OnInsufficient::Abort, 70, Status::Degraded),
     ] {
-        let word = serde_json::to_string(&action).unwrap().trim_matches('"').to_owned();
-        let mut world = World::new(&lines(&word), 2);
+        let named = serde_json::to_string(&action).unwrap().trim_matches('"').to_owned();
+        let mut world = World::new(&lines(&named), 2);
         world.verdict = insufficient();
         world.until_step(1, 5);
         world.run(after);
-        assert_eq!(world.state.status(), status, "{word}: {}", world.state.reason);
+        assert_eq!(world.state.status(), status, "{named}: {}", world.state.reason);
     }
     let mut idle = World::new(&lines("extend"), 2);
     idle.verdict = insufficient();
