@@ -208,3 +208,21 @@ analysis: {{ onInsufficientData: {action} }}
     idle.run(70);
     assert_eq!(idle.weights(Version::Canary), [100; 2]);
 }
+
+#[test]
+fn an_agent_that_joins_comes_last_and_is_a_transition() {
+    let mut world = World::new(CANARY, 8);
+    world.verdict = pass(true);
+    world.until_step(5, 60);
+    assert_eq!(world.weights(Version::Canary), [25, 25, 1, 1, 1, 1, 1, 1]);
+    let before = world.state.transition;
+    world.agents.insert(name(8), Agent::joining(world.now));
+    world.run(2);
+    assert!(world.state.transition > before, "its weights are persisted before they are asked for");
+    assert!(world.has_event(EventKind::Transition, "edge-08 joined"));
+    assert_eq!(
+        world.weights(Version::Canary),
+        [25, 25, 25, 1, 1, 1, 1, 1, 1],
+        "a quarter of nine is three"
+    );
+}
