@@ -65,7 +65,7 @@ hooks: [{ stage: replace, command: [replace], timeout: 30s }]
 }
 
 /// Something that happens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Act {
     Pass(u64),
     Judge(u8),
@@ -155,7 +155,7 @@ impl Checked {
             assert!(tick(&taken, &observed, self.world.now) == (state.clone(), effects.clone()));
         }
 
-        self.check_state(&before, &state, &observed);
+        Self::check_state(&before, &state, &observed);
         for effect in &effects {
             self.check_effect(persisted, &state, &observed, effect);
         }
@@ -168,7 +168,7 @@ impl Checked {
         }
     }
 
-    fn check_state(&self, before: &State, state: &State, observed: &Observed) {
+    fn check_state(before: &State, state: &State, observed: &Observed) {
         let place = |state: &State| serde_json::to_string(&state.phase).unwrap();
         if place(before) != place(state) {
             assert!(state.transition > before.transition, "a change is a transition");
@@ -188,7 +188,7 @@ impl Checked {
         if state.phase == Phase::Healthy && state.status() != before.status() {
             Self::check_end(before, state, observed);
         }
-        self.check_passes(before, state, observed);
+        Self::check_passes(before, state, observed);
     }
 
     /// The old version was kept until it was drained.
@@ -211,7 +211,7 @@ impl Checked {
     }
 
     /// An analysis is left forward only by a pass, or because a person or the document says so.
-    fn check_passes(&self, before: &State, state: &State, observed: &Observed) {
+    fn check_passes(before: &State, state: &State, observed: &Observed) {
         let (Phase::Progressing(from), Phase::Progressing(to)) = (&before.phase, &state.phase)
         else {
             return;

@@ -1,5 +1,6 @@
 //! What goes wrong, and where it leads.
 
+use super::super::super::time::Timestamp;
 use super::super::*;
 use super::world::*;
 use crate::model::{PerVersion, Version, Weight, Weights};
@@ -158,7 +159,8 @@ fn an_agent_that_returns_gets_what_its_wave_has() {
     world.agent(2).manner.gone = true;
     world.agent(3).manner.gone = true;
     world.until(Status::Degraded, 20);
-    let missing: Vec<&str> = world.state.unanswered.iter().map(|name| name.as_str()).collect();
+    let missing: Vec<&str> =
+        world.state.unanswered.iter().map(crate::rollout::name::AgentName::as_str).collect();
     assert_eq!(missing, ["edge-02", "edge-03"], "those that did not answer are named");
     assert!(world.state.reason.contains("not verified on edge-02, edge-03"));
     assert_eq!(world.weights(Version::Canary), [0, 0, 10, 10]);
@@ -340,8 +342,6 @@ strategy: { canary: { steps: [setWeight: 10%, pause: { duration: 10m }] } }
     world.run(600);
     assert_eq!(world.weights(Version::Canary), [100], "back to 1970, and it goes on counting");
 }
-
-use super::super::super::time::Timestamp;
 
 #[test]
 fn guards_of_others_and_weights_at_rest_are_left_alone() {

@@ -50,14 +50,19 @@ fn a_canary_goes_all_its_way() {
     world.until(Status::Draining, 21);
     assert_eq!(world.judging, None, "after the bake nothing is judged");
     world.until(Status::Healthy, 12);
-    use Status::{Baking, Draining, Healthy, Pending, Preflight, Progressing, Promoting};
     assert_eq!(
         world.statuses()[..],
-        [Preflight, Progressing, Promoting, Baking, Draining, Healthy],
+        [
+            Status::Preflight,
+            Status::Progressing,
+            Status::Promoting,
+            Status::Baking,
+            Status::Draining,
+            Status::Healthy
+        ],
         "{:#?}",
         world.trace()
     );
-    let _ = Pending;
     assert_eq!(world.state.kept.len(), 2);
     assert!(world.state.unanswered.is_empty());
 }

@@ -137,7 +137,7 @@ impl Agent {
     }
 
     /// What the agent makes of a request; an agent refuses weight for what nothing serves.
-    fn take(&mut self, effect: &Effect, now: Timestamp) {
+    fn take(&mut self, effect: &Effect) {
         let view = &mut self.view;
         match effect {
             Effect::SetWeights { weights, lease, .. } => {
@@ -164,7 +164,6 @@ impl Agent {
             }
             _ => {}
         }
-        let _ = now;
         self.count();
     }
 
@@ -260,9 +259,8 @@ impl World {
                 }
             }
             Effect::CallHook { key, call } => {
-                if !matches!(self.hooks.get(&key), None | Some(HookAnswer::InProgress)) {
-                    panic!("a hook that has answered is asked again: {key:?}");
-                }
+                let open = matches!(self.hooks.get(&key), None | Some(HookAnswer::InProgress));
+                assert!(open, "a hook that has answered is asked again: {key:?}");
                 if !self.hooks.contains_key(&key) {
                     self.calls.push((key.clone(), call));
                 }
@@ -293,7 +291,7 @@ impl World {
             for (late, effect) in coming {
                 match (late, agent.manner) {
                     (_, Manner { gone: true, .. } | Manner { refuses: true, .. }) => {}
-                    (0, _) => agent.take(&effect, self.now),
+                    (0, _) => agent.take(&effect),
                     (late, _) => agent.coming.push((late - 1, effect)),
                 }
             }

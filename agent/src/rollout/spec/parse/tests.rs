@@ -176,6 +176,7 @@ hooks: [{ stage: preWait, url: example.com }]
 
 /// One impossible plan each: what is added to a document that is right, and what is said of it.
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn impossible_plans_are_refused_with_the_reason() {
     let steps = |steps: &str| format!("strategy: {{ canary: {{ steps: [{steps}] }} }}\n");
     let fine = "strategy: { preset: AllAtOnce }\n";
