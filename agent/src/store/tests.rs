@@ -119,7 +119,7 @@ fn a_newer_form_is_refused_though_there_is_an_older_state() {
     let mut store = with(dir.path(), 3);
     fs::write(store.0.path(), seal::sealed(3, b"{ \"what\": \"ever\" }")).unwrap();
     let said = store.load().unwrap_err().to_string();
-    assert!(said.contains("has form 3, this agent knows 2"), "{said}");
+    assert!(said.contains("has form 3, this weir knows 2"), "{said}");
 }
 
 #[test]
