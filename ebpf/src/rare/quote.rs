@@ -7,7 +7,6 @@ use weir_ebpf::abi::{Address, HOOK_TC, Reason};
 use weir_ebpf::icmp::{CHECKSUM, Quote};
 use weir_ebpf::packet::{IPV4_CHECKSUM, IPV4_DESTINATION, IPV6_DESTINATION, Packet};
 
-use super::HEADERS;
 use crate::count;
 use crate::maps::{CHANGE, PACKET, QUOTE};
 use crate::route::{self, Side};
