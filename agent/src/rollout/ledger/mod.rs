@@ -16,7 +16,7 @@
 //!   [`Error::Unavailable`].
 //! - All sizes are bounded ([`entry::limits`]).
 //!
-//! Two stores: [`file`] for one node, [`etcd`] for a fleet.
+//! Two stores: [`mod@file`] for one node, [`etcd`] for a fleet.
 
 pub mod entry;
 pub mod error;

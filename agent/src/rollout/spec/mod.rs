@@ -2,7 +2,7 @@
 //!
 //! - [`Rollout`]: what is to be done; complete, every default filled in; serde for the ledger
 //! - [`strategy`], [`policy`], [`hook`], [`external`]: its parts
-//! - [`parse`]: from a document, with every problem at its line and column
+//! - [`parse()`]: from a document, with every problem at its line and column
 //! - [`preset`]: strategies by their names in `CodeDeploy`
 //! - [`lint`]: plans that are right in form and cannot be meant
 //!
