@@ -53,7 +53,7 @@ impl Coordinator {
         }
         let output = File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new(binary);
-        command.arg("--coordinator").arg(&socket).arg("coordinator").args(arguments);
+        command.args(["coordinator", "--coordinator"]).arg(&socket).args(arguments);
         command.envs(environment.iter().copied()).env("WEIR_LOG_FORMAT", "text");
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A Ctrl-C in the terminal is for us alone.
@@ -163,7 +163,7 @@ impl Coordinator {
 /// Runs `weir rollout ARGUMENTS…` against the coordinator at a socket.
 pub fn output(socket: &Path, arguments: &[&str]) -> Result<Output> {
     let mut command = bounded(agent::binary()?);
-    command.arg("--coordinator").arg(socket).arg("rollout").args(arguments);
+    command.args(["rollout", "--coordinator"]).arg(socket).args(arguments);
     command.output().with_context(|| format!("running {command:?}"))
 }
 

@@ -1,0 +1,116 @@
+//! `weir rollout`: one file a verb, and what they share.
+//!
+//! - `tree`: a rollout as people see it; `align` sets its words below each other
+
+mod align;
+mod alone;
+mod command;
+mod explain;
+mod get;
+mod history;
+mod lint;
+mod plan;
+mod replay;
+mod run;
+mod status;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::{fail::Failure, output::Output};
+use crate::rollout::api::{DEFAULT_SOCKET, Remote};
+
+const EXIT_CODES: &str = "\
+Exit codes of `run` and `status`, beside those of every verb (`weir --help`):
+  0   healthy
+  10  it still goes on when the time is over
+  11  it waits for a person: paused, or at a gate
+  12  it went wrong and has gone back, or does so: degraded
+  13  there is no rollout of the service";
+
+/// Release a service over agents: rolling, blue-green or canary, judged and rolled back by itself.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Rollout {
+    #[command(flatten)]
+    at: At,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Where the coordinator is.
+#[derive(Debug, Clone, Args)]
+pub(super) struct At {
+    /// The coordinator's Unix socket.
+    #[arg(
+        long,
+        global = true,
+        env = "WEIR_COORDINATOR",
+        hide_env_values = true,
+        default_value = DEFAULT_SOCKET,
+        value_name = "PATH"
+    )]
+    pub(super) coordinator: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Plan(plan::Plan),
+    Run(run::Run),
+    Get(get::Get),
+    Promote(command::Promote),
+    Pause(command::Pause),
+    Resume(command::Resume),
+    Abort(command::Abort),
+    Retry(command::Retry),
+    Undo(command::Undo),
+    History(history::History),
+    Explain(explain::Explain),
+    Replay(replay::Replay),
+    Lint(lint::Lint),
+    Status(status::Status),
+}
+
+impl Rollout {
+    pub(super) fn run(self, agent: &Path, output: Output) -> Result<(), Failure> {
+        let Self { at, verb } = self;
+        match verb {
+            Verb::Lint(verb) => return verb.run(output),
+            Verb::Replay(verb) => return verb.run(output),
+            _ => {}
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match verb {
+                Verb::Run(verb) => verb.run(&at, agent, output).await,
+                Verb::Plan(verb) => verb.run(&at, agent, output).await,
+                Verb::Abort(verb) => verb.run(&at, output).await,
+                Verb::Get(verb) => verb.run(at.connect().await?, output).await,
+                Verb::Promote(verb) => verb.run(at.connect().await?).await,
+                Verb::Pause(verb) => verb.run(at.connect().await?).await,
+                Verb::Resume(verb) => verb.run(at.connect().await?).await,
+                Verb::Retry(verb) => verb.run(at.connect().await?).await,
+                Verb::Undo(verb) => verb.run(at.connect().await?).await,
+                Verb::History(verb) => verb.run(at.connect().await?, output).await,
+                Verb::Explain(verb) => verb.run(at.connect().await?, output).await,
+                Verb::Status(verb) => verb.run(at.connect().await?, output).await,
+                Verb::Lint(_) | Verb::Replay(_) => Ok(()),
+            }
+        })
+    }
+}
+
+impl At {
+    /// Connects to the coordinator.
+    async fn connect(&self) -> Result<Remote, Failure> {
+        Ok(Remote::connect(&self.coordinator).await?)
+    }
+}
+
+/// Who sits at the keyboard, for the event log.
+fn who() -> String {
+    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+    format!("{} (weir rollout)", user.unwrap_or_else(|_| "somebody".to_owned()))
+}

@@ -1,0 +1,219 @@
+//! The link to one agent: a task that connects, listens, looks, and carries out what is asked.
+//!
+//! An agent that is not there is a state with a beginning, not an error that ends anything: the task
+//! tries again, with pauses that grow to [`LONGEST_PAUSE`].
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_stream::StreamExt as _;
+
+use super::{
+    agents::Agent,
+    orders::{self, Orders},
+    seen::{Reach, Seen},
+};
+use crate::{
+    client::{Client, ClientError},
+    model::{Agreement, ServiceName},
+    node::{events::EventQuery, messages::RenewLease},
+};
+
+/// Time between two samples of the counters.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// An agent that says nothing for so long is not reachable: it sends a sample each second.
+const SILENCE: Duration = Duration::from_secs(4);
+/// The longest wait for the answer to one call, and for a connection.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+/// Time between two looks while it is not yet told how new connections are shared.
+const QUICK_LOOK: Duration = Duration::from_millis(100);
+/// For so long after a change looks are quick.
+const QUICK_FOR: Duration = Duration::from_secs(10);
+/// The first pause before another attempt to connect; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// One end of the link.
+#[derive(Debug)]
+pub(super) struct Link {
+    agent: Agent,
+    service: ServiceName,
+    seen: watch::Sender<Seen>,
+    orders: watch::Receiver<Orders>,
+    /// Told of each thing that was not known before.
+    news: Arc<Notify>,
+    /// Looks are quick until then.
+    quick_until: Instant,
+}
+
+impl Link {
+    /// A link that tells what it sees and does what it is ordered. It works while [`Link::run`] does.
+    pub(super) fn new(
+        agent: Agent,
+        service: ServiceName,
+        seen: watch::Sender<Seen>,
+        orders: watch::Receiver<Orders>,
+        news: Arc<Notify>,
+    ) -> Self {
+        Self { agent, service, seen, orders, news, quick_until: Instant::now() }
+    }
+
+    /// Connects, again and again, until nobody wants to know any more.
+    pub(super) async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.seen.is_closed() {
+            let began = Instant::now();
+            let Err(error) = self.session().await;
+            self.lost(error);
+            if began.elapsed() > SILENCE {
+                pause = FIRST_PAUSE;
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.seen.closed() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Notes that the agent is not reachable; since when it is not stays as it was.
+    fn lost(&self, error: String) {
+        self.seen.send_if_modified(|seen| {
+            let same = matches!(&seen.reach, Reach::Lost { error: old, .. } if *old == error);
+            let since = match seen.reach {
+                Reach::Lost { since, .. } => since,
+                Reach::Reached { .. } => {
+                    tracing::warn!(agent = %self.agent.name, error, "lost");
+                    SystemTime::now()
+                }
+            };
+            seen.reach = Reach::Lost { since, error };
+            !same
+        });
+    }
+
+    /// One connection, until it breaks.
+    async fn session(&mut self) -> Result<Infallible, String> {
+        let mut client = within(Client::connect(&self.agent.address)).await?;
+        let services = [self.service.clone()];
+        let mut samples = Box::pin(within(client.watch_counters(&services, SAMPLE)).await?);
+        let query = EventQuery { service: Some(self.service.clone()), ..EventQuery::default() };
+        let mut events = Box::pin(within(client.watch_events(&query, true)).await?);
+        // The first answer is of what was.
+        timeout(ANSWER, events.next()).await.map_err(|_| "no events".to_owned())?;
+        self.look(&mut client).await?;
+        self.orders.mark_changed();
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                sample = samples.next() => {
+                    let sample = sample.ok_or("it ended the stream of counters")?;
+                    let counters = Arc::new(sample.map_err(|error| error.to_string())?.counters);
+                    heard = Instant::now();
+                    self.seen.send_modify(|seen| seen.counters = Some(counters));
+                    self.look(&mut client).await?;
+                    self.renew(&mut client).await;
+                }
+                event = events.next() => {
+                    event.ok_or("it ended the stream of events")?.map_err(|error| error.to_string())?;
+                    self.look(&mut client).await?;
+                }
+                changed = self.orders.changed() => {
+                    changed.map_err(|_| "nobody gives orders any more".to_owned())?;
+                    let orders = self.orders.borrow_and_update().clone();
+                    if self.carry_out(&mut client, &orders).await {
+                        self.quick_until = Instant::now() + QUICK_FOR;
+                        self.look(&mut client).await?;
+                    }
+                }
+                () = sleep(QUICK_LOOK), if self.is_quick() => self.look(&mut client).await?,
+                () = sleep_until(heard + SILENCE) => {
+                    return Err(format!("it has said nothing for {} s", SILENCE.as_secs()));
+                }
+            }
+        }
+    }
+
+    /// Whether the next look should come soon: a change is young, and its effect not yet told.
+    fn is_quick(&self) -> bool {
+        let untold = |seen: &Seen| {
+            let status = seen.status.as_ref();
+            status.is_some_and(|status| status.sample_ratio.agreement == Agreement::TooFew)
+        };
+        Instant::now() < self.quick_until && untold(&self.seen.borrow())
+    }
+
+    /// Reads back what the agent does with the service.
+    async fn look(&self, client: &mut Client) -> Result<(), String> {
+        let status = within(client.get(&self.service)).await?;
+        let drains = within(client.drains(std::slice::from_ref(&self.service))).await?;
+        self.seen.send_modify(|seen| {
+            if let Reach::Lost { .. } = seen.reach {
+                tracing::info!(agent = %self.agent.name, "reached");
+                seen.reach = Reach::Reached { since: SystemTime::now() };
+            }
+            seen.status = Some(Arc::new(status));
+            seen.drains = drains.into();
+        });
+        Ok(())
+    }
+
+    /// Carries out orders one after the other, up to the first that fails; the next tick gives those
+    /// that are left again. Says whether there was anything to do.
+    async fn carry_out(&self, client: &mut Client, orders: &Orders) -> bool {
+        let mut failed = None;
+        for order in orders.list.iter() {
+            let call = orders::carry_out(client, &self.service, order, orders.fence.as_ref());
+            let outcome = timeout(ANSWER, call).await;
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER.as_secs())));
+            if let Err(error) = outcome {
+                tracing::warn!(agent = %self.agent.name, ?order, error, "failed");
+                failed = Some(error);
+                break;
+            }
+            tracing::info!(agent = %self.agent.name, ?order, "done");
+        }
+        self.seen.send_if_modified(|seen| {
+            let news = seen.failed != failed;
+            seen.failed = failed;
+            news
+        });
+        !orders.list.is_empty()
+    }
+
+    /// Renews the lease on the weights when a third of it has passed. What fails is tried with the
+    /// next sample.
+    async fn renew(&self, client: &mut Client) {
+        let Some(fence) = self.orders.borrow().fence.clone() else { return };
+        let lease = self.seen.borrow().status.as_ref().and_then(|status| status.lease);
+        let due = |lease: &crate::node::messages::LeaseStatus| {
+            lease.left.as_secs_f64() < f64::from(lease.length.seconds()) * 2.0 / 3.0
+        };
+        if lease.as_ref().is_some_and(due) {
+            let service = self.service.clone();
+            let renew = RenewLease { service, expected_generation: None, length: None };
+            let _ = fence;
+            if let Err(error) = within(client.renew_lease(&renew)).await {
+                tracing::warn!(agent = %self.agent.name, error, "cannot renew the lease");
+            }
+        }
+    }
+}
+
+/// A call with a bound on its time, and its error in words.
+async fn within<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, String> {
+    match timeout(ANSWER, call).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+    }
+}
