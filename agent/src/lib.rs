@@ -24,6 +24,8 @@ pub mod observe;
 
 pub mod client;
 
+pub mod rollout;
+
 pub mod cli;
 
 pub mod agent;
