@@ -118,24 +118,7 @@ pub struct Client {
 impl Client {
     /// Connects to the agent that listens at `socket`.
     pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let unreachable =
-            |message: String| ClientError::Unreachable { socket: socket.to_owned(), message };
-        let path =
-            socket.to_str().ok_or_else(|| unreachable("the path is not UTF-8".to_owned()))?;
-        let endpoint = Endpoint::from_shared(format!("unix:{path}"))
-            .map_err(|error| unreachable(error.to_string()))?
-            .connect_timeout(CONNECT_WAIT)
-            .http2_max_header_list_size(MAX_HEADERS);
-        let channel = endpoint.connect().await.map_err(|error| {
-            match io_error(&error).map(io::Error::kind) {
-                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                    ClientError::NoAgent(socket.to_owned())
-                }
-                Some(io::ErrorKind::PermissionDenied) => ClientError::Denied(socket.to_owned()),
-                _ => unreachable(chain(&error)),
-            }
-        })?;
-        let weir = WeirClient::new(channel)
+        let weir = WeirClient::new(channel(socket).await?)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         Ok(Self { socket: socket.to_owned(), weir })
@@ -297,8 +280,26 @@ impl Client {
     }
 }
 
+/// A connection to whoever listens at `socket`.
+pub(crate) async fn channel(socket: &Path) -> Result<Channel, ClientError> {
+    let unreachable =
+        |message: String| ClientError::Unreachable { socket: socket.to_owned(), message };
+    let path = socket.to_str().ok_or_else(|| unreachable("the path is not UTF-8".to_owned()))?;
+    let endpoint = Endpoint::from_shared(format!("unix:{path}"))
+        .map_err(|error| unreachable(error.to_string()))?
+        .connect_timeout(CONNECT_WAIT)
+        .http2_max_header_list_size(MAX_HEADERS);
+    endpoint.connect().await.map_err(|error| match io_error(&error).map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            ClientError::NoAgent(socket.to_owned())
+        }
+        Some(io::ErrorKind::PermissionDenied) => ClientError::Denied(socket.to_owned()),
+        _ => unreachable(chain(&error)),
+    })
+}
+
 /// A request with a bound on the wait for its answer.
-fn bounded<T>(message: T) -> tonic::Request<T> {
+pub(crate) fn bounded<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(ANSWER_WAIT);
     request
@@ -309,7 +310,7 @@ fn texts(services: &[ServiceName]) -> Vec<String> {
 }
 
 /// Sorts a status: refused by the agent, failed in it, or lost on the way.
-fn from_status(socket: &Path, status: &Status) -> ClientError {
+pub(crate) fn from_status(socket: &Path, status: &Status) -> ClientError {
     let details = status.get_error_details();
     match status.code() {
         Code::InvalidArgument

@@ -41,6 +41,9 @@ points! {
     Stored "stored" "The state was stored.";
     Settled "settle.first" "The first half of a settle was committed.";
     Untracked "settle.second" "The second half was committed.";
+    Ticked "rollout.ticked" "A coordinator has worked out the next state of a rollout.";
+    Persisted "rollout.persisted" "It has saved that state.";
+    Ordered "rollout.ordered" "It has told the agents what follows from it.";
     Released "release" "Backends were released, and that is not stored yet.";
 }
 

@@ -16,13 +16,13 @@ const MAX_CONNECTIONS: usize = 1_024;
 
 /// A connection, which makes room when it is dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     _room: OwnedSemaphorePermit,
 }
 
 /// Accepts connections until nobody takes them any more.
-pub(super) fn accept(listener: UnixListener) -> ReceiverStream<io::Result<Connection>> {
+pub(crate) fn accept(listener: UnixListener) -> ReceiverStream<io::Result<Connection>> {
     let (connections, accepted) = mpsc::channel(1);
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::spawn(async move {

@@ -11,7 +11,7 @@
 //! - [`error`]: from the node's errors to gRPC statuses
 
 mod caller;
-mod clients;
+pub(crate) mod clients;
 pub mod convert;
 mod counters;
 pub mod error;

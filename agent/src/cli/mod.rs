@@ -8,6 +8,7 @@ mod agent;
 mod apply;
 mod change;
 mod completions;
+mod coordinator;
 mod counters;
 mod decap;
 mod delete;
@@ -21,6 +22,7 @@ mod get;
 mod output;
 mod renew;
 mod rollback;
+mod rollout;
 mod settle;
 mod shift;
 mod status;
@@ -103,6 +105,8 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Agent(agent::Agent),
+    Coordinator(coordinator::Coordinator),
+    Rollout(rollout::Rollout),
     Apply(apply::Apply),
     Get(get::Get),
     Delete(delete::Delete),
@@ -140,6 +144,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output::new(global.output, global.color);
     match verb {
         Verb::Agent(verb) => verb.run(global.socket),
+        Verb::Coordinator(verb) => verb.run(),
+        Verb::Rollout(verb) => verb.run(&global.socket, output),
         Verb::Detach(verb) => verb.run(),
         Verb::Decap(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(),

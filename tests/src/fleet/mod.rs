@@ -128,7 +128,8 @@ impl Fleet {
         for (place, member) in self.members.iter().enumerate() {
             let (name, socket) = (Self::name(place), socket(member.lab()));
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  - {{ name: {name}, address: \"unix:{}\" }}", socket.display());
+            let _ =
+                writeln!(text, "  - {{ name: {name}, address: \"unix:{}\" }}", socket.display());
         }
         self.write("agents.yaml", &text)
     }
@@ -152,7 +153,8 @@ impl Fleet {
 
     /// What an agent says of a service.
     pub fn status(&self, place: usize, service: &str) -> Result<ServiceStatus> {
-        let name = ServiceName::new(service).map_err(|error| anyhow::anyhow!("{service:?} {error}"))?;
+        let name =
+            ServiceName::new(service).map_err(|error| anyhow::anyhow!("{service:?} {error}"))?;
         let socket = socket(self.members[place].lab());
         self.runtime.block_on(async { Ok(Client::connect(&socket).await?.get(&name).await?) })
     }

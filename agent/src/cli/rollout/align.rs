@@ -41,7 +41,11 @@ impl Word {
             Paint::Bad => "31",
             Paint::Bold => "1",
         };
-        if code.is_empty() { self.text.clone() } else { format!("\x1b[{code}m{}\x1b[0m", self.text) }
+        if code.is_empty() {
+            self.text.clone()
+        } else {
+            format!("\x1b[{code}m{}\x1b[0m", self.text)
+        }
     }
 
     fn width(&self) -> usize {

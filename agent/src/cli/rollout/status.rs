@@ -45,11 +45,12 @@ impl Status {
             }
             Err(error) => return Err(error.into()),
         };
-        let last = if over(&last) { last } else { wait(&mut remote, service, deadline, last).await? };
+        let last =
+            if over(&last) { last } else { wait(&mut remote, service, deadline, last).await? };
         if !output.is_table() {
             output.answer(&last, |_, _| String::new())?;
         }
-        outcome(&last)
+        outcome(&last, output)
     }
 }
 
@@ -76,11 +77,12 @@ pub(super) fn over(rollout: &Rollout) -> bool {
 }
 
 /// What the exit code says.
-pub(super) fn outcome(rollout: &Rollout) -> Result<(), Failure> {
+pub(super) fn outcome(rollout: &Rollout, output: Output) -> Result<(), Failure> {
     let Rollout { service, revision, phase, reason, activity, .. } = rollout;
     let line = format!("{service} {revision} is {phase}: {reason}");
     match phase.as_str() {
-        "healthy" => print(&format!("{line}\n")),
+        "healthy" if output.is_table() => print(&format!("{line}\n")),
+        "healthy" => Ok(()),
         "aborting" | "rolling-back" | "degraded" => Err(Failure::Exit(DEGRADED, line)),
         "paused" => Err(Failure::Exit(WAITING, line)),
         _ if activity == "gate" => Err(Failure::Exit(WAITING, line)),

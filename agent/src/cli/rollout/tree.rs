@@ -162,9 +162,10 @@ fn agent(agent: &Agent, candidate: &str, now_ms: i64) -> Vec<Word> {
     words.push(match agent.share.as_str() {
         "agrees" => word(Paint::Good, "agrees"),
         "differs" => word(Paint::Bad, "differs"),
-        "too-few" => {
-            word(Paint::Dim, format!("{} of {} seen", count(agent.connections), count(agent.needed)))
-        }
+        "too-few" => word(
+            Paint::Dim,
+            format!("{} of {} seen", count(agent.connections), count(agent.needed)),
+        ),
         _ => word(Paint::Dim, "not judged"),
     });
     words.push(word(Paint::Dim, format!("{}/s", rate(agent.connections_per_s))));

@@ -51,7 +51,7 @@ impl rollouts_server::Rollouts for Rollouts {
         request: Request<v1::StartRequest>,
     ) -> Result<Response<v1::StartResponse>, Status> {
         let v1::StartRequest { document, who, why } = request.into_inner();
-        Ok(Response::new(self.coordinator.start(&document, who, why).await?))
+        Ok(Response::new(self.coordinator.start_rollout(&document, who, why).await?))
     }
 
     async fn get(
@@ -108,7 +108,8 @@ impl rollouts_server::Rollouts for Rollouts {
     ) -> Result<Response<v1::CommandResponse>, Status> {
         let v1::CommandRequest { service: name, verb, to_revision, who, why } =
             request.into_inner();
-        let wish = Wish::read(&verb, &to_revision).map_err(|wrong| Refusal::field("verb", wrong))?;
+        let wish =
+            Wish::read(&verb, &to_revision).map_err(|wrong| Refusal::field("verb", wrong))?;
         self.coordinator.command(&service(&name)?, wish, who, why).await?;
         Ok(Response::new(v1::CommandResponse {}))
     }

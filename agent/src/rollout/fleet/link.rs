@@ -24,7 +24,7 @@ use super::{
 use crate::{
     client::{Client, ClientError},
     model::{Agreement, ServiceName},
-    node::{events::EventQuery, messages::RenewLease},
+    node::{events::EventQuery, messages::Sample},
 };
 
 /// Time between two samples of the counters.
@@ -87,8 +87,7 @@ impl Link {
 
     /// Notes that the agent is not reachable; since when it is not stays as it was.
     fn lost(&self, error: String) {
-        self.seen.send_if_modified(|seen| {
-            let same = matches!(&seen.reach, Reach::Lost { error: old, .. } if *old == error);
+        self.tell(|seen| {
             let since = match seen.reach {
                 Reach::Lost { since, .. } => since,
                 Reach::Reached { .. } => {
@@ -97,7 +96,6 @@ impl Link {
                 }
             };
             seen.reach = Reach::Lost { since, error };
-            !same
         });
     }
 
@@ -117,11 +115,10 @@ impl Link {
             tokio::select! {
                 sample = samples.next() => {
                     let sample = sample.ok_or("it ended the stream of counters")?;
-                    let counters = Arc::new(sample.map_err(|error| error.to_string())?.counters);
+                    let sample = sample.map_err(|error| error.to_string())?;
                     heard = Instant::now();
-                    self.seen.send_modify(|seen| seen.counters = Some(counters));
+                    self.sampled(sample);
                     self.look(&mut client).await?;
-                    self.renew(&mut client).await;
                 }
                 event = events.next() => {
                     event.ok_or("it ended the stream of events")?.map_err(|error| error.to_string())?;
@@ -132,6 +129,9 @@ impl Link {
                     let orders = self.orders.borrow_and_update().clone();
                     if self.carry_out(&mut client, &orders).await {
                         self.quick_until = Instant::now() + QUICK_FOR;
+                        // What was counted before is not of the new state.
+                        let counters = within(client.counters(&services)).await?;
+                        self.sampled(Sample { counters, interval: None });
                         self.look(&mut client).await?;
                     }
                 }
@@ -141,6 +141,18 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Takes a sample of the counters.
+    fn sampled(&self, sample: Sample) {
+        let rate = sample.interval.as_ref().and_then(|interval| interval.of(&self.service));
+        let rate =
+            rate.map(|of| of.versions.iter().map(|(_, one)| one.delta.connections_per_s).sum());
+        let counters = Arc::new(sample.counters);
+        self.tell(|seen| {
+            seen.counters = Some(counters);
+            seen.rate = rate.unwrap_or(seen.rate);
+        });
     }
 
     /// Whether the next look should come soon: a change is young, and its effect not yet told.
@@ -156,7 +168,7 @@ impl Link {
     async fn look(&self, client: &mut Client) -> Result<(), String> {
         let status = within(client.get(&self.service)).await?;
         let drains = within(client.drains(std::slice::from_ref(&self.service))).await?;
-        self.seen.send_modify(|seen| {
+        self.tell(|seen| {
             if let Reach::Lost { .. } = seen.reach {
                 tracing::info!(agent = %self.agent.name, "reached");
                 seen.reach = Reach::Reached { since: SystemTime::now() };
@@ -170,50 +182,38 @@ impl Link {
     /// Carries out orders one after the other, up to the first that fails; the next tick gives those
     /// that are left again. Says whether there was anything to do.
     async fn carry_out(&self, client: &mut Client, orders: &Orders) -> bool {
+        let generation = self.seen.borrow().status.as_ref().map_or(0, |status| status.generation);
         let mut failed = None;
-        for order in orders.list.iter() {
-            let call = orders::carry_out(client, &self.service, order, orders.fence.as_ref());
-            let outcome = timeout(ANSWER, call).await;
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER.as_secs())));
+        for (place, order) in orders.list.iter().enumerate() {
+            let call = orders::carry_out(client, &self.service, (orders, place, generation));
+            let outcome = timeout(ANSWER, call).await.unwrap_or_else(|_| Err(silent()));
             if let Err(error) = outcome {
-                tracing::warn!(agent = %self.agent.name, ?order, error, "failed");
+                tracing::warn!(agent = %self.agent.name, ?order, error, "not done");
                 failed = Some(error);
                 break;
             }
-            tracing::info!(agent = %self.agent.name, ?order, "done");
+            tracing::debug!(agent = %self.agent.name, ?order, "done");
         }
-        self.seen.send_if_modified(|seen| {
-            let news = seen.failed != failed;
-            seen.failed = failed;
-            news
-        });
+        self.tell(|seen| seen.failed = failed);
         !orders.list.is_empty()
     }
 
-    /// Renews the lease on the weights when a third of it has passed. What fails is tried with the
-    /// next sample.
-    async fn renew(&self, client: &mut Client) {
-        let Some(fence) = self.orders.borrow().fence.clone() else { return };
-        let lease = self.seen.borrow().status.as_ref().and_then(|status| status.lease);
-        let due = |lease: &crate::node::messages::LeaseStatus| {
-            lease.left.as_secs_f64() < f64::from(lease.length.seconds()) * 2.0 / 3.0
-        };
-        if lease.as_ref().is_some_and(due) {
-            let service = self.service.clone();
-            let renew = RenewLease { service, expected_generation: None, length: None };
-            let _ = fence;
-            if let Err(error) = within(client.renew_lease(&renew)).await {
-                tracing::warn!(agent = %self.agent.name, error, "cannot renew the lease");
-            }
-        }
+    /// Changes what is seen, and says that it has changed.
+    fn tell(&self, change: impl FnOnce(&mut Seen)) {
+        self.seen.send_modify(change);
+        self.news.notify_one();
     }
+}
+
+/// What is said of an agent that does not answer.
+fn silent() -> String {
+    format!("no answer within {} s", ANSWER.as_secs())
 }
 
 /// A call with a bound on its time, and its error in words.
 async fn within<T>(call: impl Future<Output = Result<T, ClientError>>) -> Result<T, String> {
     match timeout(ANSWER, call).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+        Err(_) => Err(silent()),
     }
 }

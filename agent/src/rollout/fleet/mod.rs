@@ -14,11 +14,7 @@ pub mod sample;
 pub mod seen;
 pub mod view;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use tokio::{
     sync::{Notify, watch},
@@ -70,9 +66,8 @@ impl Fleet {
     /// What was seen of each agent last.
     #[must_use]
     pub fn seen(&self) -> BTreeMap<AgentName, Seen> {
-        let seen = |(name, member): (&AgentName, &Member)| {
-            (name.clone(), member.seen.borrow().clone())
-        };
+        let seen =
+            |(name, member): (&AgentName, &Member)| (name.clone(), member.seen.borrow().clone());
         self.members.iter().map(seen).collect()
     }
 

@@ -32,6 +32,8 @@ pub struct Seen {
     pub drains: Arc<[DrainStatus]>,
     /// The newest sample of its counters.
     pub counters: Option<Arc<Counters>>,
+    /// New connections of the service a second, within the last sample.
+    pub rate: f64,
     /// Why the last order was not carried out; nothing: it was.
     pub failed: Option<String>,
 }
@@ -45,6 +47,7 @@ impl Seen {
             status: None,
             drains: Arc::default(),
             counters: None,
+            rate: 0.0,
             failed: None,
         }
     }

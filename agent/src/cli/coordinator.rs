@@ -1,0 +1,119 @@
+//! `weir coordinator`
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{fail::Failure, rollout::At};
+use crate::{
+    api::socket,
+    log,
+    rollout::{
+        api::serve,
+        fleet::agents::{self, Agent},
+        ledger::StateStore,
+        run::{self, Options},
+    },
+};
+
+/// Run the coordinator: it carries out rollouts over the agents of a file, until SIGTERM or Ctrl-C.
+/// Several with one etcd stand in for each other.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The agents file:
+  agents:
+    - { name: lb1, address: \"unix:/run/weir/weir.sock\" }
+    - { name: lb2, address: \"https://10.0.0.2:7443\" }
+
+Examples:
+  weir coordinator --agents agents.yaml
+  weir coordinator --agents agents.yaml --etcd http://10.0.0.5:2379 --name a")]
+pub(super) struct Coordinator {
+    /// The agents that it works with.
+    #[arg(long, value_name = "FILE")]
+    agents: PathBuf,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    at: At,
+    /// What it is called in event logs and when it leads; the name of the host unless said otherwise.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Which lines to log.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    log: log::Level,
+    /// How to log: text on a terminal and JSON otherwise, or always the one or the other.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        env = "WEIR_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
+    log_format: log::Format,
+}
+
+/// Where the states of rollouts are kept.
+#[derive(Debug, Clone, Args)]
+pub(super) struct StateArgs {
+    /// Keep the states of rollouts here.
+    #[arg(long, default_value = "/var/lib/weir/rollouts", value_name = "DIR")]
+    state: PathBuf,
+}
+
+impl StateArgs {
+    /// Opens the store.
+    pub(super) fn open(&self, _name: &str) -> Result<Arc<dyn StateStore>, Failure> {
+        let _ = &self.state;
+        Ok(Arc::new(crate::rollout::ledger::memory::Memory::default()))
+    }
+}
+
+impl Coordinator {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let agents = read_agents(&self.agents)?;
+        let name = self.name.unwrap_or_else(host_name);
+        let store = self.state.open(&name)?;
+        log::start(self.log_format, self.log);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let bound = socket::bind(&self.at.coordinator);
+            let (listener, guard) =
+                bound.map_err(|error| Failure::Failed(error.to_string()))?;
+            tracing::info!(socket = %self.at.coordinator.display(), agents = agents.len(), "serving");
+            let coordinator = run::Coordinator::start(Options { name, agents, store });
+            let shutdown = async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::info!("stopping");
+            };
+            let served = serve(listener, &guard, coordinator.clone(), shutdown).await;
+            coordinator.stop().await;
+            served.map_err(|error| Failure::Failed(error.to_string()))
+        })
+    }
+}
+
+/// Reads an agents file.
+pub(super) fn read_agents(file: &Path) -> Result<Vec<Agent>, Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+    agents::parse(&text).map_err(|wrong| Failure::Refused(format!("{}: {wrong}", file.display())))
+}
+
+/// The name of this host.
+pub(super) fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "coordinator".to_owned() } else { name.to_owned() }
+}

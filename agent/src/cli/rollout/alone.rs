@@ -1,0 +1,160 @@
+//! Without a coordinator: this process is one, or speaks to the agents itself.
+
+use std::path::Path;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+use weir_proto::rollout::v1::PlanResponse;
+
+use super::At;
+use crate::{
+    api::socket,
+    cli::{
+        coordinator::{StateArgs, host_name, read_agents},
+        fail::Failure,
+        output::Output,
+        table::{Side::Left, Table, text, warning},
+    },
+    client::Client,
+    model::ServiceName,
+    node::messages::{ChangeOptions, InFlight, RollBack},
+    rollout::{
+        api::serve,
+        fleet::agents::Agent,
+        name::AgentName,
+        run::{self, Coordinator, Options},
+        spec::Rollout,
+    },
+};
+
+/// This process as a coordinator.
+pub(super) struct Alone {
+    coordinator: Coordinator,
+    stop: oneshot::Sender<()>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// The agents of a file, or the one that listens at `agent`.
+fn fleet(agent: &Path, agents: Option<&Path>) -> Result<Vec<Agent>, Failure> {
+    if let Some(file) = agents {
+        return read_agents(file);
+    }
+    let name = AgentName::new("local").map_err(Failure::Failed)?;
+    Ok(vec![Agent { name, address: agent.to_owned() }])
+}
+
+/// What a rollout would do, of these agents.
+pub(super) async fn plan(
+    rollout: &Rollout,
+    agent: &Path,
+    agents: Option<&Path>,
+) -> Result<PlanResponse, Failure> {
+    Ok(run::plan::plan(rollout, &fleet(agent, agents)?).await)
+}
+
+/// Begins to be a coordinator, for the agents of a file, or for the one that listens at `agent`.
+pub(super) fn start(
+    at: &At,
+    agent: &Path,
+    agents: Option<&Path>,
+    state: &StateArgs,
+) -> Result<Alone, Failure> {
+    let agents = fleet(agent, agents)?;
+    let name = host_name();
+    let store = state.open(&name)?;
+    let (listener, guard) =
+        socket::bind(&at.coordinator).map_err(|error| Failure::Failed(error.to_string()))?;
+    let coordinator = Coordinator::start(Options { name, agents, store });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn({
+        let coordinator = coordinator.clone();
+        async move {
+            let shutdown = async {
+                // An error means that the process ends.
+                let _ = stopped.await;
+            };
+            if let Err(error) = serve(listener, &guard, coordinator, shutdown).await {
+                eprintln!("weir: {error}");
+            }
+        }
+    });
+    Ok(Alone { coordinator, stop, serving })
+}
+
+impl Alone {
+    /// Stops; what was set at the agents stays.
+    pub(super) async fn stop(self) {
+        // An error means that it has stopped.
+        let _ = self.stop.send(());
+        let _ = self.serving.await;
+        self.coordinator.stop().await;
+    }
+}
+
+/// What became of one agent.
+#[derive(Debug, Serialize)]
+struct Aborted {
+    agent: AgentName,
+    /// The weights it has now, in words.
+    weights: Option<String>,
+    /// Why it has not gone back.
+    error: Option<String>,
+}
+
+/// Restores the last settled weights on every agent of the file, past any coordinator.
+pub(super) async fn abort(
+    file: &Path,
+    service: &ServiceName,
+    output: Output,
+) -> Result<(), Failure> {
+    let agents = read_agents(file)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    for agent in agents {
+        let service = service.clone();
+        tasks.spawn(async move {
+            let outcome = abort_one(&agent, service).await;
+            let (weights, error) = match outcome {
+                Ok(weights) => (Some(weights), None),
+                Err(error) => (None, Some(error)),
+            };
+            Aborted { agent: agent.name, weights, error }
+        });
+    }
+    let mut all = tasks.join_all().await;
+    all.sort_by(|one, other| one.agent.cmp(&other.agent));
+    output.answer(&all, |all, colour| {
+        let mut table = Table::new(&[("AGENT", Left), ("WEIGHTS", Left)], colour);
+        for one in all {
+            table.row([
+                text(&one.agent),
+                match (&one.weights, &one.error) {
+                    (Some(weights), _) => text(weights),
+                    (None, error) => warning(error.as_deref().unwrap_or("?")),
+                },
+            ]);
+        }
+        table.render()
+    })?;
+    let failed: Vec<String> =
+        all.iter().filter(|one| one.error.is_some()).map(|one| one.agent.to_string()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("not aborted on {}: ask again", failed.join(", "))))
+}
+
+async fn abort_one(agent: &Agent, service: ServiceName) -> Result<String, String> {
+    let mut client = Client::connect(&agent.address).await.map_err(|error| error.to_string())?;
+    let status = client.get(&service).await.map_err(|error| error.to_string())?;
+    let rolled = RollBack {
+        service: service.clone(),
+        in_flight: InFlight::BySpec,
+        expected_generation: None,
+        options: ChangeOptions::default(),
+    };
+    let now = status.versions.iter().map(|(_, row)| row.asked);
+    if !now.eq(status.settled.iter().map(|(_, weight)| weight)) {
+        client.roll_back(&rolled).await.map_err(|error| error.to_string())?;
+    }
+    Ok(status.settled.to_string())
+}

@@ -1,0 +1,107 @@
+//! Two samples of an agent's counters as a tick for the judge. Pure.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use crate::{
+    model::{Handshakes, ServiceName, Traffic, Version},
+    node::{
+        interval::{Interval, VersionInterval},
+        messages::{Counters, ServiceStatus},
+    },
+    rollout::{
+        judge::{Arm, BackendArm, Tick},
+        name::AgentName,
+    },
+};
+
+/// What is compared with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// Two versions.
+    Versions {
+        /// The one that is tried.
+        candidate: Version,
+        /// The one that it is held against.
+        stable: Version,
+    },
+    /// Backends of a version with the rest of it.
+    Backends {
+        /// The version.
+        version: Version,
+        /// Those that are tried.
+        fresh: BTreeSet<SocketAddr>,
+    },
+}
+
+/// What was counted from one sample to a later one; nothing if the two cannot be compared.
+#[must_use]
+pub fn tick(
+    agent: &AgentName,
+    service: &ServiceName,
+    compare: &Compare,
+    (earlier, later): (&Counters, &Counters),
+    status: &ServiceStatus,
+) -> Option<Tick> {
+    let interval = Interval::between(earlier, later);
+    if interval.gap {
+        return None;
+    }
+    let versions = &interval.of(service)?.versions;
+    let (candidate, baseline) = match compare {
+        Compare::Versions { candidate, stable } => {
+            let whole = |version: Version| {
+                let share = status.versions[version].table.share();
+                whole(&versions[version], share)
+            };
+            (whole(*candidate), whole(*stable))
+        }
+        Compare::Backends { version, fresh } => {
+            let all = &versions[*version];
+            let slots = |wanted: bool| {
+                let backends = status.versions[*version].backends.iter();
+                let chosen = backends.filter(|one| {
+                    fresh.contains(&SocketAddr::new(one.address, one.port)) == wanted
+                });
+                chosen.map(|one| f64::from(one.slots)).sum::<f64>()
+            };
+            let (fresh_slots, others) = (slots(true), slots(false));
+            let share = |slots: f64| {
+                let total = fresh_slots + others;
+                if total > 0.0 { slots / total } else { 0.0 }
+            };
+            (part(all, fresh, true, share(fresh_slots)), part(all, fresh, false, share(others)))
+        }
+    };
+    Some(Tick { agent: agent.to_string(), length: interval.length, candidate, baseline })
+}
+
+/// A whole version.
+fn whole(version: &VersionInterval, asked: f64) -> Arm {
+    let backend = |one: &crate::node::interval::BackendInterval| BackendArm {
+        address: one.address,
+        port: one.port,
+        traffic: one.delta.traffic,
+    };
+    Arm {
+        traffic: version.delta.traffic,
+        handshakes: version.delta.handshakes.clone(),
+        backends: version.backends.iter().map(backend).collect(),
+        asked,
+    }
+}
+
+/// The backends of a version that are in `fresh`, or that are not.
+fn part(version: &VersionInterval, fresh: &BTreeSet<SocketAddr>, wanted: bool, asked: f64) -> Arm {
+    let (mut traffic, mut handshakes) = (Traffic::default(), Handshakes::default());
+    let mut backends = Vec::new();
+    for one in &version.backends {
+        if fresh.contains(&SocketAddr::new(one.address, one.port)) != wanted {
+            continue;
+        }
+        traffic.add(&one.delta.traffic);
+        handshakes.add(&one.delta.handshakes);
+        let (address, port, traffic) = (one.address, one.port, one.delta.traffic);
+        backends.push(BackendArm { address, port, traffic });
+    }
+    Arm { traffic, handshakes, backends, asked }
+}

@@ -1,0 +1,135 @@
+//! The judge of a service's rollout, fed by the counters of all agents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::ServiceName,
+    node::messages::Counters,
+    rollout::{
+        fleet::{
+            sample::{self, Compare},
+            seen::Seen,
+        },
+        judge::{Judge, Tick},
+        machine::{JudgeStart, Judged, Phase, Stage, State},
+        name::AgentName,
+        schedule::Step,
+        time::Timestamp,
+    },
+};
+
+/// What is known since a start. It is saved with the state, so that a leader that takes over goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    /// Names it.
+    start: JudgeStart,
+    /// When that was.
+    pub(super) since: Timestamp,
+    /// What it says.
+    pub(super) judge: Judge,
+}
+
+/// The judge at work.
+#[derive(Debug, Default)]
+pub(super) struct Court {
+    pub(super) evidence: Option<Evidence>,
+    /// The samples up to which all is judged.
+    last: BTreeMap<AgentName, Arc<Counters>>,
+}
+
+impl Court {
+    /// Goes on with what another leader knew.
+    pub(super) fn resume(&mut self, evidence: Option<Evidence>) {
+        self.evidence = evidence;
+        self.last.clear();
+    }
+
+    /// Judges from here on, unless it is judged from this start already.
+    pub(super) fn begin(
+        &mut self,
+        start: JudgeStart,
+        state: &State,
+        seen: &BTreeMap<AgentName, Seen>,
+        now: Timestamp,
+    ) {
+        if self.evidence.as_ref().is_some_and(|evidence| evidence.start == start) {
+            return;
+        }
+        let judge = Judge::new(state.rollout.analysis.clone());
+        self.evidence = Some(Evidence { start, since: now, judge });
+        let newest = |(name, seen): (&AgentName, &Seen)| {
+            Some((name.clone(), Arc::clone(seen.counters.as_ref()?)))
+        };
+        self.last = seen.iter().filter_map(newest).collect();
+    }
+
+    /// There is nothing to judge.
+    pub(super) fn stop(&mut self) {
+        self.evidence = None;
+        self.last.clear();
+    }
+
+    /// Judges what has come since the last time.
+    pub(super) fn observe(
+        &mut self,
+        service: &ServiceName,
+        state: &State,
+        seen: &BTreeMap<AgentName, Seen>,
+    ) -> Vec<Tick> {
+        let Some(evidence) = &mut self.evidence else { return Vec::new() };
+        let Some(compare) = compare(state) else { return Vec::new() };
+        let mut ticks = Vec::new();
+        for (name, seen) in seen.iter().filter(|(_, seen)| seen.is_reached()) {
+            let (Some(now), Some(status)) = (&seen.counters, &seen.status) else { continue };
+            match self.last.get(name) {
+                Some(last) if Arc::ptr_eq(last, now) => continue,
+                Some(last) => {
+                    ticks.extend(sample::tick(name, service, &compare, (last, now), status));
+                }
+                None => {}
+            }
+            self.last.insert(name.clone(), Arc::clone(now));
+        }
+        if !ticks.is_empty() {
+            evidence.judge.observe(&ticks);
+        }
+        ticks
+    }
+
+    /// What the evidence says.
+    pub(super) fn verdict(&self) -> Option<Judged> {
+        let evidence = self.evidence.as_ref()?;
+        Some(Judged { start: evidence.start, verdict: evidence.judge.verdict() })
+    }
+}
+
+/// What is compared with what; nothing before it is known who is who.
+fn compare(state: &State) -> Option<Compare> {
+    let roles = state.roles?;
+    if roles.candidate != roles.stable {
+        return Some(Compare::Versions { candidate: roles.candidate, stable: roles.stable });
+    }
+    Some(Compare::Backends { version: roles.stable, fresh: fresh(state) })
+}
+
+/// With `rolling`: the backends that were replaced, those of the step that runs among them.
+fn fresh(state: &State) -> BTreeSet<std::net::SocketAddr> {
+    let reached = match &state.phase {
+        Phase::Progressing(position) => {
+            position.step + usize::from(position.stage >= Stage::Readying)
+        }
+        Phase::Paused(paused) => paused.at.map_or(0, |at| at.step + 1),
+        Phase::Healthy => state.steps.len(),
+        _ => 0,
+    };
+    let replaced = |step: &Step| match step {
+        Step::Replace { backends, revert: false } => backends.clone(),
+        _ => Vec::new(),
+    };
+    state.steps.iter().take(reached).flat_map(replaced).collect()
+}
