@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use weir_ebpf::latency::{self, BUCKETS};
 
 /// How long the handshakes of a version or a backend took, in the buckets of
@@ -19,9 +19,9 @@ impl Handshakes {
     /// From the kernel's counts. Buckets beyond those that there are count as the last one.
     #[must_use]
     pub fn new(mut buckets: Vec<u64>, sum: Duration) -> Self {
-        let beyond: u64 = buckets.drain(BUCKETS.min(buckets.len())..).sum();
+        let beyond = buckets.drain(BUCKETS.min(buckets.len())..).fold(0, u64::saturating_add);
         if let Some(last) = buckets.last_mut() {
-            *last += beyond;
+            *last = last.saturating_add(beyond);
         }
         while buckets.last() == Some(&0) {
             buckets.pop();
@@ -119,6 +119,20 @@ impl Serialize for Handshakes {
     }
 }
 
+impl<'de> Deserialize<'de> for Handshakes {
+    /// From the sum and the buckets; the rest follows from them.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Form {
+            #[serde(default)]
+            sum_us: u64,
+            buckets: Vec<u64>,
+        }
+        let form = Form::deserialize(deserializer)?;
+        Ok(Self::new(form.buckets, Duration::from_micros(form.sum_us)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +164,13 @@ mod tests {
         sum.add(&more);
         assert_eq!((sum.count(), sum.since(&first)), (4, more));
         assert_eq!(first.since(&sum), Handshakes::default());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let some = of(&[5_000, 70_000]);
+        let text = serde_json::to_string(&some).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<Handshakes>(&text).ok(), Some(some));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! - [`lease`]: weights that hold only as long as somebody renews them
 //! - [`interface`]: where the program is attached
 //! - [`handshakes`]: how long handshakes took
+//! - [`logs`]: sums of what only logarithms are known of
 //! - [`observed`]: shares as observed, with their interval
 //! - [`sample_ratio`]: whether what was observed agrees with the table
 //! - [`traffic`]: what was counted
@@ -27,6 +28,7 @@ pub mod handshakes;
 pub mod health;
 pub mod interface;
 pub mod lease;
+pub mod logs;
 pub mod observed;
 pub mod parse;
 pub mod sample_ratio;

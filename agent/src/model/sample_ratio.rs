@@ -11,6 +11,7 @@
 
 use serde::Serialize;
 
+use super::logs::log_sum_exp;
 use super::{PerVersion, TableShare};
 
 /// Evidence of so much says that the shares differ: one false alarm in a thousand tables.
@@ -134,9 +135,7 @@ fn log_beta(a: f64, b: f64) -> f64 {
 /// The logarithm of the mean of what these are the logarithms of.
 #[allow(clippy::cast_precision_loss, reason = "there are three")]
 fn log_mean_exp(logs: &[f64]) -> f64 {
-    let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logs.iter().map(|log| (log - most).exp()).sum();
-    most + (sum / logs.len() as f64).ln()
+    log_sum_exp(logs) - (logs.len() as f64).ln()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A version's share of its table, in slots.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// How many slots of a service's version table one version has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct TableShare {
     /// Slots that send new connections to the version.
     pub slots: u32,

@@ -1,110 +1,51 @@
-//! What counters say of a candidate. (The shape only; the statistics are to come.)
+//! What counters say of a candidate: counts of a tick, to evidence, to a verdict. Pure.
+//!
+//! A release is looked at every second, so a test must hold however often one looks. Each test here
+//! is a bet against "the candidate is no worse": what it has won is its *evidence*, and who bets
+//! against the truth wins a factor of `1 / alpha` with a chance of at most `alpha`, in all looks
+//! together (Ville's inequality). `docs/statistics.md` says it for people.
+//!
+//! - [`config`]: what is judged, and how strictly
+//! - [`tick`]: what one agent counted in one tick, of the candidate and of the baseline
+//! - [`stratum`]: both versions, side by side, as the tests compare them
+//! - [`guards`]: what would make the tests say what is not so: one client that fails a thousand times,
+//!   one bad backend, an incident that both versions share, connections that are shared otherwise
+//! - [`counts`]: the test for what is rare: failures, resets, retransmissions
+//! - [`proportions`]: the test for what is not
+//! - [`quantiles`]: handshake times as proportions
+//! - [`reserve`]: evidence kept back for what begins late
+//! - [`ratio`]: how many times worse, with its interval
+//! - [`external`]: what others have measured
+//! - [`series`]: one metric's tests
+//! - [`state`]: what is kept of an analysis
+//! - [`decide`]: from evidence to a verdict
+//! - [`verdict`], [`explain`]: the answer, in numbers and in a sentence
+//! - [`need`]: how many connections a decision takes
 
-use serde::{Deserialize, Serialize};
+pub mod config;
+pub mod counts;
+pub mod decide;
+pub mod explain;
+pub mod external;
+pub mod guards;
+pub mod need;
+pub mod proportions;
+pub mod quantiles;
+pub mod ratio;
+pub mod reserve;
+pub mod series;
+pub mod state;
+pub mod stratum;
+pub mod tick;
+pub mod verdict;
 
-/// How to judge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Config {
-    /// The chance to fail a good release.
-    pub alpha: f64,
-    /// What is compared.
-    pub metrics: Vec<Metric>,
-    /// Connections that each metric needs before it can pass.
-    pub min_samples: u64,
-    /// What happens where there are too few.
-    pub on_insufficient_data: OnInsufficient,
-    /// The candidate may be so many times worse.
-    pub max_ratio: f64,
-}
+pub use config::{Config, External, Metric, OnInsufficient};
+pub use explain::{Explanation, Finding};
+pub use external::Outcome;
+pub use need::{HardRule, Load, Need};
+pub use state::Judge;
+pub use tick::{Arm, BackendArm, Tick};
+pub use verdict::{Role, Verdict};
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            alpha: 0.01,
-            metrics: vec![
-                Metric::ConnectSuccess,
-                Metric::EarlyReset,
-                Metric::HandshakeP50,
-                Metric::HandshakeP99,
-            ],
-            min_samples: 100,
-            on_insufficient_data: OnInsufficient::default(),
-            max_ratio: 1.0,
-        }
-    }
-}
-
-/// What is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Metric {
-    /// Handshakes that completed.
-    ConnectSuccess,
-    /// Resets right after the handshake.
-    EarlyReset,
-    /// The median of handshakes.
-    HandshakeP50,
-    /// Their 99th percentile.
-    HandshakeP99,
-}
-
-/// What happens when an analysis is over and there was too little to judge by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum OnInsufficient {
-    /// It goes on for as long again.
-    #[default]
-    Extend,
-    /// It waits for a person.
-    Pause,
-    /// It goes on as if all were well.
-    Proceed,
-    /// It goes back.
-    Abort,
-}
-
-/// What the evidence says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "is")]
-pub enum Verdict {
-    /// Nothing yet.
-    Undecided {
-        /// For people.
-        reason: String,
-    },
-    /// Each metric has enough, and none is worse.
-    Pass {
-        /// For people.
-        reason: String,
-    },
-    /// The candidate is worse.
-    Fail {
-        /// By which metric.
-        metric: String,
-        /// For people.
-        reason: String,
-    },
-    /// Too little to judge by.
-    Insufficient {
-        /// For people.
-        reason: String,
-    },
-    /// Both versions got worse together.
-    Incident {
-        /// For people.
-        reason: String,
-    },
-    /// One backend has most of the failures.
-    BadBackend {
-        /// Which.
-        backend: std::net::SocketAddr,
-        /// For people.
-        reason: String,
-    },
-    /// Connections are not shared as the table says.
-    Mismatch {
-        /// For people.
-        reason: String,
-    },
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! One bad backend is no bad version.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::tick::{BackendArm, number};
+use super::breadth;
+
+/// It has more than this share of the version's failures,
+const MOST_FAILURES: f64 = 0.8;
+/// and less than this share of its connections: else it has the failures that are its due.
+const FEW_CONNECTIONS: f64 = 0.65;
+/// Fewer failures tell nothing about where they come from.
+const FAILURES: f64 = 10.0;
+/// More backends are not told apart.
+const BACKENDS: usize = 4_096;
+
+/// Whose failures a version's failures were.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Backends {
+    by_address: BTreeMap<SocketAddr, Counted>,
+}
+
+/// What was counted of one.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Counted {
+    connections: f64,
+    failures: f64,
+}
+
+/// A backend that most failures are of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bad {
+    /// Which.
+    pub backend: SocketAddr,
+    /// Its failures.
+    pub failures: f64,
+    /// Those of its version.
+    pub of: f64,
+    /// Its connections.
+    pub connections: f64,
+}
+
+impl Backends {
+    /// Takes what was counted of a version's backends in a tick.
+    pub fn add(&mut self, backends: &[BackendArm], by_client: bool) {
+        for one in backends {
+            let room = self.by_address.len() < BACKENDS;
+            if !room && !self.by_address.contains_key(&one.socket()) {
+                continue;
+            }
+            let counted = self.by_address.entry(one.socket()).or_default();
+            counted.connections += number(one.traffic.connections);
+            counted.failures += breadth::failures(&one.traffic, by_client);
+        }
+    }
+
+    /// The one that most failures are of, if there is such a one.
+    #[must_use]
+    pub fn bad(&self) -> Option<Bad> {
+        let sum = |what: fn(&Counted) -> f64| self.by_address.values().map(what).sum::<f64>();
+        let (of, connections) = (sum(|one| one.failures), sum(|one| one.connections));
+        let is_bad = |one: &Counted| {
+            one.failures > of * MOST_FAILURES && one.connections < connections * FEW_CONNECTIONS
+        };
+        let (backend, one) = self.by_address.iter().find(|(_, one)| is_bad(one))?;
+        let Counted { failures, connections } = *one;
+        (of >= FAILURES).then_some(Bad { backend: *backend, failures, of, connections })
+    }
+
+    /// The same, but only if it fails every fifth connection and more. For the baseline, of which no
+    /// test says whether it is worse.
+    #[must_use]
+    pub fn very_bad(&self) -> Option<Bad> {
+        self.bad().filter(|bad| bad.of >= 5.0 * FAILURES && bad.failures >= 0.2 * bad.connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Traffic;
+
+    fn backend(last: u8, connections: u64, refused: u64) -> BackendArm {
+        let traffic = Traffic { connections, refused, ..Traffic::default() };
+        BackendArm { address: [10, 0, 0, last].into(), port: 80, traffic }
+    }
+
+    fn of(backends: &[BackendArm]) -> Backends {
+        let mut all = Backends::default();
+        all.add(backends, false);
+        all
+    }
+
+    #[test]
+    fn most_failures_of_few_connections_are_a_bad_backend() {
+        let bad = of(&[backend(1, 50, 0), backend(2, 50, 45), backend(3, 50, 1)]).bad();
+        let bad = bad.map(|bad| (bad.backend.to_string(), bad.failures, bad.of));
+        assert_eq!(bad, Some(("10.0.0.2:80".to_owned(), 45.0, 46.0)));
+    }
+
+    #[test]
+    fn shared_failures_are_not() {
+        assert_eq!(of(&[backend(1, 50, 20), backend(2, 50, 25)]).bad(), None);
+        assert_eq!(of(&[backend(1, 100, 100)]).bad(), None, "it is all there is");
+        assert_eq!(of(&[backend(1, 90, 45), backend(2, 10, 5)]).bad(), None, "its due");
+        assert_eq!(of(&[backend(1, 50, 9), backend(2, 50, 0)]).bad(), None, "too few");
+        assert_eq!(of(&[]).bad(), None);
+    }
+
+    #[test]
+    fn a_baseline_needs_more() {
+        let few = of(&[backend(1, 5_000, 60), backend(2, 5_000, 1)]);
+        assert!(few.bad().is_some() && few.very_bad().is_none());
+        assert!(of(&[backend(1, 100, 60), backend(2, 100, 1)]).very_bad().is_some());
+    }
+
+    #[test]
+    fn there_is_an_end_to_backends() {
+        let mut all = Backends::default();
+        for high in 0..=255 {
+            let many: Vec<_> = (0..=255)
+                .map(|low| BackendArm { address: [10, 0, high, low].into(), ..backend(0, 1, 0) })
+                .collect();
+            all.add(&many, false);
+        }
+        assert_eq!(all.by_address.len(), BACKENDS);
+    }
+}
