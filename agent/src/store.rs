@@ -4,28 +4,30 @@
 //! so that a crash at any instant leaves one whole file. The one before stays beside it under
 //! another name. Where the file turns out to be damaged, that one is used.
 //!
-//! - `seal`: the text of the file, and back; pure
+//! - `sealed_file`: a file that is replaced as a whole, and the one before it
+//! - `seal`: the text of such a file, and back; pure
 
-mod seal;
+pub(crate) mod seal;
+pub(crate) mod sealed_file;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use self::seal::Unreadable;
-use crate::fault::{self, Point};
+use self::sealed_file::SealedFile;
 use crate::model::{
     BackendState, Draining, LeaseLength, OnExpiry, ServiceSpec, Traffic, Version, Weights,
 };
 
-/// No state is as long as this, in bytes.
+/// No state is longer than this, in bytes.
 const MAX_LENGTH: u64 = 256 << 20;
+/// Number of the form that is written. Form 1 had no checksum.
+const FORM: u32 = 2;
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -174,15 +176,16 @@ pub enum Error {
     },
     /// A newer agent has written it.
     #[error(
-        "{path} has form {form}, this agent knows {known}: start the newer agent that wrote it, or \
-         move {path} away to go back to the state before",
-        known = seal::FORM
+        "{path} has form {form}, this weir knows {known}: start the newer weir that wrote it, or \
+         move {path} away to go back to the state before"
     )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its form.
         form: u32,
+        /// The newest form that this program knows.
+        known: u32,
     },
     /// The state cannot be written as a file.
     #[error("the state cannot be written: {0}")]
@@ -209,7 +212,7 @@ pub trait Store: Send {
 
 /// The state in a directory of its own: `state.json`, and the one before in `state.json.prev`.
 #[derive(Debug)]
-pub struct Directory(PathBuf);
+pub struct Directory(SealedFile);
 
 impl Directory {
     /// Makes the directory if there is none.
@@ -219,39 +222,7 @@ impl Directory {
     /// It cannot be made.
     pub fn open(path: &Path) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(io_error("create directory", path))?;
-        Ok(Self(path.to_owned()))
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("state.json")
-    }
-
-    fn previous(&self) -> PathBuf {
-        self.0.join("state.json.prev")
-    }
-
-    /// Writes a file as a whole, down to the disk.
-    fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-        // Seeds are in it: for the owner's eyes only.
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(text)?;
-        fault::point(Point::StoreWritten);
-        file.sync_all()?;
-        fault::point(Point::StoreFlushed);
-        Ok(())
-    }
-
-    /// Lets the state kept now stay as the one before. There is a whole `state.json` all the time.
-    fn keep_previous(&self) -> io::Result<()> {
-        let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        if !self.file().exists() {
-            return Ok(()); // the first one, or a damaged one was put aside
-        }
-        fs::remove_file(self.previous()).or_else(|e| if absent(&e) { Ok(()) } else { Err(e) })?;
-        fs::hard_link(self.file(), self.previous())?;
-        fault::point(Point::StoreLinked);
-        Ok(())
+        Ok(Self(SealedFile::new(path.join("state.json"), FORM, MAX_LENGTH)))
     }
 }
 
@@ -259,87 +230,43 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
     move |error| Error::Io { action, path: path.to_owned(), error }
 }
 
-/// What is in a file of a state.
-enum Found {
-    Nothing,
-    State(Stored),
-    Damaged(String),
-}
-
-/// Reads a file.
-fn read(path: &Path) -> Result<Found, Error> {
-    let length = match fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(io_error("read", path)(error)),
-    };
-    if length > MAX_LENGTH {
-        return Ok(Found::Damaged(format!("{length} bytes are too many")));
-    }
-    let text = fs::read(path).map_err(io_error("read", path))?;
-    match seal::open(&text) {
-        Ok(state) => Ok(Found::State(state)),
-        Err(Unreadable::Damaged(reason)) => Ok(Found::Damaged(reason)),
-        Err(Unreadable::Newer(form)) => Err(Error::Newer { path: path.to_owned(), form }),
-    }
-}
-
 impl Store for Directory {
     fn load(&mut self) -> Result<Loaded, Error> {
-        let (path, previous) = (self.file(), self.previous());
-        let reason = match read(&path)? {
-            Found::State(state) => return Ok(Loaded { state: Some(state), warning: None }),
-            Found::Damaged(reason) => Some(reason),
-            Found::Nothing => None,
-        };
-        let (state, reason) = match (read(&previous)?, reason) {
-            (Found::State(state), reason) => (state, reason),
-            (Found::Nothing, None) => return Ok(Loaded::default()),
-            (found, reason) => {
-                let other = if let Found::Damaged(reason) = found { Some(reason) } else { None };
-                let reason = reason.unwrap_or_else(|| "it is not there".to_owned());
-                return Err(Error::Corrupt { path, reason, previous, other });
-            }
-        };
-        let warning = match reason {
-            Some(reason) => {
-                let now = humantime::format_rfc3339_seconds(SystemTime::now());
-                let aside = self.0.join(format!("state.json.corrupt-{now}"));
-                fs::rename(&path, &aside).map_err(io_error("put aside", &path))?;
-                format!(
-                    "{} was damaged ({reason}) and is now {}; the state before it is used, from {}: \
-                     the last change may be missing",
-                    path.display(),
-                    aside.display(),
-                    previous.display()
-                )
-            }
-            None => format!(
-                "there was no {}; the state before it is used, from {}: the last change may be \
-                 missing",
-                path.display(),
-                previous.display()
-            ),
-        };
-        Ok(Loaded { state: Some(state), warning: Some(warning) })
+        let found = self.0.load(state_of)?;
+        Ok(Loaded { state: found.content, warning: found.warning })
     }
 
     fn save(&mut self, state: &Stored) -> Result<Kept, Error> {
-        let (path, new) = (self.file(), self.0.join("state.json.new"));
-        let text = seal::close(state).map_err(|error| Error::Unwritable(error.to_string()))?;
-        if let Err(error) = Self::write(&new, &text) {
-            // It may be what fills the disk.
-            let _ = fs::remove_file(&new);
-            return Err(io_error("write", &new)(error));
-        }
-        self.keep_previous().map_err(io_error("keep the state before as", &self.previous()))?;
-        fs::rename(&new, &path).map_err(io_error("replace", &path))?;
-        fault::point(Point::StoreRenamed);
-        // The rename itself must survive, too.
-        match File::open(&self.0).and_then(|directory| directory.sync_all()) {
-            Ok(()) => Ok(Kept::Durably),
-            Err(error) => Ok(Kept::Unflushed(format!("flush {}: {error}", self.0.display()))),
-        }
+        let text =
+            serde_json::to_vec_pretty(state).map_err(|e| Error::Unwritable(e.to_string()))?;
+        self.0.replace(&text)
+    }
+}
+
+/// The state in a file.
+fn state_of(text: &[u8]) -> Result<Stored, Unreadable> {
+    match seal::open(FORM, text) {
+        Ok(state) => serde_json::from_slice(state).map_err(|e| Unreadable::Damaged(e.to_string())),
+        Err(Unreadable::Unsealed) => first_form(text),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file of form 1, as agents wrote it before there was a checksum.
+fn first_form(text: &[u8]) -> Result<Stored, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct First {
+        form: u32,
+        generation: u32,
+        epoch: u64,
+        services: Vec<StoredService>,
+    }
+    let First { form, generation, epoch, services } =
+        serde_json::from_slice(text).map_err(|error| Unreadable::Damaged(error.to_string()))?;
+    match form {
+        1 => Ok(Stored { generation, epoch, services }),
+        _ => Err(Unreadable::Damaged(format!("it has form {form} and no checksum"))),
     }
 }
 

@@ -16,6 +16,7 @@
 //! - [`capture`]: every packet of an interface, as it was seen there.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
 //! - [`watch`]: a Prometheus and a browser that look at the agent.
+//! - [`ledger`]: an etcd, and coordinators that hold the leadership.
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
@@ -37,6 +38,7 @@ pub mod history;
 pub mod identity;
 pub mod interrupt;
 pub mod lab;
+pub mod ledger;
 pub mod load;
 pub mod node;
 pub mod operations;

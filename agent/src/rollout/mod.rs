@@ -6,11 +6,13 @@
 //! - [`fleet`]: the agents: what they are seen to do, and what they are ordered to do
 //! - [`run`]: the loop; [`api`]: what can be asked of it, over gRPC
 //! - [`ledger`]: where states are kept, and who leads
+//! - [`external`]: what is asked of others: Prometheus, web hooks, commands
 //! - [`judge`]: what counters say of a candidate
 //! - [`machine`]: what is so now, and what should be asked for; pure
 //! - [`name`], [`time`]: the words that all of them share
 
 pub mod api;
+pub mod external;
 pub mod fleet;
 pub mod judge;
 pub mod ledger;

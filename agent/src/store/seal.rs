@@ -1,4 +1,4 @@
-//! The text of the state's file, and back. Pure.
+//! The text of a sealed file, and back. Pure.
 //!
 //! A JSON object with the number of its form, the SHA-256 of that number and of the state's text,
 //! and the state. What is read must be, byte for byte, what would be written: so a single flipped
@@ -6,38 +6,29 @@
 
 use std::fmt::Write as _;
 
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-
-use super::{Stored, StoredService};
-
-/// Number of the form that is written. Form 1 had no checksum.
-pub(super) const FORM: u32 = 2;
 
 /// Why a file is no state.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
+    /// It does not look like a sealed file at all.
+    Unsealed,
     /// It is not as it was written.
     Damaged(String),
-    /// It is as it was written, in a form that came after [`FORM`].
+    /// It is as it was written, in a form that came after the one that is known.
     Newer(u32),
 }
 
-/// The file of a state.
-pub(super) fn close(state: &Stored) -> Result<Vec<u8>, serde_json::Error> {
-    Ok(sealed(FORM, &serde_json::to_vec_pretty(state)?))
-}
-
-/// The state of a file.
-pub(super) fn open(text: &[u8]) -> Result<Stored, Unreadable> {
-    let Some((form, state)) = parts(text) else { return first_form(text) };
+/// The state's text of a file of this form.
+pub(crate) fn open(known: u32, text: &[u8]) -> Result<&[u8], Unreadable> {
+    let (form, state) = parts(text).ok_or(Unreadable::Unsealed)?;
     if sealed(form, state) != text {
         return Err(Unreadable::Damaged("its checksum is wrong".to_owned()));
     }
-    if form != FORM {
+    if form != known {
         return Err(Unreadable::Newer(form));
     }
-    serde_json::from_slice(state).map_err(|error| Unreadable::Damaged(error.to_string()))
+    Ok(state)
 }
 
 const BEFORE_FORM: &str = "{\"form\":";
@@ -46,7 +37,7 @@ const BEFORE_STATE: &str = "\",\"state\":\n";
 const END: &[u8] = b"\n}\n";
 
 /// The file of a state's text in a form.
-pub(super) fn sealed(form: u32, state: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(form: u32, state: &[u8]) -> Vec<u8> {
     let sum = Sha256::new().chain_update(form.to_be_bytes()).chain_update(state).finalize();
     let mut head = format!("{BEFORE_FORM}{form}{BEFORE_SUM}");
     for byte in sum {
@@ -65,22 +56,4 @@ fn parts(text: &[u8]) -> Option<(u32, &[u8])> {
     let rest = rest.strip_prefix(BEFORE_SUM.as_bytes())?;
     let state = rest.get(64..)?.strip_prefix(BEFORE_STATE.as_bytes())?;
     Some((form, state.strip_suffix(END)?))
-}
-
-/// A file of form 1, as agents wrote it before there was a checksum.
-fn first_form(text: &[u8]) -> Result<Stored, Unreadable> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct First {
-        form: u32,
-        generation: u32,
-        epoch: u64,
-        services: Vec<StoredService>,
-    }
-    let First { form, generation, epoch, services } =
-        serde_json::from_slice(text).map_err(|error| Unreadable::Damaged(error.to_string()))?;
-    match form {
-        1 => Ok(Stored { generation, epoch, services }),
-        _ => Err(Unreadable::Damaged(format!("it has form {form} and no checksum"))),
-    }
 }

@@ -47,7 +47,7 @@ fn what_is_saved_is_loaded() {
     store.save(&state(8)).unwrap();
     assert_eq!(loaded(&mut store), (8, None));
     // It is JSON for those who look.
-    let text = fs::read(store.file()).unwrap();
+    let text = fs::read(store.0.path()).unwrap();
     let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
     assert_eq!((&file["form"], &file["state"]["generation"]), (&2.into(), &8.into()));
 }
@@ -56,8 +56,8 @@ fn what_is_saved_is_loaded() {
 fn a_damaged_state_is_put_aside_and_the_one_before_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = with(dir.path(), 7);
-    let whole = fs::read(store.file()).unwrap();
-    fs::write(store.file(), &whole[..whole.len() / 2]).unwrap();
+    let whole = fs::read(store.0.path()).unwrap();
+    fs::write(store.0.path(), &whole[..whole.len() / 2]).unwrap();
     let (generation, warning) = loaded(&mut store);
     let warning = warning.unwrap();
     assert_eq!(generation, 6);
@@ -74,7 +74,7 @@ fn a_damaged_state_is_put_aside_and_the_one_before_is_used() {
     store.save(&state(9)).unwrap();
     assert_eq!(loaded(&mut store), (9, None));
     // The good one was not lost by this.
-    fs::write(store.file(), "").unwrap();
+    fs::write(store.0.path(), "").unwrap();
     assert_eq!(loaded(&mut store).0, 6);
 }
 
@@ -90,13 +90,13 @@ fn without_any_good_state_nothing_is_touched_and_the_remedy_is_said() {
         assert!(said.contains(also), "{said}");
         assert_eq!(names(dir.path()), before);
     };
-    fs::write(store.file(), "{ not a state").unwrap();
+    fs::write(store.0.path(), "{ not a state").unwrap();
     refused(&mut store, "state.json.prev to go back to:");
-    fs::write(store.previous(), "neither").unwrap();
+    fs::write(store.0.previous(), "neither").unwrap();
     refused(&mut store, "state.json.prev to go back to (expected");
-    fs::remove_file(store.file()).unwrap();
+    fs::remove_file(store.0.path()).unwrap();
     refused(&mut store, "it is not there");
-    fs::remove_file(store.previous()).unwrap();
+    fs::remove_file(store.0.previous()).unwrap();
     assert_eq!(store.load().unwrap(), Loaded::default());
 }
 
@@ -105,11 +105,11 @@ fn a_state_of_the_first_form_is_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
     let old = r#"{ "form": 1, "generation": 5, "epoch": 1, "services": [] }"#;
-    fs::write(store.file(), old).unwrap();
+    fs::write(store.0.path(), old).unwrap();
     assert_eq!(loaded(&mut store), (5, None));
     store.save(&state(6)).unwrap();
     assert_eq!(loaded(&mut store), (6, None));
-    assert_eq!(fs::read_to_string(store.previous()).unwrap(), old);
+    assert_eq!(fs::read_to_string(store.0.previous()).unwrap(), old);
 }
 
 /// Falling back behind a newer agent's state would undo what was asked of it.
@@ -117,7 +117,7 @@ fn a_state_of_the_first_form_is_taken_over() {
 fn a_newer_form_is_refused_though_there_is_an_older_state() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = with(dir.path(), 3);
-    fs::write(store.file(), seal::sealed(3, b"{ \"what\": \"ever\" }")).unwrap();
+    fs::write(store.0.path(), seal::sealed(3, b"{ \"what\": \"ever\" }")).unwrap();
     let said = store.load().unwrap_err().to_string();
     assert!(said.contains("has form 3, this agent knows 2"), "{said}");
 }
@@ -126,11 +126,11 @@ fn a_newer_form_is_refused_though_there_is_an_older_state() {
 fn a_failed_save_keeps_both_states() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = with(dir.path(), 7);
-    let before = (fs::read(store.file()).unwrap(), fs::read(store.previous()).unwrap());
+    let before = (fs::read(store.0.path()).unwrap(), fs::read(store.0.previous()).unwrap());
     fs::create_dir(dir.path().join("state.json.new")).unwrap();
     assert!(store.save(&state(8)).is_err());
     assert_eq!(loaded(&mut store), (7, None));
-    assert_eq!((fs::read(store.file()).unwrap(), fs::read(store.previous()).unwrap()), before);
+    assert_eq!((fs::read(store.0.path()).unwrap(), fs::read(store.0.previous()).unwrap()), before);
 }
 
 /// A state with something in it.
@@ -151,8 +151,8 @@ fn full() -> Vec<u8> {
         retired: [(Version::Blue, counts)].into(),
     }];
     let state = Stored { services, ..state(5) };
-    let text = seal::close(&state).unwrap();
-    assert_eq!(seal::open(&text), Ok(state));
+    let text = seal::sealed(FORM, &serde_json::to_vec_pretty(&state).unwrap());
+    assert_eq!(state_of(&text), Ok(state));
     text
 }
 
@@ -161,7 +161,7 @@ fn full() -> Vec<u8> {
 fn every_truncation_is_found() {
     let text = full();
     for length in 0..text.len() {
-        assert!(matches!(seal::open(&text[..length]), Err(Unreadable::Damaged(_))), "{length}");
+        assert!(matches!(state_of(&text[..length]), Err(Unreadable::Damaged(_))), "{length}");
     }
 }
 
@@ -171,7 +171,7 @@ fn every_flipped_bit_is_found() {
     for bit in 0..text.len() * 8 {
         let mut flipped = text.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(matches!(seal::open(&flipped), Err(Unreadable::Damaged(_))), "bit {bit}");
+        assert!(matches!(state_of(&flipped), Err(Unreadable::Damaged(_))), "bit {bit}");
     }
 }
 
@@ -190,11 +190,11 @@ proptest! {
         let mut other = text.clone();
         other.splice(start..end, put);
         prop_assume!(other != text);
-        prop_assert!(matches!(seal::open(&other), Err(Unreadable::Damaged(_))));
+        prop_assert!(matches!(state_of(&other), Err(Unreadable::Damaged(_))));
 
         let dir = tempfile::tempdir().unwrap();
         let mut store = with(dir.path(), 2);
-        fs::write(store.file(), &other).unwrap();
+        fs::write(store.0.path(), &other).unwrap();
         let (generation, warning) = loaded(&mut store);
         prop_assert_eq!(generation, 1);
         prop_assert!(warning.is_some());
