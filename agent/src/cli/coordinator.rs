@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -16,7 +17,7 @@ use crate::{
     rollout::{
         api::serve,
         fleet::agents::{self, Agent},
-        ledger::StateStore,
+        ledger::{self, StateStore, etcd::EtcdStore, file::FileStore},
         run::{self, Options},
     },
 };
@@ -62,16 +63,44 @@ pub(super) struct Coordinator {
 /// Where the states of rollouts are kept.
 #[derive(Debug, Clone, Args)]
 pub(super) struct StateArgs {
-    /// Keep the states of rollouts here.
-    #[arg(long, default_value = "/var/lib/weir/rollouts", value_name = "DIR")]
+    /// Keep the states of rollouts in this directory.
+    #[arg(
+        long,
+        default_value = "/var/lib/weir/rollouts",
+        conflicts_with = "etcd",
+        value_name = "DIR"
+    )]
     state: PathBuf,
+    /// Keep them in etcd instead; repeat for each member of the cluster.
+    #[arg(long, value_name = "URL")]
+    etcd: Vec<String>,
+    /// With --etcd, the prefix of all keys.
+    #[arg(long, requires = "etcd", default_value = "/weir/", value_name = "PREFIX")]
+    etcd_prefix: String,
+    /// With --etcd, how long a leader that says nothing still leads.
+    #[arg(
+        long,
+        requires = "etcd",
+        default_value = "5s",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration
+    )]
+    etcd_lease: Duration,
 }
 
 impl StateArgs {
     /// Opens the store.
-    pub(super) fn open(&self, _name: &str) -> Result<Arc<dyn StateStore>, Failure> {
-        let _ = &self.state;
-        Ok(Arc::new(crate::rollout::ledger::memory::Memory::default()))
+    pub(super) fn open(&self, name: &str) -> Result<Arc<dyn StateStore>, Failure> {
+        let failed = |error: ledger::Error| Failure::Failed(error.to_string());
+        let name = name.to_owned();
+        if self.etcd.is_empty() {
+            let directory = self.state.clone();
+            let options = ledger::file::Options { directory, name };
+            return Ok(Arc::new(FileStore::open(options).map_err(failed)?));
+        }
+        let mut options = ledger::etcd::Options::new(self.etcd.clone(), name);
+        (options.prefix, options.lease) = (self.etcd_prefix.clone(), self.etcd_lease);
+        Ok(Arc::new(EtcdStore::new(options).map_err(failed)?))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use crate::{
-    model::{Handshakes, ServiceName, Traffic, Version},
+    model::{Handshakes, ServiceName, TableShare, Traffic, Version},
     node::{
         interval::{Interval, VersionInterval},
         messages::{Counters, ServiceStatus},
@@ -49,10 +49,7 @@ pub fn tick(
     let versions = &interval.of(service)?.versions;
     let (candidate, baseline) = match compare {
         Compare::Versions { candidate, stable } => {
-            let whole = |version: Version| {
-                let share = status.versions[version].table.share();
-                whole(&versions[version], share)
-            };
+            let whole = |version: Version| whole(&versions[version], status.versions[version].table);
             (whole(*candidate), whole(*stable))
         }
         Compare::Backends { version, fresh } => {
@@ -62,21 +59,18 @@ pub fn tick(
                 let chosen = backends.filter(|one| {
                     fresh.contains(&SocketAddr::new(one.address, one.port)) == wanted
                 });
-                chosen.map(|one| f64::from(one.slots)).sum::<f64>()
+                chosen.map(|one| one.slots).sum::<u32>()
             };
-            let (fresh_slots, others) = (slots(true), slots(false));
-            let share = |slots: f64| {
-                let total = fresh_slots + others;
-                if total > 0.0 { slots / total } else { 0.0 }
-            };
-            (part(all, fresh, true, share(fresh_slots)), part(all, fresh, false, share(others)))
+            let total = slots(true) + slots(false);
+            let share = |wanted| TableShare { slots: slots(wanted), total };
+            (part(all, fresh, true, share(true)), part(all, fresh, false, share(false)))
         }
     };
     Some(Tick { agent: agent.to_string(), length: interval.length, candidate, baseline })
 }
 
 /// A whole version.
-fn whole(version: &VersionInterval, asked: f64) -> Arm {
+fn whole(version: &VersionInterval, asked: TableShare) -> Arm {
     let backend = |one: &crate::node::interval::BackendInterval| BackendArm {
         address: one.address,
         port: one.port,
@@ -91,7 +85,7 @@ fn whole(version: &VersionInterval, asked: f64) -> Arm {
 }
 
 /// The backends of a version that are in `fresh`, or that are not.
-fn part(version: &VersionInterval, fresh: &BTreeSet<SocketAddr>, wanted: bool, asked: f64) -> Arm {
+fn part(version: &VersionInterval, fresh: &BTreeSet<SocketAddr>, wanted: bool, asked: TableShare) -> Arm {
     let (mut traffic, mut handshakes) = (Traffic::default(), Handshakes::default());
     let mut backends = Vec::new();
     for one in &version.backends {
