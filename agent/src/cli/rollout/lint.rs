@@ -62,9 +62,7 @@ pub(super) fn read(file: &Path) -> Result<String, Failure> {
 /// The rollout, or all that is wrong with its document.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Rollout, Failure> {
     spec::parse(text).map_err(|problems| {
-        let line = |problem: &spec::Problem| {
-            format!("{}:{}: {}", file.display(), problem.place(), problem.message)
-        };
+        let line = |problem: &spec::Problem| format!("{}: {problem}", file.display());
         Failure::Refused(problems.iter().map(line).collect::<Vec<_>>().join("\n"))
     })
 }

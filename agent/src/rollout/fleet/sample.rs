@@ -49,7 +49,8 @@ pub fn tick(
     let versions = &interval.of(service)?.versions;
     let (candidate, baseline) = match compare {
         Compare::Versions { candidate, stable } => {
-            let whole = |version: Version| whole(&versions[version], status.versions[version].table);
+            let whole =
+                |version: Version| whole(&versions[version], status.versions[version].table);
             (whole(*candidate), whole(*stable))
         }
         Compare::Backends { version, fresh } => {
@@ -85,7 +86,12 @@ fn whole(version: &VersionInterval, asked: TableShare) -> Arm {
 }
 
 /// The backends of a version that are in `fresh`, or that are not.
-fn part(version: &VersionInterval, fresh: &BTreeSet<SocketAddr>, wanted: bool, asked: TableShare) -> Arm {
+fn part(
+    version: &VersionInterval,
+    fresh: &BTreeSet<SocketAddr>,
+    wanted: bool,
+    asked: TableShare,
+) -> Arm {
     let (mut traffic, mut handshakes) = (Traffic::default(), Handshakes::default());
     let mut backends = Vec::new();
     for one in &version.backends {

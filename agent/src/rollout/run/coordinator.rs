@@ -305,8 +305,11 @@ fn failed(error: &ledger::Error) -> Refusal {
 fn read(document: &str) -> Result<spec::Rollout, Refusal> {
     spec::parse(document).map_err(|problems| {
         let violation = |problem: &spec::Problem| Violation {
-            field: problem.place(),
-            message: problem.message.clone(),
+            field: problem.field.clone(),
+            message: format!(
+                "line {}, column {}: {}",
+                problem.line, problem.column, problem.message
+            ),
         };
         Refusal::Invalid(problems.iter().map(violation).collect())
     })

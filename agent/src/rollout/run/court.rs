@@ -15,7 +15,7 @@ use crate::{
             sample::{self, Compare},
             seen::Seen,
         },
-        judge::{Judge, Tick},
+        judge::{Config, Judge, Tick},
         machine::{JudgeStart, Judged, Phase, Stage, State},
         name::AgentName,
         schedule::Step,
@@ -53,14 +53,14 @@ impl Court {
     pub(super) fn begin(
         &mut self,
         start: JudgeStart,
-        state: &State,
+        config: &Config,
         seen: &BTreeMap<AgentName, Seen>,
         now: Timestamp,
     ) {
         if self.evidence.as_ref().is_some_and(|evidence| evidence.start == start) {
             return;
         }
-        let judge = Judge::new(state.rollout.analysis.clone());
+        let judge = Judge::new(config.clone());
         self.evidence = Some(Evidence { start, since: now, judge });
         let newest = |(name, seen): (&AgentName, &Seen)| {
             Some((name.clone(), Arc::clone(seen.counters.as_ref()?)))

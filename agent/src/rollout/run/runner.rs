@@ -240,7 +240,7 @@ impl Runner {
         let (next, effects) = tick(state, observed, now);
         for effect in &effects {
             match effect {
-                Effect::JudgeFrom { start } => self.court.begin(*start, &next, seen, now),
+                Effect::JudgeFrom { start, config } => self.court.begin(*start, config, seen, now),
                 Effect::JudgeStop => self.court.stop(),
                 _ => {}
             }

@@ -6,7 +6,7 @@ use weir_proto::rollout::v1;
 
 use super::court::Evidence;
 use crate::{
-    model::{Agreement, ServiceName, Version, weight::percent},
+    model::{Agreement, ServiceName, Version},
     rollout::{
         fleet::{
             seen::{Reach, Seen},
@@ -16,7 +16,7 @@ use crate::{
         machine::{AgentView, EventKind, Phase, Stage, State, Status},
         name::AgentName,
         schedule::Step,
-        spec::{GateKind, Share},
+        spec::Share,
     },
 };
 
@@ -117,7 +117,7 @@ fn steps(way: &[Step], at: usize, state: &State) -> Vec<v1::Step> {
             _ => Vec::new(),
         };
         v1::Step {
-            text: text(step),
+            text: step.to_string(),
             kind: kind_of(step).to_owned(),
             state: match index.cmp(&at) {
                 std::cmp::Ordering::Less => "done",
@@ -130,36 +130,6 @@ fn steps(way: &[Step], at: usize, state: &State) -> Vec<v1::Step> {
         }
     };
     way.iter().enumerate().map(one).collect()
-}
-
-/// A step in words.
-#[must_use]
-pub fn text(step: &Step) -> String {
-    match step {
-        Step::Route(route) => {
-            let sources: Vec<String> = route.sources.iter().map(ToString::to_string).collect();
-            format!("route {} to {}", sources.join(", "), route.to)
-        }
-        Step::Wave(share) => format!("wave {share} of the agents"),
-        Step::Weight(weight) => format!("weight {weight}"),
-        Step::Analysis(analysis) => {
-            format!("analysis {} to {}", analysis.min_duration, analysis.max_duration)
-        }
-        Step::Pause(Some(time)) => format!("pause {time}"),
-        Step::Pause(None) => "pause until promoted".to_owned(),
-        Step::Gate(gate) => match &gate.kind {
-            GateKind::Manual => format!("gate: somebody promotes, within {}", gate.timeout),
-            GateKind::Webhook(_) => format!("gate: a hook answers, within {}", gate.timeout),
-        },
-        Step::Replace { backends, revert } => {
-            let all: Vec<String> = backends.iter().map(ToString::to_string).collect();
-            format!("{} {}", if *revert { "bring back" } else { "replace" }, all.join(", "))
-        }
-        Step::Promote => format!("promote to {}", percent(10_000)),
-        Step::Bake(time) => format!("bake {time}"),
-        Step::Drain(time) => format!("drain, at least {time}"),
-        Step::Restore(weights) => format!("restore {weights}"),
-    }
 }
 
 /// The kind of a step, in one stable word.
