@@ -68,17 +68,3 @@ pub struct Rollout {
     /// What is called on the way.
     pub hooks: Vec<Hook>,
 }
-
-/// One thing that is wrong.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    pub message: String,
-}
-impl Problem {
-    pub fn place(&self) -> String {
-        String::new()
-    }
-}
-pub fn parse(text: &str) -> Result<Rollout, Vec<Problem>> {
-    serde_json::from_str(text).map_err(|e| vec![Problem { message: e.to_string() }])
-}
