@@ -86,6 +86,12 @@ impl Seconds {
     }
 }
 
+impl std::iter::Sum for Seconds {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::ZERO, Self::plus)
+    }
+}
+
 impl TryFrom<u32> for Seconds {
     type Error = String;
 

@@ -1,7 +1,6 @@
 //! `weir rollout replay`
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader},
     net::IpAddr,

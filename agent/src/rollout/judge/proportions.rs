@@ -17,6 +17,8 @@ use crate::model::logs::log_sum_exp;
 
 /// What Turner, Ly and Grünwald found best: half of a connection of each kind, about.
 const PRIOR: f64 = 0.18;
+/// No proportion is estimated to be nearer to zero or one.
+const SMALLEST: f64 = 1e-9;
 /// Estimates forget: with so many of the candidate, all are halved.
 const MOST: f64 = 10_000.0;
 /// When so many of the candidate have been seen, half of the reserve is left.
@@ -32,7 +34,8 @@ struct Estimate {
 impl Estimate {
     /// Never zero, never one.
     fn proportion(self) -> f64 {
-        (self.yes + PRIOR) / (self.all + 2.0 * PRIOR)
+        let proportion = (self.yes + PRIOR) / (self.all + 2.0 * PRIOR);
+        proportion.clamp(SMALLEST, 1.0 - SMALLEST)
     }
 
     fn add(&mut self, yes: f64, all: f64) {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::super::judge::Config;
 use super::super::name::AgentName;
 use super::super::spec::{Guard, Stage as HookStage, Target};
 use super::super::time::{Seconds, Timestamp};
@@ -72,6 +73,8 @@ pub enum Effect {
     JudgeFrom {
         /// Names the evidence.
         start: JudgeStart,
+        /// How strictly: the rollout's, with the times of the analysis that it is for.
+        config: Box<Config>,
     },
     /// There is nothing to judge.
     JudgeStop,

@@ -8,13 +8,46 @@
 //! The driver looks, ticks, persists the state if it has changed, and only then carries out the
 //! effects. If it cannot persist, it carries out none but those of a state that
 //! [is going back](State::is_going_back).
+//!
+//! One file a concern:
+//!
+//! - [`state`], [`observed`], [`command`], [`effect`]: plain data
+//! - `turn`: one tick at work, and how it moves on
+//! - `heed`: what people ask for
+//! - `preflight`: whether it can begin
+//! - `walk`: from stage to stage, from step to step
+//! - `evidence`: what verdicts lead to
+//! - `watch`: agents that are away, backends and guards that fail
+//! - `replace`: the stages of backends that are replaced
+//! - `paused`, `back`: holding, and the way back
+//! - `target`: what each agent should have; pure arithmetic over the steps
+//! - `asking`: what should be asked for, so that it gets there
+//! - `calls`: hooks
+//! - [`deadline`]: how long each state lasts at the most, and what happens then
 
+mod asking;
+mod back;
+mod calls;
 pub mod command;
+pub mod deadline;
 pub mod effect;
+mod evidence;
+mod heed;
 pub mod observed;
+mod paused;
+mod preflight;
+mod replace;
 pub mod state;
+mod target;
+mod turn;
+mod walk;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use command::{Command, Verb};
+pub use deadline::{Deadline, MOST_EXTENSIONS, Then};
 pub use effect::{Effect, Event, EventKind, HookCall, HookKey};
 pub use observed::{
     AgentView, BackendView, HookAnswer, Judged, LeaseView, Observed, ShareView, Tripped,
@@ -24,12 +57,30 @@ pub use state::{
 };
 
 use super::time::Timestamp;
+use turn::Turn;
+
+/// The most moves of one tick: more than any rollout has stages.
+const MOST_MOVES: usize = 4_096;
 
 /// The next state, and all that should be asked for in it.
 ///
 /// The same arguments give the same answer, and so does the answer's state with the same
 /// observation at the same time: nothing is done twice because somebody looked twice.
 #[must_use]
-pub fn tick(state: &State, _observed: &Observed, _now: Timestamp) -> (State, Vec<Effect>) {
-    (state.clone(), Vec::new())
+pub fn tick(state: &State, observed: &Observed, now: Timestamp) -> (State, Vec<Effect>) {
+    let mut turn = Turn::new(state.clone(), observed, now);
+    // Abort comes first, and needs neither a store nor to lead.
+    turn.hear();
+    turn.heed_guards();
+    if !(turn.leads() || turn.state.is_going_back()) {
+        // Whoever leads goes on from what was persisted, so nothing of this tick counts.
+        return (state.clone(), turn.held());
+    }
+    for _ in 0..MOST_MOVES {
+        if !turn.moved() {
+            break;
+        }
+    }
+    let effects = turn.asking();
+    (turn.state, effects)
 }

@@ -21,7 +21,7 @@ pub struct Observed {
     pub agents: BTreeMap<AgentName, AgentView>,
     /// What the evidence says.
     pub verdict: Option<Judged>,
-    /// The answers of hooks; none for those that were not asked yet.
+    /// The answers of hooks: [`HookAnswer::InProgress`] from the moment a hook is called, none before.
     pub hooks: BTreeMap<HookKey, HookAnswer>,
     /// What people asked for, oldest first. May hold those that were heard already.
     pub commands: Vec<Command>,

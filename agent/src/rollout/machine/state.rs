@@ -31,6 +31,9 @@ pub struct State {
     pub clock: Clock,
     /// Why, in words.
     pub reason: String,
+    /// Names the hooks' calls of this stage: the transition that began it. A pause changes nothing
+    /// about it, so that nobody is called twice.
+    pub calls: u64,
     /// Who is who; known from the preflight on.
     pub roles: Option<Roles>,
     /// The fleet in the order of waves.
@@ -41,11 +44,18 @@ pub struct State {
     pub back: Vec<Step>,
     /// What the way back leads to.
     pub goal: Option<Goal>,
+    /// Why it was taken, in words.
+    pub failure: Option<String>,
     /// The evidence that is judged.
     pub evidence: Option<JudgeStart>,
     /// Backends that were taken out because they alone failed.
     pub ejected: BTreeSet<SocketAddr>,
-    /// Agents that did not do what they should have when the way back ended. They are led there
+    /// Since when, by the clock's `spent_ms`, what the stage waits for has been so without a break:
+    /// backends healthy, or the permission to take them out.
+    pub well_ms: Option<u64>,
+    /// What could not be brought back, in words.
+    pub scars: Vec<String>,
+    /// Agents that did not have what they should when the last rollout ended. They are led there
     /// when they can be.
     pub unanswered: BTreeSet<AgentName>,
     /// Revisions that can be returned to in one write, newest last; the last is in force when the
@@ -266,13 +276,17 @@ impl State {
             since: now,
             clock: Clock::start(now),
             reason: "it has not begun".to_owned(),
+            calls: 0,
             roles: None,
             agents: Vec::new(),
             steps: Vec::new(),
             back: Vec::new(),
             goal: None,
+            failure: None,
             evidence: None,
             ejected: BTreeSet::new(),
+            well_ms: None,
+            scars: Vec::new(),
             unanswered: BTreeSet::new(),
             kept: Vec::new(),
             queued: None,

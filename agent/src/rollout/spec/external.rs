@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::time::Seconds;
 
-/// A number of another system, judged by thresholds.
+/// A number of another system, judged by thresholds. How many successes it needs and how many failures
+/// are borne stands beside its name in `judge::Config::external`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExternalMetric {
@@ -21,12 +22,6 @@ pub struct ExternalMetric {
     /// One that meets this is a failure. At least one of the two is given; with one alone the other
     /// is what it leaves. What meets neither says nothing.
     pub failure: Option<Condition>,
-    /// So many failures are allowed.
-    pub failure_limit: u32,
-    /// So many successes are needed to pass.
-    pub count: u32,
-    /// Whether it can fail a rollout, or is only shown.
-    pub enforcing: bool,
 }
 
 /// Where a number comes from.

@@ -2,18 +2,29 @@
 //!
 //! - [`Rollout`]: what is to be done; complete, every default filled in; serde for the ledger
 //! - [`strategy`], [`policy`], [`hook`], [`external`]: its parts
+//! - [`parse`]: from a document, with every problem at its line and column
+//! - [`preset`]: strategies by their names in `CodeDeploy`
+//! - [`lint`]: plans that are right in form and cannot be meant
 //!
-//! A `Rollout` comes from a document by [`parse`], the only way that people's text is read.
+//! `tree` and `reader` read YAML without stopping at the first problem.
 
 pub mod external;
 pub mod hook;
+pub mod lint;
+pub mod parse;
 pub mod policy;
+pub mod preset;
+mod reader;
 pub mod strategy;
+mod tree;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use external::{Comparison, Condition, ExternalMetric, Source};
 pub use hook::{Hook, Stage, Target};
+pub use parse::parse;
 pub use policy::{
     Agents, Drain, Guard, InFlightKind, Lease, OnFailure, OnNewRevision, OnTimeout, Unattended,
     Unreachable, UnreachableAction, Verify, VerifyAction,
@@ -67,4 +78,27 @@ pub struct Rollout {
     pub on_new_revision: OnNewRevision,
     /// What is called on the way.
     pub hooks: Vec<Hook>,
+}
+
+/// Something that is wrong with a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+    /// What it is about, such as `strategy.canary.steps[2].setWeight`; empty: the whole.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: ", self.line, self.column)?;
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
 }

@@ -128,7 +128,7 @@ pub enum GateKind {
 }
 
 /// The candidate is tried aside, then gets everything at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BlueGreen {
     /// There is a preview: a listener of the service whose traffic all goes to the candidate, so that
@@ -153,7 +153,7 @@ pub enum AutoPromotion {
 }
 
 /// The backends of one version are replaced, some at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Rolling {
     /// So many at a time, at least one.
