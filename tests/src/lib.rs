@@ -23,6 +23,7 @@
 //! - [`soak`]: connections that live through everything that happens to a balancer.
 //! - [`operations`]: random operations on a whole node, against the same model.
 //! - [`random`]: chance that can be repeated.
+//! - [`releases`]: simulated releases, good and bad, and what rules make of them.
 
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,7 @@ pub mod pace;
 pub mod packet;
 pub mod program;
 pub mod random;
+pub mod releases;
 pub mod servers;
 pub mod soak;
 pub mod tracer;

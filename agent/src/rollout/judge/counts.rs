@@ -5,7 +5,7 @@
 //! `θ(r) = n_c·r / (n_c·r + n_b)`, whatever the baseline's rate is: an incident that both share
 //! cancels out. Against the null `r` stand [`GRID`] alternatives `ρ`; each failure multiplies the
 //! wealth of `ρ` by `θ(ρ) / θ(r)` or `(1 − θ(ρ)) / (1 − θ(r))`. The evidence is the mean of all
-//! wealth: a mixture of ratios of likelihoods, as in Lindon and Malek's conditional count test. It is
+//! wealth, small ratios counting more, since they are the ones that take long to see: a mixture of ratios of likelihoods, as in Lindon and Malek's conditional count test. It is
 //! also sound where failures are not rare: for independent failures its expectation is at most one
 //! with binomial counts too.
 //!
@@ -40,40 +40,47 @@ impl Counts {
     /// Bets on a candidate that is worse than `null` times the baseline.
     #[must_use]
     pub fn worse(null: f64) -> Self {
-        let stake = (Reserve::stake() / size()).ln();
-        Self { null, wealth: vec![stake; GRID], reserve: Some(Reserve::new(HALF)) }
+        Self::new(null, Reserve::stake(), Some(Reserve::new(HALF)))
     }
 
     /// Bets on a candidate that is better than `null` times the baseline.
     #[must_use]
     pub fn better(null: f64) -> Self {
-        Self { null, wealth: vec![-size().ln(); GRID], reserve: None }
+        Self::new(null, 1.0, None)
     }
 
-    /// The alternatives, the one next to the null first.
-    fn alternatives(&self) -> impl Iterator<Item = f64> + use<> {
+    fn new(null: f64, stake: f64, reserve: Option<Reserve>) -> Self {
+        let mut counts = Self { null, wealth: Vec::new(), reserve };
+        counts.wealth = counts.alternatives().map(|(_, part)| (stake * part).ln()).collect();
+        counts
+    }
+
+    /// The alternatives, the one next to the null first: each as the logarithm of its ratio to the
+    /// null, with its part of the stake.
+    fn alternatives(&self) -> impl Iterator<Item = (f64, f64)> + use<> {
         let end = if self.reserve.is_some() { HIGHEST } else { LOWEST };
-        let (null, step) = (self.null, (end / self.null).ln() / size());
-        (1..=GRID).map(move |at| null * (step * index(at)).exp())
+        let step = (end / self.null).ln() / index(GRID);
+        let part = move |at: usize| (-(step * index(at)).abs() / 2.0).exp();
+        let all: f64 = (1..=GRID).map(part).sum();
+        (1..=GRID).map(move |at| (step * index(at), part(at) / all))
     }
 
     /// Takes one tick of all agents.
     pub fn observe(&mut self, strata: &[Told]) {
         // A tick without failures says nothing, and neither does one without a comparison.
-        let speaks = |one: &&Told| one.iter().all(|told| told.compares()) && one[0].failed() > 0.0;
+        let speaks = |one: &&Told| one.iter().all(Stratum::compares) && one[0].failed() > 0.0;
         let strata: Vec<&Told> = strata.iter().filter(speaks).collect();
         if strata.is_empty() {
             return;
         }
-        let fresh = self.reserve.as_mut().map_or(0.0, |reserve| reserve.release() / size());
+        let fresh = self.reserve.as_mut().map_or(0.0, |reserve| reserve.release());
         let (null, alternatives) = (self.null, self.alternatives());
-        for (wealth, alternative) in self.wealth.iter_mut().zip(alternatives) {
-            let bet = |told: &&Told| {
-                let [one, other] = told.map(|stratum| log_ratio(&stratum, alternative, null));
-                one.min(other)
-            };
-            let won: f64 = strata.iter().map(bet).sum();
-            *wealth = log_sum_exp(&[*wealth, fresh.ln()]) + won;
+        for (wealth, (step, part)) in self.wealth.iter_mut().zip(alternatives) {
+            let won: f64 = strata.iter().map(|told| smaller_bet(told, null, step)).sum();
+            if fresh > 0.0 {
+                *wealth = log_sum_exp(&[*wealth, (fresh * part).ln()]);
+            }
+            *wealth += won;
         }
         if let Some(reserve) = &mut self.reserve {
             reserve.see(strata.iter().map(|told| told[0].failed()).sum());
@@ -89,19 +96,19 @@ impl Counts {
     }
 }
 
-/// What a stratum multiplies the wealth of `alternative` by, against `null`, as a logarithm.
-fn log_ratio(stratum: &Stratum, alternative: f64, null: f64) -> f64 {
-    let Stratum { candidate, baseline, candidate_failed, .. } = *stratum;
-    if !stratum.compares() || stratum.failed() <= 0.0 {
-        return 0.0;
-    }
-    // θ(ρ)/θ(r) = ρ/r · m, and (1-θ(ρ))/(1-θ(r)) = m, with m = (n_c·r + n_b)/(n_c·ρ + n_b).
-    let more = candidate * (alternative - null) / (candidate * null + baseline);
-    candidate_failed * (alternative / null).ln() - stratum.failed() * more.ln_1p()
+/// Of both tellings the one that wins less.
+fn smaller_bet(told: &Told, null: f64, step: f64) -> f64 {
+    let [counted, narrow] = told;
+    let bet = log_ratio(counted, null, step);
+    if narrow == counted { bet } else { bet.min(log_ratio(narrow, null, step)) }
 }
 
-const fn size() -> f64 {
-    index(GRID)
+/// What a stratum multiplies the wealth of the alternative `null · exp(step)` by, as a logarithm.
+fn log_ratio(stratum: &Stratum, null: f64, step: f64) -> f64 {
+    let Stratum { candidate, baseline, candidate_failed, .. } = *stratum;
+    // θ(ρ)/θ(r) = ρ/r · m, and (1-θ(ρ))/(1-θ(r)) = m, with m = (n_c·r + n_b)/(n_c·ρ + n_b).
+    let more = candidate * null * step.exp_m1() / (candidate * null + baseline);
+    candidate_failed * step - stratum.failed() * more.ln_1p()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "at most the grid's size")]
@@ -128,11 +135,10 @@ mod tests {
     /// By hand: one failure of the candidate at a share of 5 %, mixed over the grid.
     #[test]
     fn one_failure_by_hand() {
-        let mixture: f64 = (1..=48)
-            .map(|i| 200_f64.powf(f64::from(i) / 48.0))
-            .map(|rho| (5.0 * rho / (5.0 * rho + 95.0)) / 0.05)
-            .sum::<f64>()
-            / 48.0;
+        let ratios = || (1..=48).map(|i| 200_f64.powf(f64::from(i) / 48.0));
+        let parts: f64 = ratios().map(|rho| 1.0 / rho.sqrt()).sum();
+        let won = |rho: f64| (5.0 * rho / (5.0 * rho + 95.0)) / 0.05;
+        let mixture = ratios().map(|rho| won(rho) / rho.sqrt()).sum::<f64>() / parts;
         let found = worse(&[stratum(5.0, 1.0, 95.0, 0.0)]);
         assert!((found - (0.2 + 0.8 * mixture).ln()).abs() < 1e-9, "{found}");
     }
@@ -199,11 +205,16 @@ mod tests {
 
     #[test]
     fn alternatives_reach_to_the_ends() {
-        let worse: Vec<f64> = Counts::worse(1.0).alternatives().collect();
-        assert_eq!(worse.len(), GRID);
-        assert!(worse[0] > 1.1 && worse[0] < 1.2 && (worse[GRID - 1] - HIGHEST).abs() < 1e-9);
-        let better: Vec<f64> = Counts::better(2.0).alternatives().collect();
-        assert!(better[0] < 2.0 && (better[GRID - 1] - LOWEST).abs() < 1e-9);
+        let ends = |counts: &Counts| {
+            let all: Vec<f64> =
+                counts.alternatives().map(|(step, _)| counts.null * step.exp()).collect();
+            assert_eq!(all.len(), GRID);
+            (all[0], all[GRID - 1])
+        };
+        let (first, last) = ends(&Counts::worse(1.0));
+        assert!(first > 1.1 && first < 1.2 && (last - HIGHEST).abs() < 1e-9);
+        let (first, last) = ends(&Counts::better(2.0));
+        assert!(first > 1.8 && first < 2.0 && (last - LOWEST).abs() < 1e-9);
     }
 
     #[test]

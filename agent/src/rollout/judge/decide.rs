@@ -55,7 +55,8 @@ impl Judge {
     }
 
     /// The enforcing metric with the most evidence against the candidate.
-    fn strongest(&self) -> Option<&Series> {
+    #[must_use]
+    pub fn strongest(&self) -> Option<&Series> {
         let of = |one: &&Series| one.most_log_worse();
         self.enforcing().max_by(|one, other| of(one).total_cmp(&of(other)))
     }

@@ -10,8 +10,8 @@ use super::breadth;
 
 /// It has more than this share of the version's failures,
 const MOST_FAILURES: f64 = 0.8;
-/// and less than this share of its connections: else it has the failures that are its due.
-const FEW_CONNECTIONS: f64 = 0.65;
+/// and by its connections less than this share would be its due.
+const FEW_DUE: f64 = 0.65;
 /// Fewer failures tell nothing about where they come from.
 const FAILURES: f64 = 10.0;
 /// More backends are not told apart.
@@ -28,6 +28,9 @@ pub struct Backends {
 struct Counted {
     connections: f64,
     failures: f64,
+    /// Failures that would be its due: in each tick, on each agent, by its part of the connections. So
+    /// what all backends of one agent suffer from makes none of them bad.
+    due: f64,
 }
 
 /// A backend that most failures are of.
@@ -44,29 +47,31 @@ pub struct Bad {
 }
 
 impl Backends {
-    /// Takes what was counted of a version's backends in a tick.
+    /// Takes what one agent counted of a version's backends in a tick.
     pub fn add(&mut self, backends: &[BackendArm], by_client: bool) {
+        let sum = |what: &dyn Fn(&BackendArm) -> f64| backends.iter().map(what).sum::<f64>();
+        let connections = sum(&|one| number(one.traffic.connections));
+        let failures = sum(&|one| breadth::failures(&one.traffic, by_client));
         for one in backends {
             let room = self.by_address.len() < BACKENDS;
             if !room && !self.by_address.contains_key(&one.socket()) {
                 continue;
             }
             let counted = self.by_address.entry(one.socket()).or_default();
-            counted.connections += number(one.traffic.connections);
+            let own = number(one.traffic.connections);
+            counted.connections += own;
             counted.failures += breadth::failures(&one.traffic, by_client);
+            counted.due += if own > 0.0 { failures * (own / connections) } else { 0.0 };
         }
     }
 
     /// The one that most failures are of, if there is such a one.
     #[must_use]
     pub fn bad(&self) -> Option<Bad> {
-        let sum = |what: fn(&Counted) -> f64| self.by_address.values().map(what).sum::<f64>();
-        let (of, connections) = (sum(|one| one.failures), sum(|one| one.connections));
-        let is_bad = |one: &Counted| {
-            one.failures > of * MOST_FAILURES && one.connections < connections * FEW_CONNECTIONS
-        };
+        let of: f64 = self.by_address.values().map(|one| one.failures).sum();
+        let is_bad = |one: &Counted| one.failures > of * MOST_FAILURES && one.due < of * FEW_DUE;
         let (backend, one) = self.by_address.iter().find(|(_, one)| is_bad(one))?;
-        let Counted { failures, connections } = *one;
+        let Counted { failures, connections, .. } = *one;
         (of >= FAILURES).then_some(Bad { backend: *backend, failures, of, connections })
     }
 
@@ -108,6 +113,14 @@ mod tests {
         assert_eq!(of(&[backend(1, 90, 45), backend(2, 10, 5)]).bad(), None, "its due");
         assert_eq!(of(&[backend(1, 50, 9), backend(2, 50, 0)]).bad(), None, "too few");
         assert_eq!(of(&[]).bad(), None);
+    }
+
+    /// Each agent has backends of its own, and one agent has an incident.
+    #[test]
+    fn what_an_agent_suffers_from_is_no_backends_fault() {
+        let mut all = of(&[backend(1, 100, 90)]);
+        all.add(&[backend(2, 1_000, 1)], false);
+        assert_eq!(all.bad(), None);
     }
 
     #[test]
