@@ -118,7 +118,8 @@ impl Etcd {
 
     fn wait(&mut self) -> Result<()> {
         let deadline = Instant::now() + pace::wait(START_LIMIT);
-        let ready = "ready to serve client requests";
+        // 3.4 and later say it so.
+        let ready = "serving client traffic";
         loop {
             let said = std::fs::read_to_string(self.log()).unwrap_or_default();
             let listens = TcpStream::connect(("127.0.0.1", self.ports[0])).is_ok();

@@ -118,7 +118,6 @@ pub struct Command {
     /// Its id, from whoever put it.
     pub id: CommandId,
     /// The service that it is for.
-    #[serde(with = "service_name")]
     pub service: ServiceName,
     /// When it was put, in milliseconds since 1970.
     pub at_ms: u64,
@@ -126,23 +125,6 @@ pub struct Command {
     pub who: String,
     /// What is asked.
     pub request: Value,
-}
-
-mod service_name {
-    //! A service's name, checked as it is read.
-
-    use serde::{Deserialize as _, Deserializer, Serializer, de};
-
-    use crate::model::ServiceName;
-
-    pub(super) fn serialize<S: Serializer>(name: &ServiceName, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(name.as_str())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ServiceName, D::Error> {
-        let name = String::deserialize(from)?;
-        ServiceName::new(&name).map_err(|wrong| de::Error::custom(format!("service {wrong}")))
-    }
 }
 
 /// The id of a command. It is part of a key and of a file's name.

@@ -248,11 +248,8 @@ impl StateStore for EtcdStore {
         let action = "save a state";
         change.check()?;
         let Some(leader) = self.won(fence) else { return Err(self.fenced(fence).await) };
+        // If it is another than the one read, the transaction says so; it also knows who leads.
         let before = self.record(action, service).await?;
-        let found = before.as_ref().map(|(version, _)| *version);
-        if found != read {
-            return Err(Error::Conflict { read, found });
-        }
         if before.is_none() && self.services().await?.len() >= limits::SERVICES {
             return Err(Error::Full { what: "services", limit: limits::SERVICES });
         }
