@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::{serve, socket},
+    api::{port::Port, serve, socket},
     dataplane::{
         DataPlane as _, OuterSource,
         kernel::{AttachError, BpfLog, Kernel, Options as KernelOptions, PinError, Pins},
@@ -22,6 +23,7 @@ use crate::{
     node::{self, Identity, Owner, messages::InterfaceStatus, trace::live::Tracing},
     observe, outer_source,
     store::Directory,
+    tls,
 };
 
 /// Where the data plane is pinned unless the agent is told otherwise.
@@ -36,6 +38,8 @@ pub struct Options {
     pub interfaces: Vec<InterfaceSpec>,
     /// Where the API listens.
     pub socket: PathBuf,
+    /// Where it listens too, with mutual TLS.
+    pub listen: Option<(SocketAddr, tls::Files)>,
     /// Where the desired state is kept.
     pub state_dir: PathBuf,
     /// Room of the flow table, in entries.
@@ -79,6 +83,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // First of all, so that a second agent stops here, before it touches anything.
     let (listener, guard) = socket::bind(&options.socket)?;
+    let bind = |(address, files): &(_, tls::Files)| Port::bind(*address, files.clone());
+    let port = options.listen.as_ref().map(bind).transpose()?;
     let store = Directory::open(&options.state_dir)?;
 
     let kernel = load(&options, outer_source(&options).await?)?;
@@ -103,6 +109,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         interfaces,
         state_dir: options.state_dir.clone(),
         http: http.as_ref().map(observe::Bound::address),
+        listen: port.as_ref().map(Port::address),
         bpf_log: options.bpf_log,
         warnings,
     });
@@ -120,7 +127,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, stopped) = oneshot::channel();
     let owner = tokio::spawn(node::serve(owner, requests, resolver, followed, stopped));
     let observing = http.map(|http| observe::serve(http, handle.clone()));
-    tracing::info!(socket = %options.socket.display(), "serving");
+    let listen = port.as_ref().map(|port| format!("https://{}", port.address()));
+    tracing::info!(socket = %options.socket.display(), listen, "serving");
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -128,7 +136,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
         tracing::info!("stopping");
     };
-    serve(listener, &guard, handle, shutdown).await?;
+    serve(listener, port, &guard, handle, shutdown).await?;
     drop(observing);
     // Not by the last handle's end: a client that hangs keeps its connection, and that a handle.
     drop(stop);

@@ -1,23 +1,21 @@
-//! The client of an agent: typed calls over its Unix socket, and errors fit to be read.
+//! The client of an agent: typed calls over its Unix socket or over mutual TLS, and errors fit to be
+//! read.
 
-use std::{
-    error::Error as _,
-    fmt, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use weir_proto::v1::{self, weir_client::WeirClient};
 
+mod address;
+mod connect;
 mod events;
 mod lease;
 mod trace;
+
+pub use address::{Address, AddressError, TlsAddress};
+pub use connect::channel;
 
 use crate::{
     api::{
@@ -34,23 +32,20 @@ use crate::{
 /// Where an agent listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
 
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Longer than the agent's own bound on an answer, so that the agent's error is the one that is seen.
 const ANSWER_WAIT: Duration = Duration::from_secs(90);
-/// Details of an error travel in headers; an answer with all violations is some 20 KiB.
-const MAX_HEADERS: u32 = 128 << 10;
 
 /// Why a call failed.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens at the socket.
-    NoAgent(PathBuf),
+    /// Nobody listens there.
+    NoAgent(Address),
     /// The socket may not be used by this user.
-    Denied(PathBuf),
+    Denied(Address),
     /// The agent was not reached, or was lost on the way.
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
+        /// Where it was looked for.
+        address: Address,
         /// What happened.
         message: String,
     },
@@ -72,19 +67,21 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAgent(socket) => write!(
+            Self::NoAgent(address @ Address::Unix(_)) => write!(
                 f,
-                "no agent at {}: is it running? Start it with `weir agent --interface NAME`, or name its socket \
-                 with --socket",
-                socket.display()
+                "no agent at {address}: is it running? Start it with `weir agent --interface NAME`, or name its \
+                 socket with --socket"
             ),
-            Self::Denied(socket) => write!(
+            Self::NoAgent(address @ Address::Tls(_)) => write!(
                 f,
-                "no permission to use {}: run as root, or as a member of the socket's group",
-                socket.display()
+                "no agent at {address}: is it running with --listen, and is this its address and port?"
             ),
-            Self::Unreachable { socket, message } => {
-                write!(f, "the agent at {}: {message}", socket.display())
+            Self::Denied(address) => write!(
+                f,
+                "no permission to use {address}: run as root, or as a member of the socket's group"
+            ),
+            Self::Unreachable { address, message } => {
+                write!(f, "the agent at {address}: {message}")
             }
             Self::Refused { message, violations, .. } => match violations.as_slice() {
                 [] => write!(f, "refused: {message}"),
@@ -111,17 +108,23 @@ impl From<Malformed> for ClientError {
 /// A connection to one agent. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    socket: PathBuf,
+    address: Address,
     weir: WeirClient<Channel>,
 }
 
 impl Client {
-    /// Connects to the agent that listens at `socket`.
-    pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let weir = WeirClient::new(channel(socket).await?)
+    /// Connects to an agent; a path is the one of its socket. A connection that is lost is made anew by
+    /// the next call.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be reached.
+    pub async fn connect(address: impl Into<Address>) -> Result<Self, ClientError> {
+        let address = address.into();
+        let weir = WeirClient::new(channel(&address).await?)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        Ok(Self { socket: socket.to_owned(), weir })
+        Ok(Self { address, weir })
     }
 
     /// Creates or replaces services.
@@ -202,8 +205,7 @@ impl Client {
 
     /// Ends the transition of a service now.
     pub async fn settle(&mut self, settle: &Settle) -> Result<Settled, ClientError> {
-        let (service, dry_run) = (settle.service.to_string(), settle.dry_run);
-        let request = bounded(v1::SettleRequest { service, dry_run });
+        let request = bounded(drain::settle_to_proto(settle));
         let answer = self.weir.settle(request).await.map_err(|status| self.failed(&status))?;
         Ok(drain::settled(answer.into_inner())?)
     }
@@ -258,9 +260,9 @@ impl Client {
             .await
             .map_err(|status| self.failed(&status))?
             .into_inner();
-        let socket = self.socket.clone();
+        let address = self.address.clone();
         Ok(stream.map(move |answer| {
-            let answer = answer.map_err(|status| from_status(&socket, &status))?;
+            let answer = answer.map_err(|status| from_status(&address, &status))?;
             Ok(Sample {
                 counters: read::counters(answer.counters)?,
                 interval: answer.interval.map(interval::read_interval).transpose()?,
@@ -276,26 +278,8 @@ impl Client {
     }
 
     fn failed(&self, status: &Status) -> ClientError {
-        from_status(&self.socket, status)
+        from_status(&self.address, status)
     }
-}
-
-/// A connection to whoever listens at `socket`.
-pub(crate) async fn channel(socket: &Path) -> Result<Channel, ClientError> {
-    let unreachable =
-        |message: String| ClientError::Unreachable { socket: socket.to_owned(), message };
-    let path = socket.to_str().ok_or_else(|| unreachable("the path is not UTF-8".to_owned()))?;
-    let endpoint = Endpoint::from_shared(format!("unix:{path}"))
-        .map_err(|error| unreachable(error.to_string()))?
-        .connect_timeout(CONNECT_WAIT)
-        .http2_max_header_list_size(MAX_HEADERS);
-    endpoint.connect().await.map_err(|error| match io_error(&error).map(io::Error::kind) {
-        Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            ClientError::NoAgent(socket.to_owned())
-        }
-        Some(io::ErrorKind::PermissionDenied) => ClientError::Denied(socket.to_owned()),
-        _ => unreachable(chain(&error)),
-    })
 }
 
 /// A request with a bound on the wait for its answer.
@@ -310,7 +294,7 @@ fn texts(services: &[ServiceName]) -> Vec<String> {
 }
 
 /// Sorts a status: refused by the agent, failed in it, or lost on the way.
-pub(crate) fn from_status(socket: &Path, status: &Status) -> ClientError {
+pub(crate) fn from_status(address: &Address, status: &Status) -> ClientError {
     let details = status.get_error_details();
     match status.code() {
         Code::InvalidArgument
@@ -318,7 +302,8 @@ pub(crate) fn from_status(socket: &Path, status: &Status) -> ClientError {
         | Code::AlreadyExists
         | Code::FailedPrecondition
         | Code::ResourceExhausted
-        | Code::OutOfRange => {
+        | Code::OutOfRange
+        | Code::PermissionDenied => {
             let violations = details
                 .bad_request()
                 .map(|bad| bad.field_violations.as_slice())
@@ -334,7 +319,7 @@ pub(crate) fn from_status(socket: &Path, status: &Status) -> ClientError {
             }
         }
         Code::Unavailable => {
-            ClientError::Unreachable { socket: socket.to_owned(), message: message(status) }
+            ClientError::Unreachable { address: address.clone(), message: message(status) }
         }
         Code::Unimplemented => ClientError::Failed(
             "it does not know this call: are agent and command line of the same version?".into(),
@@ -350,28 +335,4 @@ fn message(status: &Status) -> String {
     } else {
         status.message().to_owned()
     }
-}
-
-/// The operating system's error at the root of a transport error.
-fn io_error(error: &tonic::transport::Error) -> Option<&io::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        source = error.source();
-    }
-    None
-}
-
-/// An error with its causes, which the transport leaves out of its own message.
-fn chain(error: &tonic::transport::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 pub mod fault;
 pub mod log;
 pub mod pcapng;
+pub mod tls;
 
 pub mod model;
 

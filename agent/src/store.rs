@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::seal::Unreadable;
 use self::sealed_file::SealedFile;
 use crate::model::{
-    BackendState, Draining, LeaseLength, OnExpiry, ServiceSpec, Traffic, Version, Weights,
+    BackendState, Draining, Fence, LeaseLength, OnExpiry, ServiceSpec, Traffic, Version, Weights,
 };
 
 /// No state is longer than this, in bytes.
@@ -57,6 +57,9 @@ pub struct StoredService {
     /// The lease on its weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<StoredLease>,
+    /// The highest fence that its changes came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
     /// Its backends as the kernel knows them, those that drain included.
     pub backends: Vec<StoredBackend>,
     /// What backends of each version have counted that are gone, since the epoch.

@@ -86,8 +86,10 @@ async fn what_is_applied_is_what_is_got() {
     let wanted = SpecFile::parse(FILE).unwrap().services.remove(0);
     assert_eq!(services[1].spec, wanted);
 
-    let commit =
-        client.delete(&Delete { services: vec![name("api")], request_id: None }).await.unwrap();
+    let commit = client
+        .delete(&Delete { services: vec![name("api")], request_id: None, fence: None })
+        .await
+        .unwrap();
     assert_eq!(commit.generation, 2);
     assert_eq!(client.list().await.unwrap().len(), 1);
     let (reason, message) = refused(client.get(&name("api")).await);

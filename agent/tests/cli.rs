@@ -194,7 +194,7 @@ async fn exit_codes_tell_failures_apart() {
         &["agent", "--interface", "eth0", "--interface", "eth0:tc"],
         &["decap"],
         &["decap", "--interface", "eth0", "--interface", "eth0:tc"],
-        &["decap", "--interface", "eth0", "--address", "host"],
+        &["decap", "--interface", "eth0", "--take", "host"],
         &["decap", "--interface", "eth0", "--gue-port", "0"],
         &["decap", "--interface", "eth0", "counters"],
         &["fly"],

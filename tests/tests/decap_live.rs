@@ -148,7 +148,7 @@ fn addresses_are_followed() {
 fn only_the_addresses_asked_for_are_taken() {
     let lab = lab();
     let v6 = backend(Family::V6, Version::Blue, 0).to_string();
-    let decap = Decap::start(&lab, "tc", &["--address", &v6]);
+    let decap = Decap::start(&lab, "tc", &["--take", &v6]);
     wrapping(&lab, Family::V6, Family::V4, GUE, &[], || upload(&lab, Family::V4));
     let to = SocketAddr::new(vip(Family::V4, 0), PORT);
     let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(500)).map(drop);

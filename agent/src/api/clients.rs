@@ -6,46 +6,72 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, UdsConnectInfo};
+use tonic::transport::server::Connected;
 
-/// The most connections at once. Further clients wait in the socket's backlog until one leaves.
-const MAX_CONNECTIONS: usize = 1_024;
+use super::caller::Peer;
+
+/// The most connections at once, at the socket and at the port each. Further clients wait in the
+/// backlog until one leaves.
+pub(crate) const MAX_CONNECTIONS: usize = 1_024;
+
+/// What clients speak through.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection, which makes room when it is dropped.
-#[derive(Debug)]
 pub(crate) struct Connection {
-    stream: UnixStream,
+    stream: Box<dyn Stream>,
+    peer: Peer,
     _room: OwnedSemaphorePermit,
 }
 
-/// Accepts connections until nobody takes them any more.
-pub(crate) fn accept(listener: UnixListener) -> ReceiverStream<io::Result<Connection>> {
+impl Connection {
+    pub(crate) fn new(
+        stream: impl Stream + 'static,
+        peer: Peer,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { stream: Box::new(stream), peer, _room: room }
+    }
+}
+
+/// Where connections are handed over to the server.
+pub(crate) type Connections = mpsc::Sender<io::Result<Connection>>;
+
+/// The connections of the server, and where they come from.
+pub(crate) fn channel() -> (Connections, ReceiverStream<io::Result<Connection>>) {
     let (connections, accepted) = mpsc::channel(1);
+    (connections, ReceiverStream::new(accepted))
+}
+
+/// Accepts connections at the Unix socket until nobody takes them any more.
+pub(crate) async fn accept(listener: UnixListener, connections: Connections) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    tokio::spawn(async move {
-        // The semaphore is never closed.
-        while let Ok(room) = Arc::clone(&room).acquire_owned().await {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = connections.closed() => return,
-            };
-            let connection = accepted.map(|(stream, _)| Connection { stream, _room: room });
-            if connections.send(connection).await.is_err() {
-                return;
-            }
+    // The semaphore is never closed.
+    while let Ok(room) = Arc::clone(&room).acquire_owned().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = connections.closed() => return,
+        };
+        let connection = accepted.map(|(stream, _)| {
+            let peer = Peer::Local(stream.connect_info());
+            Connection::new(stream, peer, room)
+        });
+        if connections.send(connection).await.is_err() {
+            return;
         }
-    });
-    ReceiverStream::new(accepted)
+    }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = UdsConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> UdsConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `INVALID_REQUEST` | `INVALID_ARGUMENT` | `BadRequest`: each field |
 //! | `NOT_FOUND` | `NOT_FOUND` | `ResourceInfo`: the service |
 //! | `GENERATION_MISMATCH` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `expected`, `actual` |
+//! | `STALE_FENCE` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `holder`, `number`, `given` |
 //! | `NO_READY_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
 //! | `NOTHING_TO_ROLL_BACK` | `FAILED_PRECONDITION` | `PreconditionFailure` |
 //! | `NO_LEASE` | `FAILED_PRECONDITION` | `PreconditionFailure` |
@@ -18,6 +19,7 @@
 //! | `BUSY` | `UNAVAILABLE` | `RetryInfo` |
 //! | `STOPPING` | `UNAVAILABLE` | |
 //! | `TIMED_OUT` | `DEADLINE_EXCEEDED` | |
+//! | `ROLE`, `NO_ROLE` | `PERMISSION_DENIED` | metadata `caller`, `role`, `needed`; said by `roles` |
 //! | `DATA_PLANE`, `STORE` | `INTERNAL` | |
 
 use std::{collections::HashMap, time::Duration};
@@ -56,6 +58,13 @@ impl From<Error> for Status {
                 metadata.insert("expected".into(), expected.to_string());
                 metadata.insert("actual".into(), actual.to_string());
                 (Code::FailedPrecondition, "GENERATION_MISMATCH")
+            }
+            Error::StaleFence { service, given, known } => {
+                details.add_precondition_failure_violation("FENCE", service.as_str(), &message);
+                metadata.insert("holder".into(), known.holder().to_owned());
+                metadata.insert("number".into(), known.number().to_string());
+                metadata.insert("given".into(), given.number().to_string());
+                (Code::FailedPrecondition, "STALE_FENCE")
             }
             Error::NoReadyBackend { service, version } => {
                 details.add_precondition_failure_violation(

@@ -1,7 +1,10 @@
-//! The gRPC API `weir.v1` on a Unix socket, with grpc.health.v1 and server reflection.
+//! The gRPC API `weir.v1` on a Unix socket, and if asked on a TCP port with mutual TLS; with
+//! grpc.health.v1 and server reflection.
 //!
 //! - [`socket`]: the socket file, of one agent at a time
-//! - [`server`]: what is served on it, and until when
+//! - [`port`]: the TCP port
+//! - [`roles`]: who may call which method
+//! - [`server`]: what is served on them, and until when
 //! - `service`: one function a method
 //! - `watch`: streams that end with their client or with the server
 //! - `counters`, `events`, `trace`: what is sent in them
@@ -10,12 +13,14 @@
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
-mod caller;
+pub(crate) mod caller;
 pub(crate) mod clients;
 pub mod convert;
 mod counters;
 pub mod error;
 mod events;
+pub mod port;
+pub mod roles;
 pub mod server;
 mod service;
 pub mod socket;

@@ -1,4 +1,4 @@
-//! What is served on the socket, and until when.
+//! What is served on the socket and the port, and until when.
 
 use std::{future::Future, time::Duration};
 
@@ -8,7 +8,13 @@ use tonic_reflection::server::Builder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use weir_proto::{FILE_DESCRIPTOR_SET, v1::weir_server::WeirServer};
 
-use super::{MAX_MESSAGE, clients, service::Weir, socket::SocketGuard};
+use super::{
+    MAX_MESSAGE, clients,
+    port::{self, Port},
+    roles::Roles,
+    service::Weir,
+    socket::SocketGuard,
+};
 use crate::node::Handle;
 
 /// The most calls at once on one connection.
@@ -21,6 +27,9 @@ const MAX_CALLS: usize = 32;
 const CALL_WAIT: Duration = Duration::from_secs(90);
 /// What a client may send ahead, on a stream and on a connection, in bytes.
 const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
+/// A connection on which nothing was heard for so long is asked whether somebody is there, and given
+/// up when there is no answer for as long as the second.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// How long calls under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -35,15 +44,21 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves the API on a socket that [`super::socket::bind`] made, until `shutdown` is ready; then removes the
-/// socket's file and lets calls under way end for a few seconds.
+/// Serves the API on a socket that [`super::socket::bind`] made, and on a port if there is one, until `shutdown` is
+/// ready; then removes the socket's file and lets calls under way end for a few seconds.
 pub async fn serve(
     listener: UnixListener,
+    port: Option<Port>,
     guard: &SocketGuard,
     node: Handle,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
+    let (connections, accepted) = clients::channel();
+    tokio::spawn(clients::accept(listener, connections.clone()));
+    if let Some(port) = port {
+        tokio::spawn(port::accept(port, Some(node.clone()), connections));
+    }
     let weir = WeirServer::new(Weir::new(node, stopping.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -59,14 +74,17 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
+        .http2_keepalive_interval(Some(KEEP_ALIVE.0))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
         .timeout(CALL_WAIT)
+        .layer(Roles)
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
         .add_service(weir)
         .add_service(health_server)
         .add_service(reflection().build_v1()?)
         // grpcurl before 1.9 speaks only the older name of the protocol.
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(clients::accept(listener), async move {
+        .serve_with_incoming_shutdown(accepted, async move {
             // An error means that the sender is gone, which is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         });

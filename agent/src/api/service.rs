@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, weir_server};
 
 use super::{
-    caller,
+    caller::Peer,
     convert::{answer, drain, events as wire, interval as between, lease, request, trace},
     counters,
     error::too_many_watchers,
@@ -24,7 +24,7 @@ pub(super) const MAX_WATCHERS: usize = 64;
 /// The shortest, longest and default interval of a counter stream.
 const INTERVAL_MS: (u32, u32, u32) = (100, 3_600_000, 1_000);
 
-/// The service behind the socket.
+/// The service behind the socket and the port.
 pub(super) struct Weir {
     node: Handle,
     /// Room for counter streams, and for event streams.
@@ -41,7 +41,8 @@ impl Weir {
 
     /// The node, as whoever has sent this request asks it.
     fn by<T>(&self, request: &Request<T>) -> Handle {
-        self.node.clone().by(caller::of(request))
+        let peer = request.extensions().get::<Peer>();
+        self.node.clone().by(peer.and_then(Peer::caller))
     }
 
     /// Room for one more stream.

@@ -1,6 +1,10 @@
 //! `weir agent`
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -13,6 +17,7 @@ use crate::{
     node::DEFAULT_IDLE,
     observe::{self, Listen},
     outer_source,
+    tls::Files,
 };
 
 /// Run the agent of this host, until SIGTERM or Ctrl-C.
@@ -23,6 +28,10 @@ pub(super) struct Agent {
     /// rather than its ports.
     #[arg(short, long = "interface", required = true, value_name = "NAME[:MODE]")]
     interfaces: Vec<InterfaceSpec>,
+    /// Serve the API at this TCP address and port too, with mutual TLS: by the certificate in --tls-cert and
+    /// --tls-key, to clients with a certificate of an authority in --tls-ca that names a role (docs/tls.md).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     /// Keep the desired state here.
     #[arg(long, default_value = "/var/lib/weir", value_name = "DIR")]
     state_dir: PathBuf,
@@ -72,16 +81,27 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    pub(super) fn run(self, socket: PathBuf) -> Result<(), Failure> {
+    pub(super) fn run(self, socket: PathBuf, tls: Option<Files>) -> Result<(), Failure> {
         let mut names = HashSet::new();
         if let Some(twice) = self.interfaces.iter().find(|interface| !names.insert(&interface.name))
         {
             return Err(Failure::Usage(format!("--interface names {} twice", twice.name)));
         }
+        let listen = match (self.listen, tls) {
+            (None, _) => None,
+            (Some(address), Some(files)) => Some((address, files)),
+            (Some(address), None) => {
+                return Err(Failure::Usage(format!(
+                    "--listen {address} takes --tls-cert, --tls-key and --tls-ca: over TCP the API is served \
+                     with mutual TLS only"
+                )));
+            }
+        };
         let outer_source = outer_source::given(&self.outer_sources).map_err(Failure::Usage)?;
         let options = Options {
             interfaces: self.interfaces,
             socket,
+            listen,
             state_dir: self.state_dir,
             flows: self.flows,
             bpffs: self.bpffs,

@@ -27,7 +27,7 @@ pub(super) struct ChangeArgs {
 
 impl From<ChangeArgs> for ChangeOptions {
     fn from(args: ChangeArgs) -> Self {
-        Self { request_id: args.request_id, dry_run: args.dry_run, force: args.force }
+        Self { request_id: args.request_id, dry_run: args.dry_run, force: args.force, fence: None }
     }
 }
 

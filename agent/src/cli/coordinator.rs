@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,15 +11,17 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{fail::Failure, rollout::At};
+use super::{Tls, fail::Failure, rollout::At};
 use crate::{
-    api::socket,
+    api::{port::Port, socket},
+    client::Address,
     log,
     rollout::{
         api::serve,
+        external::Http,
         fleet::agents::{self, Agent},
         ledger::{self, StateStore, etcd::EtcdStore, file::FileStore},
-        run::{self, Options},
+        run::{self, Options, record::Record},
     },
 };
 
@@ -42,6 +45,12 @@ pub(super) struct Coordinator {
     state: StateArgs,
     #[command(flatten)]
     at: At,
+    /// Serve the API on this port too, over mutual TLS.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Append what is judged to this file, as lines that `weir rollout replay` reads; at most 1 GiB.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// What it is called in event logs and when it leads; the name of the host unless said otherwise.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -105,20 +114,29 @@ impl StateArgs {
 }
 
 impl Coordinator {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let agents = read_agents(&self.agents)?;
+    pub(super) fn run(self, tls: &Tls) -> Result<(), Failure> {
+        let agents = read_agents(&self.agents, tls)?;
+        let Address::Unix(socket) = self.at.address(tls)? else {
+            return Err(Failure::Usage(
+                "--coordinator is where it listens on this host: unix:PATH; for TCP there is --listen".to_owned(),
+            ));
+        };
+        let listen = self.listen.map(|address| tls.listen(address)).transpose()?;
         let name = self.name.unwrap_or_else(host_name);
         let store = self.state.open(&name)?;
+        let record = self.record.as_deref().map(Record::open).transpose()?;
         log::start(self.log_format, self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            let bound = socket::bind(&self.at.coordinator);
-            let (listener, guard) =
-                bound.map_err(|error| Failure::Failed(error.to_string()))?;
-            tracing::info!(socket = %self.at.coordinator.display(), agents = agents.len(), "serving");
-            let coordinator = run::Coordinator::start(Options { name, agents, store });
+            let bound = socket::bind(&socket);
+            let (listener, guard) = bound.map_err(|error| Failure::Failed(error.to_string()))?;
+            let port = listen.map(|(address, files)| Port::bind(address, files)).transpose();
+            let port = port.map_err(|error| Failure::Failed(error.to_string()))?;
+            tracing::info!(socket = %socket.display(), agents = agents.len(), "serving");
+            let coordinator =
+                run::Coordinator::start(Options { name, agents, store, http: http()?, record });
             let shutdown = async move {
                 tokio::select! {
                     _ = terminate.recv() => {}
@@ -126,7 +144,7 @@ impl Coordinator {
                 }
                 tracing::info!("stopping");
             };
-            let served = serve(listener, &guard, coordinator.clone(), shutdown).await;
+            let served = serve(listener, port, &guard, coordinator.clone(), shutdown).await;
             coordinator.stop().await;
             served.map_err(|error| Failure::Failed(error.to_string()))
         })
@@ -134,10 +152,16 @@ impl Coordinator {
 }
 
 /// Reads an agents file.
-pub(super) fn read_agents(file: &Path) -> Result<Vec<Agent>, Failure> {
+pub(super) fn read_agents(file: &Path, tls: &Tls) -> Result<Vec<Agent>, Failure> {
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
-    agents::parse(&text).map_err(|wrong| Failure::Refused(format!("{}: {wrong}", file.display())))
+    agents::parse(&text, tls.files().as_ref())
+        .map_err(|wrong| Failure::Refused(format!("{}: {wrong}", file.display())))
+}
+
+/// How hooks and other systems are asked.
+pub(super) fn http() -> Result<Http, Failure> {
+    Http::new(None).map_err(Failure::Failed)
 }
 
 /// The name of this host.

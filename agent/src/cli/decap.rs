@@ -58,7 +58,7 @@ pub(super) struct Decap {
     #[arg(short, long = "interface", required = true, value_name = "NAME[:MODE]")]
     interfaces: Vec<InterfaceSpec>,
     /// Take packets to this address; repeat for more. Without it, to all addresses of the host, as they change.
-    #[arg(short, long = "address", value_name = "ADDRESS")]
+    #[arg(short = 'a', long = "take", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     /// UDP port of GUE.
     #[arg(long, default_value_t = GUE_PORT, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]

@@ -22,7 +22,8 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
-        let request = messages::Delete { services: self.services, request_id: self.request_id };
+        let request =
+            messages::Delete { services: self.services, request_id: self.request_id, fence: None };
         let commit = client.delete(&request).await?;
         output.answer(&commit, |commit, _| change::commit(commit))
     }

@@ -156,6 +156,9 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
     if !service.settled.iter().eq(asked) {
         let _ = writeln!(lines, "rollback    to {}", service.settled);
     }
+    if let Some(fence) = &service.fence {
+        let _ = writeln!(lines, "fence       {fence}, of the last rollout");
+    }
     if let Some(lease) = &service.lease {
         let _ = writeln!(lines, "lease       {lease}; renew it with `weir renew {}`", spec.name);
     }
@@ -282,7 +285,16 @@ mod tests {
         let settled = Weights::all_to(Version::Blue);
         let (digest, lease) = ("ab".into(), None);
         let sample_ratio = SampleRatio { needed: 32, ..SampleRatio::default() };
-        ServiceStatus { spec, generation: 12, digest, versions, sample_ratio, settled, lease }
+        ServiceStatus {
+            spec,
+            generation: 12,
+            digest,
+            versions,
+            sample_ratio,
+            settled,
+            lease,
+            fence: None,
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl Renew {
             service: self.service,
             expected_generation: self.expect_generation,
             length: self.lease,
+            fence: None,
         };
         let lease = client.renew_lease(&renew).await?;
         output.answer(&lease, |lease, _| format!("{}: lease renewed: {lease}\n", renew.service))

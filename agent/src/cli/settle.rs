@@ -27,7 +27,7 @@ pub(super) struct Settle {
 
 impl Settle {
     pub(super) async fn run(self, mut client: Client, output: Output) -> Result<(), Failure> {
-        let mut request = messages::Settle { service: self.service, dry_run: true };
+        let mut request = messages::Settle { service: self.service, dry_run: true, fence: None };
         if !self.yes {
             let would = client.settle(&request).await?;
             if self.dry_run || would.is_none() {

@@ -63,6 +63,8 @@ fn render(status: &NodeStatus, colour: bool) -> String {
     let _ = writeln!(lines, "tunnels     from {sources}");
     let http = status.http.map_or_else(|| "off".to_owned(), |at| format!("http://{at}/"));
     let _ = writeln!(lines, "http        {http}");
+    let listen = status.listen.map_or_else(|| "off".to_owned(), |at| format!("https://{at}"));
+    let _ = writeln!(lines, "listen      {listen}");
     let _ = writeln!(lines, "health      {}\n", checks(&status.health));
 
     let columns =

@@ -19,8 +19,8 @@ impl Client {
         let request = query_to_proto(query, follow);
         let stream = self.weir.watch_events(request).await;
         let stream = stream.map_err(|status| self.failed(&status))?.into_inner();
-        let socket = self.socket.clone();
+        let address = self.address.clone();
         Ok(stream
-            .map(move |answer| Ok(read(answer.map_err(|status| from_status(&socket, &status))?)?)))
+            .map(move |answer| Ok(read(answer.map_err(|status| from_status(&address, &status))?)?)))
     }
 }

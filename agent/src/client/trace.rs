@@ -23,9 +23,9 @@ impl Client {
     ) -> Result<impl Stream<Item = Result<TracedPackets, ClientError>> + use<>, ClientError> {
         let stream = self.weir.trace_live(live_to_proto(asked)).await;
         let stream = stream.map_err(|status| self.failed(&status))?.into_inner();
-        let socket = self.socket.clone();
+        let address = self.address.clone();
         Ok(stream.map(move |answer| {
-            Ok(read_packets(answer.map_err(|status| from_status(&socket, &status))?)?)
+            Ok(read_packets(answer.map_err(|status| from_status(&address, &status))?)?)
         }))
     }
 }

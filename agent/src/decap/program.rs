@@ -140,7 +140,7 @@ pub enum LocalsError {
     /// There are too many.
     #[error(
         "packets to {MAX_LOCALS} of the host's {0} addresses are stripped, which is all there is \
-         room for: name those that matter with --address"
+         room for: name those that matter with --take"
     )]
     Full(usize),
     /// The kernel refused.

@@ -5,6 +5,7 @@
 //! - [`set`]: the rules between the services of one node
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`backend_state`]: what a backend is, beside its weight
+//! - [`fence`]: who leads a service's rollout, and since when
 //! - [`health`]: how backends are checked, and what follows from it
 //! - [`signals`]: how much is counted of handshakes
 //! - [`steering`]: rules by clients' prefixes
@@ -24,6 +25,7 @@
 
 pub mod backend_state;
 pub mod drain;
+pub mod fence;
 pub mod handshakes;
 pub mod health;
 pub mod interface;
@@ -48,6 +50,7 @@ pub mod weight;
 
 pub use backend_state::BackendState;
 pub use drain::{Drain, Draining, OnTimeout};
+pub use fence::Fence;
 pub use handshakes::Handshakes;
 pub use health::{Health, OnDown, OnEmpty};
 pub use interface::{AttachMode, Hook, InterfaceSpec};

@@ -140,6 +140,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             sample_ratio: Self::sample_ratio(entry, &observed, &tables),
             settled: entry.settled,
             lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
+            fence: entry.fence.clone(),
         })
     }
 
@@ -281,6 +282,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             outer_sources: self.plane.outer_source().addresses(),
             health: self.checks.counts(),
             http: self.identity.http,
+            listen: self.identity.listen,
             state_dir: self.identity.state_dir.display().to_string(),
             bpf_log: self.identity.bpf_log.name().to_owned(),
             warnings: self.warnings(),

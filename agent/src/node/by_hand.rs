@@ -45,6 +45,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Ends the transition of a service now.
     pub fn settle_now(&mut self, request: &Settle) -> Result<Settled, Error> {
         let entry = Arc::clone(self.state.get(&request.service)?);
+        let (names, fence) = ([&request.service], request.fence.as_ref());
+        self.state.admit(&names, fence)?;
         let mut settled = self.would_settle(&entry);
         if request.dry_run || settled.is_none() {
             settled.commit = self.commit_answer(Duration::ZERO, request.dry_run);
@@ -58,13 +60,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let (weights, asked) = (*entry.service.weights(), Vec::new());
         let entry = Entry { tables, steering, settled: weights, asked, ..Entry::clone(&entry) };
         next.services.insert(request.service.clone(), Arc::new(entry));
+        next.raise(&names, fence);
         let began = Instant::now();
         self.commit(next)?;
         if let Err(error) = self.save() {
             tracing::warn!(%error, "the settled weights are not stored");
         }
         settled.commit = self.commit_answer(began.elapsed(), false);
-        let text = "by hand: what was silent since the last change is not known any more";
+        let past = self.state.past_fence(&request.service, fence);
+        let text =
+            format!("by hand: what was silent since the last change is not known any more{past}");
         self.events.push(Event::new(Kind::Settled, text).of(&request.service));
         Ok(settled)
     }

@@ -1,28 +1,42 @@
-//! Who asks: the process at the other end of the Unix socket.
+//! Who asks: the process at the other end of the Unix socket, or whom a certificate names.
 
 use std::fmt;
 
-/// A process, as the kernel says who it was when it connected.
+use crate::tls::Role;
+
+/// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Its user.
-    pub uid: u32,
-    /// Its number; nothing, if it is of another process namespace.
-    pub pid: Option<i32>,
-    /// The name of its command, if it still ran.
-    pub command: Option<String>,
+pub enum Caller {
+    /// A process of this host, as the kernel says who it was when it connected.
+    Process {
+        /// Its user.
+        uid: u32,
+        /// Its number; nothing, if it is of another process namespace.
+        pid: Option<i32>,
+        /// The name of its command, if it still ran.
+        command: Option<String>,
+    },
+    /// Somebody on the network, by a verified certificate.
+    Certificate {
+        /// Its name.
+        name: String,
+        /// What it may do.
+        role: Role,
+    },
 }
 
 impl fmt::Display for Caller {
-    /// `uid 0 pid 1234 (weir)`
+    /// `uid 0 pid 1234 (weir)`, `coordinator-1 (shifter)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {}", self.uid)?;
-        if let Some(pid) = self.pid {
-            write!(f, " pid {pid}")?;
-        }
-        match &self.command {
-            Some(command) => write!(f, " ({command})"),
-            None => Ok(()),
+        match self {
+            Self::Process { uid, pid, command } => {
+                write!(f, "uid {uid}")?;
+                if let Some(pid) = pid {
+                    write!(f, " pid {pid}")?;
+                }
+                command.as_ref().map_or(Ok(()), |command| write!(f, " ({command})"))
+            }
+            Self::Certificate { name, role } => write!(f, "{name} ({role})"),
         }
     }
 }

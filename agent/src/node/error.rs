@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{ServiceName, Version, Violation, Weights};
+use crate::model::{Fence, ServiceName, Version, Violation, Weights};
 use crate::store;
 
 /// A request that was not carried out. Nothing was changed, unless the variant says otherwise.
@@ -23,6 +23,19 @@ pub enum Error {
         expected: u64,
         /// The generation it has.
         actual: u64,
+    },
+    /// The leader of a rollout was overtaken by another, and does not know it yet.
+    #[error(
+        "service {:?} is led by another by now: its last fence is {known}, this request has {given}; \
+         whoever sent it leads no longer", .service.as_str()
+    )]
+    StaleFence {
+        /// The service.
+        service: ServiceName,
+        /// The fence of the request.
+        given: Fence,
+        /// The highest one.
+        known: Fence,
     },
     /// Weight for a version that nothing serves.
     #[error("{version} of service {:?} has no backend that takes connections; give it one, or force", .service.as_str())]

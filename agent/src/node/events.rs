@@ -81,6 +81,10 @@ kinds! {
     VersionServed = "version-served",
     /// The state could not be stored.
     StoreFailed = "store-failed",
+    /// New TLS files are in use.
+    CertificatesReloaded = "certificates-reloaded",
+    /// New TLS files cannot be used; those before are.
+    CertificatesRefused = "certificates-refused",
 }
 
 impl Kind {
@@ -94,6 +98,7 @@ impl Kind {
                 | Self::StoreFailed
                 | Self::BackendDown
                 | Self::VersionEmpty
+                | Self::CertificatesRefused
         )
     }
 }
@@ -135,7 +140,8 @@ pub struct Event {
     pub text: String,
     /// The id of the request that asked for it, if it had one.
     pub request_id: Option<RequestId>,
-    /// Who asked for it, if somebody did: `uid 0 pid 1234 (weir)`.
+    /// Who asked for it, if somebody did: `uid 0 pid 1234 (weir)`, or `coordinator-1 (shifter)` over
+    /// TLS.
     pub who: Option<String>,
     /// What was before and what is now, where that can be said of a change. For the agent's log.
     #[serde(skip)]

@@ -20,7 +20,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Why nothing was changed.
     pub fn renew(&mut self, renew: &RenewLease) -> Result<LeaseStatus, Error> {
         let now = clock::unix_milliseconds();
-        let next = self.state.renew(renew, now)?;
+        let (names, fence) = ([&renew.service], renew.fence.as_ref());
+        self.state.admit(&names, fence)?;
+        let mut next = self.state.renew(renew, now)?;
+        next.raise(&names, fence);
         let before = std::mem::replace(&mut self.state, next);
         if let Err(error) = self.save() {
             self.state = before;
@@ -30,7 +33,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         let lease = self.state.get(&renew.service)?.lease.map(|lease| lease.status(now));
         let lease = lease.ok_or_else(|| Error::NoLease(renew.service.clone()))?;
-        let text = format!("the lease is renewed: {lease}");
+        let past = self.state.past_fence(&renew.service, fence);
+        let text = format!("the lease is renewed: {lease}{past}");
         self.events.push(Event::new(Kind::LeaseRenewed, text).of(&renew.service));
         Ok(lease)
     }

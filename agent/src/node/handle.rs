@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Caller, Error,
-    events::{EventQuery, Look},
+    events::{Event, EventQuery, Look},
     messages::{
         Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
         RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
@@ -68,6 +68,8 @@ pub enum Request {
     TraceFlow(TraceFlow, Reply<FlowTrace>),
     /// What things are called.
     Names(AskNames, Reply<Names>),
+    /// Something that has happened, to be kept among the events.
+    Tell(Event),
     /// What somebody asks who is known.
     By(Caller, Box<Self>),
 }
@@ -172,6 +174,11 @@ impl Handle {
     /// What things are called.
     pub async fn names(&self, asked: AskNames) -> Result<Names, Error> {
         self.ask(|reply| Request::Names(asked, reply)).await
+    }
+
+    /// Has something kept among the events, unless the node has stopped.
+    pub async fn tell(&self, event: Event) {
+        let _ = self.queue.send(Request::Tell(event)).await;
     }
 
     /// The same handle, for what this caller asks.

@@ -149,6 +149,7 @@ mod tests {
             service: ServiceName::new("shop").unwrap(),
             expected_generation: None,
             length: length.map(|length| length.parse().unwrap()),
+            fence: None,
         }
     }
 

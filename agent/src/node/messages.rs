@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::interval::Interval;
 use crate::health::Counts;
 use crate::model::{
-    AttachMode, BackendState, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
+    AttachMode, BackendState, Fence, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
     PerVersion, Rule, SampleRatio, Service, ServiceName, ServiceSpec, TableShare, Version, Weight,
     Weights,
 };
@@ -58,6 +58,8 @@ pub struct ChangeOptions {
     pub dry_run: bool,
     /// Allow weight for a version that nothing serves.
     pub force: bool,
+    /// Whose change it is, where there is a rollout.
+    pub fence: Option<Fence>,
 }
 
 /// Create or replace services.
@@ -76,6 +78,8 @@ pub struct Delete {
     pub services: Vec<ServiceName>,
     /// As in [`ChangeOptions`].
     pub request_id: Option<RequestId>,
+    /// As in [`ChangeOptions`].
+    pub fence: Option<Fence>,
 }
 
 /// Change weights.
@@ -133,6 +137,8 @@ pub struct Settle {
     pub service: ServiceName,
     /// Say what would be settled, and change nothing.
     pub dry_run: bool,
+    /// As in [`ChangeOptions`].
+    pub fence: Option<Fence>,
 }
 
 /// The answer to [`Settle`].
@@ -241,6 +247,8 @@ pub struct RenewLease {
     pub expected_generation: Option<u64>,
     /// How long it lasts from now; as long as before, if not said.
     pub length: Option<LeaseLength>,
+    /// As in [`ChangeOptions`].
+    pub fence: Option<Fence>,
 }
 
 /// Add and remove steering rules of one service. [`crate::model::steering::revise`] says what it
@@ -358,6 +366,8 @@ pub struct ServiceStatus {
     pub settled: Weights,
     /// The lease on the weights.
     pub lease: Option<LeaseStatus>,
+    /// The highest fence that its changes came with.
+    pub fence: Option<Fence>,
 }
 
 /// A lease that runs.
@@ -555,6 +565,8 @@ pub struct NodeStatus {
     pub health: Counts,
     /// Where the agent serves HTTP; nothing: nowhere.
     pub http: Option<SocketAddr>,
+    /// Where the API listens with mutual TLS; nothing: nowhere.
+    pub listen: Option<SocketAddr>,
     /// Directory of the state store.
     pub state_dir: String,
     /// Which lines the program in the kernel writes: `off`, `error`, `info` or `debug`.

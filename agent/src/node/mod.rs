@@ -14,6 +14,7 @@
 //! - `health`: which checks are wanted, and what they have found
 //! - [`interval`]: what was counted between two looks; pure
 //! - `rounds`, `sweep`, `settle`: how a transition ends
+//! - `fence`: leaders that were overtaken; pure
 //! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
@@ -36,6 +37,7 @@ mod drains;
 pub mod error;
 pub mod events;
 mod expiry;
+mod fence;
 mod follow;
 pub mod handle;
 mod health;

@@ -18,7 +18,8 @@ use super::error::Error;
 use super::events::{Event, Kind, Log};
 use super::lease::Lease;
 use super::messages::{
-    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, Shift, Steer,
+    Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, RequestId, Shift,
+    Steer,
 };
 use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
@@ -43,6 +44,8 @@ pub struct Identity {
     pub state_dir: PathBuf,
     /// Where the agent serves HTTP.
     pub http: Option<SocketAddr>,
+    /// Where the API listens with mutual TLS.
+    pub listen: Option<SocketAddr>,
     /// Which lines the program in the kernel writes.
     pub bpf_log: BpfLog,
     /// What an operator should know.
@@ -213,15 +216,33 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// The answer that this request got the first time.
+    ///
+    /// # Errors
+    ///
+    /// Nobody may ask for it: who did was overtaken, or its id is another request's.
     pub(super) fn repeated(
-        &self,
+        &mut self,
         options: &ChangeOptions,
         asked: Asked<'_>,
     ) -> Result<Option<Changed>, Error> {
-        match self.repeats.find(options.request_id.as_ref(), asked)? {
+        match self.found(options.request_id.as_ref(), asked)? {
             Some(Answered::Changed(answer)) => Ok(Some(answer)),
             _ => Ok(None),
         }
+    }
+
+    fn found(
+        &mut self,
+        id: Option<&RequestId>,
+        asked: Asked<'_>,
+    ) -> Result<Option<Answered>, Error> {
+        self.state.admit(&asked.services(), asked.fence())?;
+        let found = self.repeats.find(id, asked)?;
+        // The next leader has repeated it: the one before may do nothing more.
+        if found.is_some() && self.state.raise(&asked.services(), asked.fence()) {
+            self.save()?;
+        }
+        Ok(found)
     }
 
     pub(super) fn change(
@@ -237,13 +258,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             return Ok(self.changed(commit, names, next, &self.state, &observed));
         }
         let before = self.state.clone();
-        let took = self.carry_out(next.state.clone())?;
+        let mut state = next.state.clone();
+        state.raise(&asked.services(), asked.fence());
+        let took = self.carry_out(state)?;
         self.mark(&before, names);
         let commit = self.commit_answer(took, false);
         let answer = self.changed(commit, names, next, &before, &observed);
         for change in &answer.changes {
             let kind = if change.created { Kind::Created } else { asked.kind() };
-            let text = format!("{}{}", asked.about(), words::of_change(change));
+            let past = before.past_fence(&change.service, asked.fence());
+            let text = format!("{}{}{past}", asked.about(), words::of_change(change));
             let [before, after] = words::weights(change);
             let event = Event::new(kind, text).of(&change.service).from_to(before, after);
             self.events.push(event.asked_by(options.request_id.as_ref()));
@@ -259,18 +283,18 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     /// Why nothing was changed.
     pub fn delete(&mut self, delete: &Delete) -> Result<Commit, Error> {
         let asked = Asked::Delete(delete);
-        if let Some(Answered::Commit(answer)) =
-            self.repeats.find(delete.request_id.as_ref(), asked)?
-        {
+        if let Some(Answered::Commit(answer)) = self.found(delete.request_id.as_ref(), asked)? {
             return Ok(answer);
         }
         let next = self.state.delete(&delete.services)?;
+        let before = self.state.clone();
         let took = self.carry_out(next)?;
         for name in &delete.services {
             self.marks.remove(name);
             self.failures.remove(name);
             self.retired.retain(|(service, _), _| service != name);
-            let event = Event::new(Kind::Deleted, "the service is gone").of(name);
+            let past = before.past_fence(name, delete.fence.as_ref());
+            let event = Event::new(Kind::Deleted, format!("the service is gone{past}")).of(name);
             self.events.push(event.asked_by(delete.request_id.as_ref()));
         }
         let answer = self.commit_answer(took, false);
@@ -336,6 +360,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             index: entry.index,
             settled: (entry.settled != *entry.service.weights()).then_some(entry.settled),
             lease: entry.lease.map(Lease::stored),
+            fence: entry.fence.clone(),
             spec: ServiceSpec::from(&entry.service),
             backends: self
                 .state

@@ -10,7 +10,7 @@ use super::events::Kind;
 use super::messages::{
     Apply, Changed, Commit, Delete, RequestId, RollBack, SetBackend, Shift, Steer,
 };
-use crate::model::BackendState;
+use crate::model::{BackendState, Fence, Service, ServiceName};
 
 /// Ids that are kept. The oldest is forgotten.
 const KEPT: usize = 1024;
@@ -26,7 +26,7 @@ pub(super) enum Asked<'a> {
     Delete(&'a Delete),
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
     /// The kind of event that carrying it out is.
     pub(super) fn kind(self) -> Kind {
         match self {
@@ -36,6 +36,30 @@ impl Asked<'_> {
             Self::SetBackend(_) => Kind::BackendSet,
             Self::RollBack(_) => Kind::RolledBack,
             Self::Delete(_) => Kind::Deleted,
+        }
+    }
+
+    /// The services that it changes.
+    pub(super) fn services(self) -> Vec<&'a ServiceName> {
+        match self {
+            Self::Apply(apply) => apply.services.iter().map(Service::name).collect(),
+            Self::Shift(shift) => shift.shifts.iter().map(|one| &one.service).collect(),
+            Self::Steer(steer) => vec![&steer.service],
+            Self::SetBackend(set) => vec![&set.service],
+            Self::RollBack(roll_back) => vec![&roll_back.service],
+            Self::Delete(delete) => delete.services.iter().collect(),
+        }
+    }
+
+    /// Whose change it is.
+    pub(super) fn fence(self) -> Option<&'a Fence> {
+        match self {
+            Self::Apply(apply) => apply.options.fence.as_ref(),
+            Self::Shift(shift) => shift.options.fence.as_ref(),
+            Self::Steer(steer) => steer.options.fence.as_ref(),
+            Self::SetBackend(set) => set.options.fence.as_ref(),
+            Self::RollBack(roll_back) => roll_back.options.fence.as_ref(),
+            Self::Delete(delete) => delete.fence.as_ref(),
         }
     }
 

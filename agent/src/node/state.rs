@@ -15,7 +15,7 @@ use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
-    Backend, BackendState, OnDown, OnEmpty, PerVersion, Rule, Service, ServiceName, Version,
+    Backend, BackendState, Fence, OnDown, OnEmpty, PerVersion, Rule, Service, ServiceName, Version,
     Violation, Weights, resolve, steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub(super) asked: Vec<Weights>,
     /// The lease on its weights.
     pub(super) lease: Option<Lease>,
+    /// The highest fence that its changes came with.
+    pub(super) fence: Option<Fence>,
     /// Backends whose flows are void, by index.
     pub(super) given_up: Arc<BTreeSet<u16>>,
 }
@@ -283,6 +285,7 @@ impl Next {
             settled: kept.settled.unwrap_or(*service.weights()),
             asked: Vec::new(),
             lease: kept.lease.as_ref().map(Lease::from_stored),
+            fence: kept.fence.clone(),
             moved: Moved::all(self.now),
             draining: kept.draining,
             given_up: Arc::new(void),
@@ -398,6 +401,7 @@ impl Next {
             settled: old.map_or(weights, |old| old.settled),
             asked: old.map(|old| old.asked(weights)).unwrap_or_default(),
             lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
+            fence: old.and_then(|old| old.fence.clone()),
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),

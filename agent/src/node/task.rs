@@ -97,6 +97,7 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),
         Request::Events(query, reply) => drop(reply.send(Ok(owner.events.look(&query)))),
         Request::TraceFlow(asked, reply) => drop(reply.send(owner.trace_flow(&asked))),
+        Request::Tell(event) => owner.events.push(event),
         Request::By(caller, request) => {
             owner.events.set_caller(Some(caller));
             answer(owner, *request);

@@ -147,6 +147,7 @@ fn full() -> Vec<u8> {
         backends: Vec::new(),
         settled: None,
         lease: None,
+        fence: None,
         draining: [None; 3],
         retired: [(Version::Blue, counts)].into(),
     }];

@@ -11,6 +11,7 @@
     reason = "tests fail by panicking; no test uses all of this"
 )]
 
+pub(crate) mod certificates;
 pub(crate) mod refused;
 pub(crate) mod trace;
 
@@ -26,7 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 use weir::{
-    api::{serve, socket},
+    api::{port::Port, serve, socket},
     client::Client,
     health::Counts,
     model::{
@@ -88,6 +89,7 @@ impl Node {
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
             Request::Events(query, reply) => drop(reply.send(Ok(self.events.look(&query)))),
             Request::TraceFlow(asked, reply) => drop(reply.send(Ok(trace::any(&asked)))),
+            Request::Tell(event) => self.events.push(event),
             Request::By(caller, request) => {
                 self.events.set_caller(Some(caller));
                 self.handle(*request);
@@ -384,6 +386,7 @@ impl Node {
             sample_ratio: SampleRatio::judge(counts, table),
             settled: self.before.get(name).copied().unwrap_or(*service.weights()),
             lease: self.leases.get(name).copied(),
+            fence: None,
         })
     }
 
@@ -469,6 +472,7 @@ impl Node {
                 ..Counts::default()
             },
             http: Some(([127, 0, 0, 1], 9180).into()),
+            listen: None,
             state_dir: "/var/lib/weir".into(),
             bpf_log: "off".into(),
             warnings: vec!["eth1 went away".into()],
@@ -497,6 +501,11 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     /// Starts it; the socket is there when this returns.
     pub(crate) fn start() -> Self {
+        Self::start_at(None)
+    }
+
+    /// The same, which listens at a port too.
+    pub(crate) fn start_at(port: Option<Port>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let planted = Arc::default();
         let path = directory.path().join("weir.sock");
@@ -505,7 +514,7 @@ impl FakeAgent {
         let (listener, guard) = socket::bind(&path).unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
-            serve(listener, &guard, handle, async { drop(stopped.await) }).await.unwrap();
+            serve(listener, port, &guard, handle, async { drop(stopped.await) }).await.unwrap();
         });
         Self { socket: path, planted, stop: Some(stop), server, node, _directory: directory }
     }

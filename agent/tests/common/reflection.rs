@@ -94,6 +94,30 @@ impl Reflected {
     }
 }
 
+/// The paths of all methods that a server lists.
+#[allow(dead_code, reason = "not every test asks")]
+pub(crate) async fn methods(channel: &Channel) -> Vec<String> {
+    let list = ask(channel, MessageRequest::ListServices(String::new())).await;
+    let MessageResponse::ListServicesResponse(list) = list else {
+        panic!("not a list of services")
+    };
+    let mut methods = Vec::new();
+    for name in list.service.into_iter().map(|service| service.name) {
+        let file = ask(channel, MessageRequest::FileContainingSymbol(name.clone())).await;
+        let MessageResponse::FileDescriptorResponse(file) = file else { panic!("not a file") };
+        for file in file.file_descriptor_proto {
+            let file = prost_types::FileDescriptorProto::decode(file.as_slice()).unwrap();
+            let named = |service: &&prost_types::ServiceDescriptorProto| {
+                format!("{}.{}", file.package(), service.name()) == name
+            };
+            for method in file.service.iter().filter(named).flat_map(|service| &service.method) {
+                methods.push(format!("/{name}/{}", method.name()));
+            }
+        }
+    }
+    methods
+}
+
 async fn ask(channel: &Channel, request: MessageRequest) -> MessageResponse {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
     let mut client = ServerReflectionClient::new(channel.clone());

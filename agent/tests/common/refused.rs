@@ -360,7 +360,10 @@ fn drains() -> Vec<Case> {
             service: "none".into(),
             ..set()
         })),
-        not_found(Request::Settle(v1::SettleRequest { service: "none".into(), dry_run: false })),
+        not_found(Request::Settle(v1::SettleRequest {
+            service: "none".into(),
+            ..Default::default()
+        })),
         invalid(
             Request::Settle(v1::SettleRequest::default()),
             &["service: is empty; a service needs a name"],

@@ -207,7 +207,7 @@ impl World {
         if self.fallbacks() > before {
             return Ok(());
         }
-        let settle = Settle { service: ServiceName::new(SERVICE)?, dry_run: false };
+        let settle = Settle { service: ServiceName::new(SERVICE)?, dry_run: false, fence: None };
         self.owner().settle_now(&settle).map_err(|error| error.to_string())?;
         self.tally.settled += 1;
         Ok(())

@@ -173,7 +173,7 @@ impl World {
     fn begin(&mut self) -> Result<(), String> {
         let services = vec![ServiceName::new(SERVICE)?];
         // It fails on the first time, when there is none.
-        let _ = self.owner().delete(&Delete { services, request_id: None });
+        let _ = self.owner().delete(&Delete { services, request_id: None, fence: None });
         self.checks = Checks::default();
         let checks = self.checks.clone();
         self.owner().rely_on(checks);

@@ -3,7 +3,7 @@
 use weir_proto::v1;
 
 use super::traffic::{handshakes, traffic};
-use super::{health, lease, spec, version_number};
+use super::{health, lease, request, spec, version_number};
 use crate::{
     model::{Agreement, BackendState, Observed, PerVersion, SampleRatio, TableShare, Version},
     node::messages::{
@@ -104,6 +104,7 @@ pub fn service_status(status: ServiceStatus) -> v1::ServiceStatus {
         settled: lease::weights(status.settled),
         lease: status.lease.map(lease::lease),
         sample_ratio: Some(sample_ratio(status.sample_ratio)),
+        fence: request::fence_to_proto(status.fence.as_ref()),
     }
 }
 
@@ -216,6 +217,7 @@ pub fn node_status(status: NodeStatus) -> v1::NodeStatusResponse {
         health: Some(health::counts_to_proto(status.health)),
         warnings: status.warnings,
         outer_sources: status.outer_sources.iter().map(ToString::to_string).collect(),
+        listen_address: status.listen.map(|address| address.to_string()).unwrap_or_default(),
         http_address: status.http.map(|address| address.to_string()).unwrap_or_default(),
     }
 }

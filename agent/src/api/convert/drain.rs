@@ -6,7 +6,7 @@ use weir_proto::v1;
 
 use super::{
     Malformed, answer, on_timeout, on_timeout_number, read,
-    request::{id_text, options, service},
+    request::{fence, fence_to_proto, id_text, options, service},
     version, version_number,
 };
 use crate::{
@@ -20,7 +20,13 @@ use crate::{
 /// From the wire: what a backend shall be.
 pub fn set_backend(request: &v1::SetBackendStateRequest) -> Result<SetBackend, Error> {
     let mut violations = Violations::default();
-    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    let options = options(
+        &request.request_id,
+        request.dry_run,
+        request.force,
+        request.fence.as_ref(),
+        &mut violations,
+    );
     let service = service(&request.service, &mut violations);
     let address = request.address.parse().ok();
     if address.is_none() {
@@ -44,9 +50,20 @@ pub fn set_backend(request: &v1::SetBackendStateRequest) -> Result<SetBackend, E
 pub fn settle(request: &v1::SettleRequest) -> Result<Settle, Error> {
     let mut violations = Violations::default();
     let service = service(&request.service, &mut violations);
+    let fence = fence(request.fence.as_ref(), &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
     let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
-    Ok(Settle { service, dry_run: request.dry_run })
+    Ok(Settle { service, dry_run: request.dry_run, fence })
+}
+
+/// For the wire: the same.
+#[must_use]
+pub fn settle_to_proto(settle: &Settle) -> v1::SettleRequest {
+    v1::SettleRequest {
+        service: settle.service.to_string(),
+        dry_run: settle.dry_run,
+        fence: fence_to_proto(settle.fence.as_ref()),
+    }
 }
 
 /// From the wire: what becomes of connections that a change leaves behind.
@@ -112,6 +129,7 @@ pub fn set_backend_to_proto(set: &SetBackend) -> v1::SetBackendStateRequest {
         request_id: id_text(set.options.request_id.as_ref()),
         dry_run: set.options.dry_run,
         force: set.options.force,
+        fence: fence_to_proto(set.options.fence.as_ref()),
     }
 }
 

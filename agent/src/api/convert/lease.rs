@@ -18,7 +18,8 @@ pub fn roll_back(request: &v1::RollBackRequest) -> Result<RollBack, Error> {
     let mut violations = Violations::default();
     let v1::RollBackRequest { request_id, dry_run, force, .. } = request;
     let in_flight = drain::in_flight(request.in_flight.as_ref(), &mut violations);
-    let options = request::options(request_id, *dry_run, *force, &mut violations);
+    let options =
+        request::options(request_id, *dry_run, *force, request.fence.as_ref(), &mut violations);
     let service = request::service(&request.service, &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
     let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
@@ -36,6 +37,7 @@ pub fn roll_back_to_proto(roll_back: &RollBack) -> v1::RollBackRequest {
         dry_run: roll_back.options.dry_run,
         force: roll_back.options.force,
         in_flight: drain::in_flight_to_proto(roll_back.in_flight),
+        fence: request::fence_to_proto(roll_back.options.fence.as_ref()),
     }
 }
 
@@ -44,9 +46,11 @@ pub fn renew(request: &v1::RenewLeaseRequest) -> Result<RenewLease, Error> {
     let mut violations = Violations::default();
     let service = request::service(&request.service, &mut violations);
     let length = length(&request.lease, &mut violations);
+    let fence = request::fence(request.fence.as_ref(), &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
     let service = service.ok_or_else(|| Error::Invalid(Vec::new()))?;
-    Ok(RenewLease { service, expected_generation: request.expected_generation, length })
+    let expected_generation = request.expected_generation;
+    Ok(RenewLease { service, expected_generation, length, fence })
 }
 
 /// For the wire: a request to renew a lease.
@@ -56,6 +60,7 @@ pub fn renew_to_proto(renew: &RenewLease) -> v1::RenewLeaseRequest {
         service: renew.service.to_string(),
         expected_generation: renew.expected_generation,
         lease: renew.length.map(|length| length.to_string()).unwrap_or_default(),
+        fence: request::fence_to_proto(renew.fence.as_ref()),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Answers, as the client reads them from the wire.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use weir_proto::v1;
 
@@ -8,7 +11,7 @@ use super::traffic::{read_handshakes, read_traffic};
 use super::{Malformed, health, lease, spec, version};
 use crate::{
     model::{
-        Agreement, BackendState, Observed, PerVersion, SampleRatio, ServiceName, TableShare,
+        Agreement, BackendState, Fence, Observed, PerVersion, SampleRatio, ServiceName, TableShare,
         Version, Violations, Weight,
     },
     node::messages::{
@@ -150,6 +153,12 @@ pub fn service_status(status: v1::ServiceStatus) -> Read<ServiceStatus> {
         settled: lease::read_weights(status.settled)?,
         lease: status.lease.map(lease::read_lease).transpose()?,
         sample_ratio: sample_ratio(status.sample_ratio)?,
+        fence: match status.fence {
+            Some(fence) => {
+                Some(Fence::new(&fence.holder, fence.number).map_err(|_| Malformed("fence"))?)
+            }
+            None => None,
+        },
     })
 }
 
@@ -263,10 +272,14 @@ pub fn node_status(status: v1::NodeStatusResponse) -> Read<NodeStatus> {
         state_dir: status.state_dir,
         bpf_log: status.bpf_log,
         health: status.health.map(health::read_counts).unwrap_or_default(),
-        http: match status.http_address.as_str() {
-            "" => None,
-            address => Some(address.parse().map_err(|_| Malformed("http_address"))?),
-        },
+        http: listener(&status.http_address).ok_or(Malformed("http_address"))?,
+        listen: listener(&status.listen_address).ok_or(Malformed("listen_address"))?,
         warnings: status.warnings,
     })
+}
+
+/// Where something listens, if it does; nothing, if the text is no address.
+#[allow(clippy::option_option, reason = "absent and wrong are two things")]
+fn listener(text: &str) -> Option<Option<SocketAddr>> {
+    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
 }

@@ -7,7 +7,7 @@ use weir_proto::v1;
 use super::{drain, lease, spec, version, version_number};
 use crate::{
     model::{
-        Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
+        Fence, Rule, ServiceName, ServiceSpec, Version, Violations, Weight, parse_services,
         service::MAX_SERVICES,
         steering::{MAX_RULES, prefix},
         weight::above_full,
@@ -24,7 +24,13 @@ const MAX_NAMED: usize = 8;
 /// From the wire: services to create or replace.
 pub fn apply(request: v1::ApplyRequest) -> Result<Apply, Error> {
     let mut violations = Violations::default();
-    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    let options = options(
+        &request.request_id,
+        request.dry_run,
+        request.force,
+        request.fence.as_ref(),
+        &mut violations,
+    );
     if request.services.len() > MAX_SERVICES {
         too_many("services", request.services.len(), &mut violations);
     }
@@ -51,8 +57,9 @@ pub fn delete(request: &v1::DeleteRequest) -> Result<Delete, Error> {
         violations.push("services", "is empty; name at least one service");
     }
     let services = collect_names(&request.services, &mut violations);
+    let fence = fence(request.fence.as_ref(), &mut violations);
     violations.into_result().map_err(Error::Invalid)?;
-    Ok(Delete { services, request_id })
+    Ok(Delete { services, request_id, fence })
 }
 
 /// From the wire: names of services, each once; may be none.
@@ -75,7 +82,13 @@ pub fn name(request: &v1::GetRequest) -> Result<ServiceName, Error> {
 /// From the wire: changes of weights.
 pub fn shift(request: &v1::ShiftWeightsRequest) -> Result<Shift, Error> {
     let mut violations = Violations::default();
-    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    let options = options(
+        &request.request_id,
+        request.dry_run,
+        request.force,
+        request.fence.as_ref(),
+        &mut violations,
+    );
     if request.shifts.is_empty() {
         violations.push("shifts", "is empty; name at least one service");
     }
@@ -148,7 +161,13 @@ fn service_shift(
 /// From the wire: a change of steering rules.
 pub fn steer(request: &v1::SteerRequest) -> Result<Steer, Error> {
     let mut violations = Violations::default();
-    let options = options(&request.request_id, request.dry_run, request.force, &mut violations);
+    let options = options(
+        &request.request_id,
+        request.dry_run,
+        request.force,
+        request.fence.as_ref(),
+        &mut violations,
+    );
     let service = service(&request.service, &mut violations);
     for (field, named) in [("add", request.add.len()), ("remove", request.remove.len())] {
         if named > MAX_RULES {
@@ -187,9 +206,25 @@ pub(super) fn options(
     id: &str,
     dry_run: bool,
     force: bool,
+    fence: Option<&v1::Fence>,
     violations: &mut Violations,
 ) -> ChangeOptions {
-    ChangeOptions { request_id: request_id(id, violations), dry_run, force }
+    let fence = self::fence(fence, violations);
+    ChangeOptions { request_id: request_id(id, violations), dry_run, force, fence }
+}
+
+/// From the wire: whose change it is.
+pub(super) fn fence(fence: Option<&v1::Fence>, violations: &mut Violations) -> Option<Fence> {
+    let fence = fence?;
+    Fence::new(&fence.holder, fence.number)
+        .map_err(|message| violations.push("fence", message))
+        .ok()
+}
+
+/// For the wire: the same.
+pub(super) fn fence_to_proto(fence: Option<&Fence>) -> Option<v1::Fence> {
+    let fence = fence?;
+    Some(v1::Fence { holder: fence.holder().to_owned(), number: fence.number() })
 }
 
 fn request_id(id: &str, violations: &mut Violations) -> Option<RequestId> {
@@ -229,6 +264,7 @@ pub fn apply_to_proto(services: &[ServiceSpec], options: &ChangeOptions) -> v1::
         request_id: id_text(options.request_id.as_ref()),
         dry_run: options.dry_run,
         force: options.force,
+        fence: fence_to_proto(options.fence.as_ref()),
     }
 }
 
@@ -238,6 +274,7 @@ pub fn delete_to_proto(delete: &Delete) -> v1::DeleteRequest {
     v1::DeleteRequest {
         services: delete.services.iter().map(ToString::to_string).collect(),
         request_id: id_text(delete.request_id.as_ref()),
+        fence: fence_to_proto(delete.fence.as_ref()),
     }
 }
 
@@ -266,6 +303,7 @@ pub fn shift_to_proto(shift: &Shift) -> v1::ShiftWeightsRequest {
         dry_run: shift.options.dry_run,
         force: shift.options.force,
         in_flight: drain::in_flight_to_proto(shift.in_flight),
+        fence: fence_to_proto(shift.options.fence.as_ref()),
     }
 }
 
@@ -284,6 +322,7 @@ pub fn steer_to_proto(steer: &Steer) -> v1::SteerRequest {
         request_id: id_text(steer.options.request_id.as_ref()),
         dry_run: steer.options.dry_run,
         force: steer.options.force,
+        fence: fence_to_proto(steer.options.fence.as_ref()),
     }
 }
 

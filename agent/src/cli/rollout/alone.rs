@@ -6,16 +6,16 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use weir_proto::rollout::v1::PlanResponse;
 
-use super::At;
+use super::Here;
 use crate::{
     api::socket,
     cli::{
-        coordinator::{StateArgs, host_name, read_agents},
+        coordinator::{StateArgs, host_name, http, read_agents},
         fail::Failure,
         output::Output,
         table::{Side::Left, Table, text, warning},
     },
-    client::Client,
+    client::{Address, Client},
     model::ServiceName,
     node::messages::{ChangeOptions, InFlight, RollBack},
     rollout::{
@@ -34,37 +34,40 @@ pub(super) struct Alone {
     serving: tokio::task::JoinHandle<()>,
 }
 
-/// The agents of a file, or the one that listens at `agent`.
-fn fleet(agent: &Path, agents: Option<&Path>) -> Result<Vec<Agent>, Failure> {
+/// The agents of a file, or the one that every verb speaks to.
+fn fleet(here: &Here<'_>, agents: Option<&Path>) -> Result<Vec<Agent>, Failure> {
     if let Some(file) = agents {
-        return read_agents(file);
+        return read_agents(file, &here.global.tls);
     }
     let name = AgentName::new("local").map_err(Failure::Failed)?;
-    Ok(vec![Agent { name, address: agent.to_owned() }])
+    Ok(vec![Agent { name, address: here.global.agent()? }])
 }
 
 /// What a rollout would do, of these agents.
 pub(super) async fn plan(
+    here: &Here<'_>,
     rollout: &Rollout,
-    agent: &Path,
     agents: Option<&Path>,
 ) -> Result<PlanResponse, Failure> {
-    Ok(run::plan::plan(rollout, &fleet(agent, agents)?).await)
+    Ok(run::plan::plan(rollout, &fleet(here, agents)?).await)
 }
 
-/// Begins to be a coordinator, for the agents of a file, or for the one that listens at `agent`.
+/// Begins to be a coordinator, for the agents of a file, or for the one of this host.
 pub(super) fn start(
-    at: &At,
-    agent: &Path,
+    here: &Here<'_>,
     agents: Option<&Path>,
     state: &StateArgs,
 ) -> Result<Alone, Failure> {
-    let agents = fleet(agent, agents)?;
+    let Address::Unix(socket) = &here.coordinator else {
+        return Err(Failure::NoAgent(format!("no coordinator at {}", here.coordinator)));
+    };
+    let agents = fleet(here, agents)?;
     let name = host_name();
     let store = state.open(&name)?;
     let (listener, guard) =
-        socket::bind(&at.coordinator).map_err(|error| Failure::Failed(error.to_string()))?;
-    let coordinator = Coordinator::start(Options { name, agents, store });
+        socket::bind(socket).map_err(|error| Failure::Failed(error.to_string()))?;
+    let coordinator =
+        Coordinator::start(Options { name, agents, store, http: http()?, record: None });
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn({
         let coordinator = coordinator.clone();
@@ -73,7 +76,7 @@ pub(super) fn start(
                 // An error means that the process ends.
                 let _ = stopped.await;
             };
-            if let Err(error) = serve(listener, &guard, coordinator, shutdown).await {
+            if let Err(error) = serve(listener, None, &guard, coordinator, shutdown).await {
                 eprintln!("weir: {error}");
             }
         }
@@ -103,11 +106,12 @@ struct Aborted {
 
 /// Restores the last settled weights on every agent of the file, past any coordinator.
 pub(super) async fn abort(
+    here: &Here<'_>,
     file: &Path,
     service: &ServiceName,
     output: Output,
 ) -> Result<(), Failure> {
-    let agents = read_agents(file)?;
+    let agents = read_agents(file, &here.global.tls)?;
     let mut tasks = tokio::task::JoinSet::new();
     for agent in agents {
         let service = service.clone();
@@ -144,7 +148,8 @@ pub(super) async fn abort(
 }
 
 async fn abort_one(agent: &Agent, service: ServiceName) -> Result<String, String> {
-    let mut client = Client::connect(&agent.address).await.map_err(|error| error.to_string())?;
+    let mut client =
+        Client::connect(agent.address.clone()).await.map_err(|error| error.to_string())?;
     let status = client.get(&service).await.map_err(|error| error.to_string())?;
     let rolled = RollBack {
         service: service.clone(),

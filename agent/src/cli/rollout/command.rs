@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use weir_proto::rollout::v1::CommandRequest;
 
-use super::{At, alone, who};
+use super::{Here, alone, who};
 use crate::{
     cli::{
         fail::Failure,
@@ -112,10 +112,10 @@ impl Undo {
 }
 
 impl Abort {
-    pub(super) async fn run(self, at: &At, output: Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, here: &Here<'_>, output: Output) -> Result<(), Failure> {
         match &self.agents {
-            Some(file) => alone::abort(file, &self.which.service, output).await,
-            None => send(at.connect().await?, self.which, "abort", String::new()).await,
+            Some(file) => alone::abort(here, file, &self.which.service, output).await,
+            None => send(here.connect().await?, self.which, "abort", String::new()).await,
         }
     }
 }

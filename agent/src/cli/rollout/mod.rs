@@ -15,12 +15,13 @@ mod run;
 mod status;
 mod tree;
 
-use std::path::{Path, PathBuf};
-
 use clap::{Args, Subcommand};
 
-use super::{fail::Failure, output::Output};
-use crate::rollout::api::{DEFAULT_SOCKET, Remote};
+use super::{Global, Tls, fail::Failure, output::Output};
+use crate::{
+    client::{Address, ClientError},
+    rollout::api::{DEFAULT_SOCKET, Remote},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes of `run` and `status`, beside those of every verb (`weir --help`):
@@ -43,16 +44,16 @@ pub(super) struct Rollout {
 /// Where the coordinator is.
 #[derive(Debug, Clone, Args)]
 pub(super) struct At {
-    /// The coordinator's Unix socket.
+    /// Where the coordinator is: unix:PATH, or https://HOST:PORT with mutual TLS.
     #[arg(
         long,
         global = true,
         env = "WEIR_COORDINATOR",
         hide_env_values = true,
-        default_value = DEFAULT_SOCKET,
-        value_name = "PATH"
+        default_value_t = format!("unix:{DEFAULT_SOCKET}"),
+        value_name = "ADDRESS"
     )]
-    pub(super) coordinator: PathBuf,
+    pub(super) coordinator: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,8 +75,9 @@ enum Verb {
 }
 
 impl Rollout {
-    pub(super) fn run(self, agent: &Path, output: Output) -> Result<(), Failure> {
+    pub(super) fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
         let Self { at, verb } = self;
+        let here = Here { coordinator: at.address(&global.tls)?, global };
         match verb {
             Verb::Lint(verb) => return verb.run(output),
             Verb::Replay(verb) => return verb.run(output),
@@ -84,18 +86,18 @@ impl Rollout {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             match verb {
-                Verb::Run(verb) => verb.run(&at, agent, output).await,
-                Verb::Plan(verb) => verb.run(&at, agent, output).await,
-                Verb::Abort(verb) => verb.run(&at, output).await,
-                Verb::Get(verb) => verb.run(at.connect().await?, output).await,
-                Verb::Promote(verb) => verb.run(at.connect().await?).await,
-                Verb::Pause(verb) => verb.run(at.connect().await?).await,
-                Verb::Resume(verb) => verb.run(at.connect().await?).await,
-                Verb::Retry(verb) => verb.run(at.connect().await?).await,
-                Verb::Undo(verb) => verb.run(at.connect().await?).await,
-                Verb::History(verb) => verb.run(at.connect().await?, output).await,
-                Verb::Explain(verb) => verb.run(at.connect().await?, output).await,
-                Verb::Status(verb) => verb.run(at.connect().await?, output).await,
+                Verb::Run(verb) => verb.run(&here, output).await,
+                Verb::Plan(verb) => verb.run(&here, output).await,
+                Verb::Abort(verb) => verb.run(&here, output).await,
+                Verb::Get(verb) => verb.run(here.connect().await?, output).await,
+                Verb::Promote(verb) => verb.run(here.connect().await?).await,
+                Verb::Pause(verb) => verb.run(here.connect().await?).await,
+                Verb::Resume(verb) => verb.run(here.connect().await?).await,
+                Verb::Retry(verb) => verb.run(here.connect().await?).await,
+                Verb::Undo(verb) => verb.run(here.connect().await?).await,
+                Verb::History(verb) => verb.run(here.connect().await?, output).await,
+                Verb::Explain(verb) => verb.run(here.connect().await?, output).await,
+                Verb::Status(verb) => verb.run(here.connect().await?, output).await,
                 Verb::Lint(_) | Verb::Replay(_) => Ok(()),
             }
         })
@@ -103,9 +105,34 @@ impl Rollout {
 }
 
 impl At {
+    /// Where that is.
+    pub(super) fn address(&self, tls: &Tls) -> Result<Address, Failure> {
+        let (files, name) = (tls.files(), tls.name.as_deref());
+        let address = if self.coordinator.starts_with('/') {
+            Ok(Address::from(&self.coordinator))
+        } else {
+            Address::parse(&self.coordinator, files.as_ref(), name)
+        };
+        address.map_err(|error| Failure::Usage(format!("--coordinator: {error}")))
+    }
+}
+
+/// Where everything is that a verb may speak to.
+struct Here<'a> {
+    coordinator: Address,
+    global: &'a Global,
+}
+
+impl Here<'_> {
     /// Connects to the coordinator.
     async fn connect(&self) -> Result<Remote, Failure> {
-        Ok(Remote::connect(&self.coordinator).await?)
+        Remote::connect(&self.coordinator).await.map_err(|error| match error {
+            ClientError::NoAgent(address) => Failure::NoAgent(format!(
+                "no coordinator at {address}: is it running? Start it with `weir coordinator --agents FILE`, \
+                 or name its address with --coordinator"
+            )),
+            other => other.into(),
+        })
     }
 }
 

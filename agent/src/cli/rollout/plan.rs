@@ -1,15 +1,12 @@
 //! `weir rollout plan`
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use comfy_table::Cell;
 use weir_proto::rollout::v1::{PlanResponse, PlannedStep};
 
-use super::{At, alone, lint};
+use super::{Here, alone, lint};
 use crate::{
     cli::{
         fail::Failure,
@@ -42,13 +39,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) async fn run(self, at: &At, agent: &Path, output: Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, here: &Here<'_>, output: Output) -> Result<(), Failure> {
         let document = lint::read(&self.file)?;
         let rollout = lint::parse(&self.file, &document)?;
-        let plan = match Remote::connect(&at.coordinator).await {
+        let plan = match Remote::connect(&here.coordinator).await {
             Ok(mut remote) => remote.plan(&document).await?,
             Err(ClientError::NoAgent(_)) => {
-                alone::plan(&rollout, agent, self.agents.as_deref()).await?
+                alone::plan(here, &rollout, self.agents.as_deref()).await?
             }
             Err(error) => return Err(error.into()),
         };

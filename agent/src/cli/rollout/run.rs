@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio_stream::StreamExt as _;
 use weir_proto::rollout::v1::{CommandRequest, Rollout, StartRequest};
 
-use super::{At, alone, get, lint, status, who};
+use super::{Here, alone, get, lint, status, who};
 use crate::{
     cli::{
         coordinator::StateArgs,
@@ -48,13 +48,13 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) async fn run(self, at: &At, agent: &Path, output: Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, here: &Here<'_>, output: Output) -> Result<(), Failure> {
         let document = lint::read(&self.file)?;
         // What is wrong with it is said with its place, before anybody is asked.
         let rollout = lint::parse(&self.file, &document)?;
         let service = rollout.service.clone();
         let begin = Begin { document, why: self.why, service, revision: rollout.revision };
-        match Remote::connect(&at.coordinator).await {
+        match Remote::connect(&here.coordinator).await {
             Ok(remote) => {
                 let mut remote = begin.start(remote).await?;
                 if self.detach {
@@ -65,11 +65,11 @@ impl Run {
             }
             Err(ClientError::NoAgent(_)) if self.detach => Err(Failure::NoAgent(format!(
                 "no coordinator at {}; --detach needs one",
-                at.coordinator.display()
+                here.coordinator
             ))),
             Err(ClientError::NoAgent(_)) => {
-                let alone = alone::start(at, agent, self.agents.as_deref(), &self.state)?;
-                let remote = Remote::connect(&at.coordinator).await?;
+                let alone = alone::start(here, self.agents.as_deref(), &self.state)?;
+                let remote = here.connect().await?;
                 let mut remote = begin.start(remote).await?;
                 let last = follow(&mut remote, &begin, output, OnInterrupt::Ask).await;
                 alone.stop().await;

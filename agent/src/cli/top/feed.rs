@@ -1,6 +1,5 @@
 //! What happens at the agent, as messages. An agent that is lost is looked for until it is back.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
@@ -8,7 +7,7 @@ use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
 use super::state::{Look, Message};
-use crate::client::{Client, ClientError};
+use crate::client::{Address, Client, ClientError};
 use crate::node::events::EventQuery;
 
 /// Time until an agent that was lost is looked for again.
@@ -20,7 +19,7 @@ struct Gone;
 /// Sends what happens at the agent, until nobody wants to know.
 pub(super) async fn feed(
     mut client: Client,
-    socket: PathBuf,
+    address: Address,
     every: Duration,
     to: Sender<Message>,
 ) {
@@ -35,7 +34,7 @@ pub(super) async fn feed(
         }
         client = loop {
             sleep(AGAIN).await;
-            match Client::connect(&socket).await {
+            match Client::connect(address.clone()).await {
                 Ok(client) => break client,
                 Err(_) if to.is_closed() => return,
                 Err(_) => {}

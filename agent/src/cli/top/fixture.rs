@@ -98,6 +98,7 @@ fn status((name, weights): &Plan<'_>, second: u64) -> ServiceStatus {
         sample_ratio: SampleRatio::judge(observed, table),
         settled: Weights::all_to(Version::Blue),
         lease: None,
+        fence: None,
     }
 }
 
@@ -138,6 +139,7 @@ pub(super) fn look(plans: &[Plan<'_>], (was, is): (u64, u64), second: u64) -> Me
         outer_sources: Vec::new(),
         health: Counts::default(),
         http: None,
+        listen: None,
         bpf_log: "off".to_owned(),
         state_dir: String::new(),
         warnings: Vec::new(),

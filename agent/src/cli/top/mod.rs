@@ -16,7 +16,6 @@ mod tests;
 
 use std::env;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,7 +27,7 @@ use tokio::sync::mpsc;
 use self::draw::Palette;
 use self::state::{Flow, Key, State};
 use super::{counters, fail::Failure, output::Output};
-use crate::client::Client;
+use crate::client::{Address, Client};
 
 /// Messages and keys that wait at most; who sends more waits too.
 const WAITING: usize = 64;
@@ -47,7 +46,7 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) fn run(self, socket: &Path, output: Output) -> Result<(), Failure> {
+    pub(super) fn run(self, address: &Address, output: Output) -> Result<(), Failure> {
         if !output.is_table() {
             return Err(Failure::Usage(
                 "weir top is a screen; for programs there is `weir counters --watch -o json`"
@@ -68,9 +67,9 @@ impl Top {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let palette = Palette::new(output.has_colour());
         runtime.block_on(async {
-            let client = Client::connect(socket).await?;
+            let client = Client::connect(address.clone()).await?;
             let (to, messages) = mpsc::channel(WAITING);
-            tokio::spawn(feed::feed(client, socket.to_owned(), self.interval, to));
+            tokio::spawn(feed::feed(client, address.clone(), self.interval, to));
             // From here on a panic, too, gives the terminal back as it was.
             let mut terminal = ratatui::try_init()?;
             let ended = show(&mut terminal, messages, palette).await;

@@ -341,7 +341,7 @@ fn settling_by_hand_says_first_what_it_costs() {
     node.in_flight(50, InFlight::BySpec);
     assert_eq!(node.go_on(1, 0..100), old[..100]);
     let commits = node.plane.lock().commits;
-    let mut settle = Settle { service: name("shop"), dry_run: true };
+    let mut settle = Settle { service: name("shop"), dry_run: true, fence: None };
     let would = node.owner.settle_now(&settle).unwrap();
     assert_eq!(would.slots.iter().map(|one| one.slots).sum::<u32>(), 8_192);
     assert_eq!((would.slots[0].from, would.slots[0].to), (Blue, Canary));

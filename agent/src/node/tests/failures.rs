@@ -182,7 +182,7 @@ fn what_fails_after_the_commit_does_not_turn_the_answer_into_an_error() {
     node.owner.follow(vec![crate::dataplane::next_hop::Change::Hop(backend(9), Some(hop(8)))]);
 
     node.calls.fail(Call::Forget, 0);
-    let delete = Delete { services: vec![name("shop")], request_id: Some(id("d")) };
+    let delete = Delete { services: vec![name("shop")], request_id: Some(id("d")), fence: None };
     let answer = node.owner.delete(&delete).unwrap();
     assert_eq!(node.owner.delete(&delete).unwrap(), answer);
     assert!(node.calls.is_done());

@@ -20,7 +20,7 @@ fn leased(shifts: &[(&str, Version, u32)], length: &str, on_expiry: OnExpiry) ->
 
 fn renew(service: &str, length: Option<&str>) -> RenewLease {
     let length = length.map(|length| length.parse().unwrap());
-    RenewLease { service: name(service), expected_generation: None, length }
+    RenewLease { service: name(service), expected_generation: None, length, fence: None }
 }
 
 impl Node {

@@ -7,6 +7,7 @@ mod chaos;
 mod drain;
 mod events;
 mod failures;
+mod fence;
 mod health;
 mod host;
 mod indices;
@@ -144,7 +145,7 @@ impl Node {
     }
 
     fn delete(&mut self, name_: &str) -> Result<Commit, Error> {
-        self.owner.delete(&Delete { services: vec![name(name_)], request_id: None })
+        self.owner.delete(&Delete { services: vec![name(name_)], request_id: None, fence: None })
     }
 
     fn held(&self) -> Held {

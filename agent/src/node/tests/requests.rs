@@ -69,7 +69,7 @@ fn a_repeated_request_gets_its_first_answer_and_is_carried_out_once() {
     let mut apply = apply(&[spec("new", 3, &[(Blue, 100, &[7])])]);
     apply.options.request_id = Some(id("b"));
     let applied = node.owner.apply(&apply).unwrap();
-    let delete = Delete { services: vec![name("api")], request_id: Some(id("c")) };
+    let delete = Delete { services: vec![name("api")], request_id: Some(id("c")), fence: None };
     let deleted = node.owner.delete(&delete).unwrap();
 
     let before = node.held();
@@ -97,7 +97,7 @@ fn an_id_is_refused_for_another_request() {
     let mut apply = apply(&pair());
     apply.options.request_id = Some(id("a"));
     assert_eq!(node.owner.apply(&apply).unwrap_err(), reused);
-    let delete = Delete { services: vec![name("shop")], request_id: Some(id("a")) };
+    let delete = Delete { services: vec![name("shop")], request_id: Some(id("a")), fence: None };
     assert_eq!(node.owner.delete(&delete).unwrap_err(), reused);
     assert_eq!(node.held(), before);
 }

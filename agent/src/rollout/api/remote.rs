@@ -1,7 +1,5 @@
 //! The client of a coordinator: typed calls, and errors fit to be read.
 
-use std::path::{Path, PathBuf};
-
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, transport::Channel};
 use weir_proto::rollout::v1::{self, rollouts_client::RolloutsClient};
@@ -9,25 +7,25 @@ use weir_proto::rollout::v1::{self, rollouts_client::RolloutsClient};
 use super::MAX_MESSAGE;
 use crate::{
     api::convert::Malformed,
-    client::{ClientError, bounded, channel, from_status},
+    client::{Address, ClientError, bounded, channel, from_status},
     model::ServiceName,
 };
 
 /// A connection to one coordinator. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    socket: PathBuf,
+    address: Address,
     rollouts: RolloutsClient<Channel>,
 }
 
 impl Remote {
-    /// Connects to the coordinator that listens at `socket`.
-    pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let channel = channel(socket).await?;
+    /// Connects to a coordinator.
+    pub async fn connect(address: &Address) -> Result<Self, ClientError> {
+        let channel = channel(address).await?;
         let rollouts = RolloutsClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        Ok(Self { socket: socket.to_owned(), rollouts })
+        Ok(Self { address: address.clone(), rollouts })
     }
 
     /// What a rollout would do.
@@ -66,9 +64,9 @@ impl Remote {
         let request = v1::WatchRequest { service: service.to_string() };
         let stream = self.rollouts.watch(request).await;
         let stream = stream.map_err(|status| self.failed(&status))?.into_inner();
-        let socket = self.socket.clone();
+        let address = self.address.clone();
         Ok(stream.map(move |answer| {
-            let answer = answer.map_err(|status| from_status(&socket, &status))?;
+            let answer = answer.map_err(|status| from_status(&address, &status))?;
             Ok(answer.rollout.ok_or(Malformed("rollout"))?)
         }))
     }
@@ -90,6 +88,6 @@ impl Remote {
     }
 
     fn failed(&self, status: &Status) -> ClientError {
-        from_status(&self.socket, status)
+        from_status(&self.address, status)
     }
 }

@@ -10,7 +10,13 @@ use weir_proto::{ROLLOUT_DESCRIPTOR_SET, rollout::v1::rollouts_server::RolloutsS
 
 use super::{MAX_MESSAGE, service::Rollouts};
 use crate::{
-    api::{clients, server::ServeError, socket::SocketGuard},
+    api::{
+        clients,
+        port::{self, Port},
+        roles::Roles,
+        server::ServeError,
+        socket::SocketGuard,
+    },
     rollout::run::Coordinator,
 };
 
@@ -23,15 +29,21 @@ const CALL_WAIT: Duration = Duration::from_secs(60);
 /// How long calls under way may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves the API on a socket that [`crate::api::socket::bind`] made, until `shutdown` is ready; then
+/// Serves the API on a socket that [`crate::api::socket::bind`] made, and on a port if there is one, until `shutdown` is ready; then
 /// removes the socket's file and lets calls under way end.
 pub async fn serve(
     listener: UnixListener,
+    port: Option<Port>,
     guard: &SocketGuard,
     coordinator: Coordinator,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
+    let (connections, accepted) = clients::channel();
+    tokio::spawn(clients::accept(listener, connections.clone()));
+    if let Some(port) = port {
+        tokio::spawn(port::accept(port, None, connections));
+    }
     let rollouts = RolloutsServer::new(Rollouts::new(coordinator, stopping.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -44,11 +56,12 @@ pub async fn serve(
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .timeout(CALL_WAIT)
+        .layer(Roles)
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
         .add_service(rollouts)
         .add_service(health_server)
         .add_service(reflection.build_v1()?)
-        .serve_with_incoming_shutdown(clients::accept(listener), async move {
+        .serve_with_incoming_shutdown(accepted, async move {
             // An error means that the sender is gone, which is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         });

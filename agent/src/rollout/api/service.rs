@@ -9,6 +9,7 @@ use weir_proto::rollout::v1::{self, rollouts_server};
 
 use super::Refusal;
 use crate::{
+    api::caller::Peer,
     model::ServiceName,
     rollout::run::{Coordinator, Wish},
 };
@@ -35,6 +36,14 @@ fn service(name: &str) -> Result<ServiceName, Refusal> {
     ServiceName::new(name).map_err(|wrong| Refusal::field("service", wrong))
 }
 
+/// Who has sent a request, where that is known better than by its own word: by a certificate.
+fn by<T>(request: &Request<T>) -> Option<String> {
+    match request.extensions().get::<Peer>()? {
+        peer @ Peer::Remote(_) => peer.caller().map(|caller| caller.to_string()),
+        Peer::Local(_) => None,
+    }
+}
+
 #[tonic::async_trait]
 impl rollouts_server::Rollouts for Rollouts {
     type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
@@ -50,7 +59,9 @@ impl rollouts_server::Rollouts for Rollouts {
         &self,
         request: Request<v1::StartRequest>,
     ) -> Result<Response<v1::StartResponse>, Status> {
+        let peer = by(&request);
         let v1::StartRequest { document, who, why } = request.into_inner();
+        let who = peer.unwrap_or(who);
         Ok(Response::new(self.coordinator.start_rollout(&document, who, why).await?))
     }
 
@@ -106,8 +117,10 @@ impl rollouts_server::Rollouts for Rollouts {
         &self,
         request: Request<v1::CommandRequest>,
     ) -> Result<Response<v1::CommandResponse>, Status> {
+        let peer = by(&request);
         let v1::CommandRequest { service: name, verb, to_revision, who, why } =
             request.into_inner();
+        let who = peer.unwrap_or(who);
         let wish =
             Wish::read(&verb, &to_revision).map_err(|wrong| Refusal::field("verb", wrong))?;
         self.coordinator.command(&service(&name)?, wish, who, why).await?;

@@ -3,14 +3,16 @@
 //! ```yaml
 //! agents:
 //!   - { name: lb1, address: "unix:/run/weir/weir.sock" }
-//!   - { name: lb2, address: "https://10.0.0.2:7443" }
+//!   - { name: lb2, address: "https://10.0.0.2:7443", tlsName: lb2.example }
 //! ```
+//!
+//! `tlsName` is the name that the agent's certificate must have, where that is not the host.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{model::spec, rollout::name::AgentName};
+use crate::{client::Address, model::spec, rollout::name::AgentName, tls::Files};
 
 /// The most agents of a coordinator.
 pub const MAX_AGENTS: usize = 1_024;
@@ -21,7 +23,7 @@ pub struct Agent {
     /// What it is called in rollouts.
     pub name: AgentName,
     /// Where it listens.
-    pub address: PathBuf,
+    pub address: Address,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,17 +34,20 @@ struct File {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Entry {
     name: String,
     address: String,
+    #[serde(default)]
+    tls_name: Option<String>,
 }
 
-/// Reads an agents file.
+/// Reads an agents file. Addresses over TLS take `files`.
 ///
 /// # Errors
 ///
 /// What is wrong, with its place.
-pub fn parse(text: &str) -> Result<Vec<Agent>, String> {
+pub fn parse(text: &str, files: Option<&Files>) -> Result<Vec<Agent>, String> {
     let file: File = spec::parse(text).map_err(|error| error.to_string())?;
     if file.agents.is_empty() {
         return Err("agents: is empty; name at least one agent".to_owned());
@@ -65,18 +70,45 @@ pub fn parse(text: &str) -> Result<Vec<Agent>, String> {
         if !addresses.insert(entry.address.clone()) {
             return Err(format!("{}: {} is listed twice", field("address"), entry.address));
         }
-        let address =
-            address(&entry.address).map_err(|wrong| format!("{}: {wrong}", field("address")))?;
+        let address = Address::parse(&entry.address, files, entry.tls_name.as_deref())
+            .map_err(|wrong| format!("{}: {wrong}", field("address")))?;
         agents.push(Agent { name, address });
     }
     Ok(agents)
 }
 
-/// `unix:/run/weir/weir.sock`, or the path alone.
-fn address(text: &str) -> Result<PathBuf, String> {
-    let path = text.strip_prefix("unix:").unwrap_or(text);
-    if path.starts_with('/') {
-        return Ok(PathBuf::from(path));
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_names_agents_and_where_they_listen() {
+        let text = r#"agents: [{ name: lb1, address: "unix:/run/a.sock" }, { name: lb2, address: "unix:/run/b.sock" }]"#;
+        let agents = parse(text, None).unwrap();
+        assert_eq!(agents[1].name.as_str(), "lb2");
+        assert_eq!(agents[1].address, Address::from("/run/b.sock"));
     }
-    Err(format!("{text:?} is not an address; write it as unix:/run/weir/weir.sock"))
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let wrong = |entries: &str| parse(&format!("agents: [{entries}]"), None).unwrap_err();
+        let one = r#"{ name: a, address: "unix:/a" }"#;
+        for (entries, message) in [
+            ("", "agents: is empty"),
+            (r#"{ name: "-", address: "unix:/a" }"#, "agents[0].name: \"-\" is not the name"),
+            (&format!("{one}, {one}"), "agents[1].name: a is listed twice"),
+            (
+                &format!(r#"{one}, {{ name: b, address: "unix:/a" }}"#),
+                "agents[1].address: unix:/a is listed twice",
+            ),
+            ("{ name: a, address: here }", "agents[0].address: \"here\" is neither"),
+            (r#"{ name: a, address: "https://a:1" }"#, "takes --tls-cert"),
+            ("{ name: a, adress: b }", "adress"),
+        ] {
+            let said = wrong(entries);
+            assert!(said.contains(message), "{entries}: {said}");
+        }
+    }
 }

@@ -101,7 +101,7 @@ impl Link {
 
     /// One connection, until it breaks.
     async fn session(&mut self) -> Result<Infallible, String> {
-        let mut client = within(Client::connect(&self.agent.address)).await?;
+        let mut client = within(Client::connect(self.agent.address.clone())).await?;
         let services = [self.service.clone()];
         let mut samples = Box::pin(within(client.watch_counters(&services, SAMPLE)).await?);
         let query = EventQuery { service: Some(self.service.clone()), ..EventQuery::default() };

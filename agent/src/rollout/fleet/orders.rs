@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     client::{Client, ClientError},
-    model::{BackendState, LeaseTerms, Rule, ServiceName, Version, Weights},
+    model::{BackendState, Fence, LeaseTerms, Rule, ServiceName, Version, Weights},
     node::messages::{
         ChangeOptions, InFlight, MAX_REQUEST_ID, RenewLease, RequestId, ServiceShift, SetBackend,
         Shift, Steer,
@@ -24,15 +24,6 @@ pub struct Orders {
     pub name: String,
     /// Who asks.
     pub fence: Option<Fence>,
-}
-
-/// Who leads, and by what number. Agents refuse a number lower than one they have seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fence {
-    /// Who.
-    pub holder: String,
-    /// Grows with each change of who leads.
-    pub number: u64,
 }
 
 /// One thing that an agent is asked for.
@@ -96,6 +87,7 @@ pub(super) async fn carry_out(
     let service = service.clone();
     let options = ChangeOptions {
         request_id: request_id(&orders.name, generation, place),
+        fence: orders.fence.clone(),
         ..ChangeOptions::default()
     };
     let done: Result<(), ClientError> = match order {
@@ -108,7 +100,8 @@ pub(super) async fn carry_out(
         }
         Order::Renew(terms) => {
             let length = Some(terms.length);
-            let renew = RenewLease { service, expected_generation: None, length };
+            let fence = orders.fence.clone();
+            let renew = RenewLease { service, expected_generation: None, length, fence };
             client.renew_lease(&renew).await.map(drop)
         }
         Order::Steer { add, remove } => {

@@ -17,6 +17,7 @@ use weir_proto::rollout::v1;
 
 use super::{
     lead, plan,
+    record::Record,
     runner::{Handle, Runner},
     tell,
 };
@@ -24,7 +25,9 @@ use crate::{
     model::{ServiceName, Violation},
     rollout::{
         api::Refusal,
+        external::Http,
         fleet::{agents::Agent, view::timestamp},
+        judge::Tick,
         ledger::{self, Command, CommandId, StateStore},
         machine::Verb,
         spec,
@@ -43,6 +46,10 @@ pub struct Options {
     pub agents: Vec<Agent>,
     /// Where states are kept.
     pub store: Arc<dyn StateStore>,
+    /// How hooks and other systems are asked.
+    pub http: Http,
+    /// What is judged is also written there, as lines of JSON that `weir rollout replay` reads.
+    pub record: Option<Record>,
 }
 
 /// A coordinator. Cheap to clone.
@@ -67,6 +74,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Writes what is judged, if that is wanted.
+    pub(super) fn record(&self, service: &ServiceName, ticks: &[Tick]) {
+        if let Some(record) = &self.options.record {
+            record.write(service, ticks);
+        }
+    }
+
     pub(super) fn runners(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Handle>> {
         self.runners.lock().unwrap_or_else(PoisonError::into_inner)
     }

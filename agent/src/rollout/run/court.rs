@@ -11,6 +11,7 @@ use crate::{
     model::ServiceName,
     node::messages::Counters,
     rollout::{
+        external::{Http, Series},
         fleet::{
             sample::{self, Compare},
             seen::Seen,
@@ -38,6 +39,8 @@ pub(super) struct Evidence {
 #[derive(Debug, Default)]
 pub(super) struct Court {
     pub(super) evidence: Option<Evidence>,
+    /// What other systems measure, while there is something to judge.
+    series: Option<Series>,
     /// The samples up to which all is judged.
     last: BTreeMap<AgentName, Arc<Counters>>,
 }
@@ -46,6 +49,7 @@ impl Court {
     /// Goes on with what another leader knew.
     pub(super) fn resume(&mut self, evidence: Option<Evidence>) {
         self.evidence = evidence;
+        self.series = None;
         self.last.clear();
     }
 
@@ -62,6 +66,7 @@ impl Court {
         }
         let judge = Judge::new(config.clone());
         self.evidence = Some(Evidence { start, since: now, judge });
+        self.series = None;
         let newest = |(name, seen): (&AgentName, &Seen)| {
             Some((name.clone(), Arc::clone(seen.counters.as_ref()?)))
         };
@@ -71,17 +76,24 @@ impl Court {
     /// There is nothing to judge.
     pub(super) fn stop(&mut self) {
         self.evidence = None;
+        self.series = None;
         self.last.clear();
     }
 
     /// Judges what has come since the last time.
     pub(super) fn observe(
         &mut self,
+        http: &Http,
         service: &ServiceName,
         state: &State,
         seen: &BTreeMap<AgentName, Seen>,
     ) -> Vec<Tick> {
         let Some(evidence) = &mut self.evidence else { return Vec::new() };
+        let series =
+            self.series.get_or_insert_with(|| Series::start(http, &state.rollout.external));
+        while let Some(measured) = series.ready() {
+            evidence.judge.external(&measured.name, measured.outcome);
+        }
         let Some(compare) = compare(state) else { return Vec::new() };
         let mut ticks = Vec::new();
         for (name, seen) in seen.iter().filter(|(_, seen)| seen.is_reached()) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::court::Evidence;
+use super::{court::Evidence, tell};
 use crate::{
     model::ServiceName,
     rollout::{
@@ -140,7 +140,7 @@ fn change(
         at_ms: next.since.0,
         name: next.rollout.revision.clone(),
         document: serde_json::json!({
-            "phase": next.status(),
+            "phase": tell::word(next.status()),
             "reason": next.reason,
             "strategy": next.rollout.strategy.name(),
         }),
@@ -159,9 +159,9 @@ fn line(event: &machine::Event, who: &str) -> Event {
     Event {
         at_ms: event.at.0,
         who: event.by.clone().unwrap_or_else(|| who.to_owned()),
-        verb: super::tell::kind(event.kind).to_owned(),
+        verb: tell::kind(event.kind).to_owned(),
         reason: event.reason.clone(),
-        before: event.before.to_string(),
-        after: event.after.to_string(),
+        before: tell::word(event.before).to_owned(),
+        after: tell::word(event.after).to_owned(),
     }
 }

@@ -190,7 +190,7 @@ fn ceil(number: f64) -> u64 {
 /// Looks at one agent: traffic, and what each weight would move.
 async fn survey(agent: &Agent, rollout: &Rollout) -> Result<Survey, String> {
     let services = [rollout.service.clone()];
-    let mut client = within(Client::connect(&agent.address)).await?;
+    let mut client = within(Client::connect(agent.address.clone())).await?;
     let status = within(client.get(&rollout.service)).await?;
     let mark = within(client.counters(&services)).await?;
     sleep(LOOK).await;
@@ -219,7 +219,7 @@ async fn survey(agent: &Agent, rollout: &Rollout) -> Result<Survey, String> {
             in_flight: InFlight::default(),
             lease: None,
             // Backends of the candidate may come later; that is not this question.
-            options: ChangeOptions { dry_run: true, force: true, request_id: None },
+            options: ChangeOptions { dry_run: true, force: true, ..ChangeOptions::default() },
         };
         let changed = within(client.shift(&shift)).await?;
         let moves = changed.changes.iter().flat_map(|change| &change.moves);

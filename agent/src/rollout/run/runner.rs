@@ -1,7 +1,7 @@
 //! The loop of one service: look, tick, persist, carry out.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     mem,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -17,17 +17,18 @@ use weir_proto::rollout::v1;
 use super::{
     coordinator::Shared,
     court::Court,
-    hooks::Hooks,
     kept::Kept,
+    recent::Recent,
     tell::{self, Known},
 };
 use crate::{
     fault::{self, Point},
-    model::ServiceName,
+    model::{Fence, ServiceName},
     rollout::{
+        external::{Hooks, Http, Notifier},
         fleet::{
             Fleet,
-            orders::{Fence, Order, Orders},
+            orders::{Order, Orders},
             seen::Seen,
             view::{timestamp, view},
         },
@@ -44,6 +45,8 @@ const TURN: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(50);
 /// How often the evidence and the clock are saved while nothing else changes.
 const SAVE: Duration = Duration::from_secs(1);
+/// Ids of answered commands that are remembered.
+const ANSWERED: usize = 64;
 
 /// The way to a runner. When the last is dropped, the runner ends.
 #[derive(Debug, Clone)]
@@ -101,7 +104,13 @@ pub(super) struct Runner {
     fleet: Fleet,
     kept: Kept,
     court: Court,
+    http: Http,
     hooks: Hooks,
+    notifier: Notifier,
+    /// What happened last, of this process's knowledge.
+    recent: Recent,
+    /// The commands that were answered last: the store may still be said to hold them.
+    answered: VecDeque<CommandId>,
     /// The number by which it led in the last turn.
     fence: Option<ledger::Fence>,
     /// The last number by which this process led: an abort without the store carries it.
@@ -118,7 +127,11 @@ impl Runner {
             fleet: Fleet::start(&shared.options.agents, &service),
             kept: Kept::new(store, service.clone()),
             court: Court::default(),
-            hooks: Hooks::default(),
+            hooks: Hooks::new(shared.options.http.clone()),
+            notifier: Notifier::new(shared.options.http.clone()),
+            http: shared.options.http.clone(),
+            recent: Recent::default(),
+            answered: VecDeque::new(),
             inbox: Arc::clone(&inbox),
             told,
             shared,
@@ -152,7 +165,8 @@ impl Runner {
         let (commands, ids) = self.commands(fence.is_some(), now);
         if let Some(state) = self.kept.state.clone() {
             if fence.is_some() || self.kept.ahead {
-                self.court.observe(&self.service, &state, &seen);
+                let ticks = self.court.observe(&self.http, &self.service, &state, &seen);
+                self.shared.record(&self.service, &ticks);
             }
             if fence.is_some() || !commands.is_empty() || self.kept.ahead {
                 let observed = self.observed(fence.is_some(), &seen, commands);
@@ -173,6 +187,12 @@ impl Runner {
         }
         if let Some(evidence) = self.kept.refresh().await {
             self.court.resume(evidence);
+            // Of a rollout that began elsewhere, what happened to it before.
+            if self.recent.is_empty()
+                && let Ok(events) = self.shared.options.store.events(&self.service, 0).await
+            {
+                self.recent.recall(&events);
+            }
         }
     }
 
@@ -187,6 +207,9 @@ impl Runner {
         };
         let (mut commands, mut ids) = (Vec::new(), Vec::new());
         for one in waiting {
+            if self.answered.contains(&one.id) {
+                continue;
+            }
             let Ok(verb) = serde_json::from_value::<Verb>(one.request.clone()) else {
                 tracing::warn!(id = %one.id, "a command that nobody understands");
                 continue;
@@ -253,7 +276,13 @@ impl Runner {
         let saved = match fence {
             Some(fence) if news || due => {
                 let (who, evidence) = (&self.shared.options.name, self.court.evidence.as_ref());
-                self.kept.save(fence, &next, evidence, (who, handled)).await
+                let saved = self.kept.save(fence, &next, evidence, (who, handled.clone())).await;
+                if saved {
+                    self.answered.extend(handled);
+                    let old = self.answered.len().saturating_sub(ANSWERED);
+                    self.answered.drain(..old);
+                }
+                saved
             }
             Some(_) => {
                 self.kept.state = Some(next.clone());
@@ -276,10 +305,13 @@ impl Runner {
     fn carry_out(&mut self, state: &State, effects: Vec<Effect>) {
         let mut orders: BTreeMap<AgentName, Vec<Order>> = BTreeMap::new();
         let mut asked = Vec::new();
+        let about = tell::about(state);
         for effect in effects {
             match effect {
                 Effect::CallHook { key, call } => asked.push((key, call)),
-                Effect::Notify(event) => self.hooks.notify(&state.rollout, &event),
+                Effect::Notify(event) => {
+                    self.notifier.notify(&about, &state.rollout.hooks, &event);
+                }
                 Effect::JudgeFrom { .. } | Effect::JudgeStop => {}
                 effect => {
                     if let Some((agent, order)) = order(effect) {
@@ -288,9 +320,9 @@ impl Runner {
                 }
             }
         }
-        self.hooks.call(&state.rollout, asked);
+        self.hooks.call(&about, asked);
         let holder = &self.shared.options.name;
-        let fence = self.last_fence.map(|fence| Fence { holder: holder.clone(), number: fence.0 });
+        let fence = self.last_fence.and_then(|fence| Fence::new(holder, fence.0).ok());
         let names: Vec<AgentName> = self.fleet.names().cloned().collect();
         for name in names {
             let list = orders.remove(&name).unwrap_or_default();
@@ -301,14 +333,16 @@ impl Runner {
     }
 
     /// Tells people, if something has changed.
-    fn publish(&self, seen: &BTreeMap<AgentName, Seen>) {
+    fn publish(&mut self, seen: &BTreeMap<AgentName, Seen>) {
         let Some(state) = &self.kept.state else { return };
         let held = match (&self.kept.failing, self.fence) {
             (Some(error), _) => format!("nothing advances: {error}"),
             (None, None) => "this coordinator follows".to_owned(),
             (None, Some(_)) => String::new(),
         };
-        let known = Known { state, seen, evidence: self.court.evidence.as_ref(), held };
+        self.recent.see(state);
+        let (evidence, recent) = (self.court.evidence.as_ref(), &self.recent);
+        let known = Known { state, seen, evidence, recent, held };
         let rollout = tell::rollout(&known, &self.shared.options.name);
         self.told.send_if_modified(|told| {
             let news = **told != rollout;

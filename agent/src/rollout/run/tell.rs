@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use weir_proto::rollout::v1;
 
-use super::court::Evidence;
+use super::{court::Evidence, recent::Recent};
 use crate::{
     model::{Agreement, ServiceName, Version},
     rollout::{
+        external::About,
         fleet::{
             seen::{Reach, Seen},
             view::{timestamp, view},
@@ -28,6 +29,8 @@ pub(super) struct Known<'a> {
     pub(super) seen: &'a BTreeMap<AgentName, Seen>,
     /// What is judged.
     pub(super) evidence: Option<&'a Evidence>,
+    /// What happened last.
+    pub(super) recent: &'a Recent,
     /// Why nothing advances; empty: it does.
     pub(super) held: String,
 }
@@ -50,7 +53,7 @@ pub fn is_over(phase: &str) -> bool {
 
 /// The rollout.
 pub(super) fn rollout(known: &Known<'_>, leader: &str) -> v1::Rollout {
-    let Known { state, seen, evidence, held } = known;
+    let Known { state, seen, evidence, recent, held } = known;
     let name = |version: Option<Version>| version.map_or_else(String::new, |one| one.to_string());
     let (way, at) = way(state);
     let wave = wave(state, at);
@@ -66,13 +69,13 @@ pub(super) fn rollout(known: &Known<'_>, leader: &str) -> v1::Rollout {
         activity: activity(state).to_owned(),
         reason: state.reason.clone(),
         transition: state.transition,
-        started_ms: millis(state.news.first().map_or(state.since.0, |event| event.at.0)),
+        started_ms: recent.began_ms().unwrap_or(millis(state.since.0)),
         since_ms: millis(state.since.0),
         step: u32::try_from(at).unwrap_or(u32::MAX),
         steps: steps(way, at, state),
         agents: seen.iter().map(|(name, seen)| agent(name, seen, wave.contains(&name))).collect(),
         analysis: evidence.map(|evidence| analysis(evidence)),
-        events: state.news.iter().map(of_state).collect(),
+        events: recent.events(),
         leader: leader.to_owned(),
         held: held.clone(),
     }
@@ -170,8 +173,11 @@ const fn activity(state: &State) -> &'static str {
     }
 }
 
+/// The phase with which a rollout begins.
+pub(super) const BEGIN: &str = "preflight";
+
 /// A phase, in one stable word.
-const fn word(status: Status) -> &'static str {
+pub(super) const fn word(status: Status) -> &'static str {
     match status {
         Status::Pending => "pending",
         Status::Preflight => "preflight",
@@ -258,8 +264,18 @@ fn analysis(evidence: &Evidence) -> v1::Analysis {
     super::opinion::analysis(evidence)
 }
 
+/// The rollout that calls of hooks are about.
+pub(super) fn about(state: &State) -> About {
+    let (way, at) = way(state);
+    About {
+        service: state.rollout.service.clone(),
+        revision: state.rollout.revision.clone(),
+        step: (at < way.len()).then_some(at + 1),
+    }
+}
+
 /// An event of the state.
-fn of_state(event: &crate::rollout::machine::Event) -> v1::Event {
+pub(super) fn of_state(event: &crate::rollout::machine::Event) -> v1::Event {
     v1::Event {
         id: event.number,
         at_ms: millis(event.at.0),
