@@ -11,6 +11,7 @@ use weir_proto::v1::{self, weir_client::WeirClient};
 mod address;
 mod connect;
 mod events;
+mod guard;
 mod lease;
 mod trace;
 

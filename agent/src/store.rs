@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use self::seal::Unreadable;
 use self::sealed_file::SealedFile;
 use crate::model::{
-    BackendState, Draining, Fence, LeaseLength, OnExpiry, ServiceSpec, Traffic, Version, Weights,
+    BackendState, Draining, Fence, Guard, LeaseLength, OnExpiry, ServiceSpec, Traffic, Version,
+    Weights,
 };
 
 /// No state is longer than this, in bytes.
@@ -60,6 +61,9 @@ pub struct StoredService {
     /// The highest fence that its changes came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
+    /// The limit that the agent enforces on its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<StoredGuard>,
     /// Its backends as the kernel knows them, those that drain included.
     pub backends: Vec<StoredBackend>,
     /// What backends of each version have counted that are gone, since the epoch.
@@ -68,6 +72,33 @@ pub struct StoredService {
     /// Drains of blue, green and canary.
     #[serde(default, skip_serializing_if = "is_default")]
     pub draining: [Option<Draining>; 3],
+}
+
+/// A guard, and whether it has tripped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredGuard {
+    /// The limit.
+    pub guard: Guard,
+    /// What tripped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tripped: Option<StoredTrip>,
+}
+
+/// What tripped a guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredTrip {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Connections that counted within its window,
+    pub connections: u64,
+    /// and those of them that failed.
+    pub failures: u64,
+    /// The weights before, in basis points,
+    pub before: Weights,
+    /// and those that it has set.
+    pub after: Weights,
 }
 
 /// What was counted of a version.

@@ -10,6 +10,7 @@
 //! | `GENERATION_MISMATCH` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `expected`, `actual` |
 //! | `STALE_FENCE` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `holder`, `number`, `given` |
 //! | `NO_READY_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
+//! | `GUARD_TRIPPED` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version` |
 //! | `NOTHING_TO_ROLL_BACK` | `FAILED_PRECONDITION` | `PreconditionFailure` |
 //! | `NO_LEASE` | `FAILED_PRECONDITION` | `PreconditionFailure` |
 //! | `LAST_BACKEND` | `FAILED_PRECONDITION` | `PreconditionFailure`; metadata `version`, `backend` |
@@ -74,6 +75,11 @@ impl From<Error> for Status {
                 );
                 metadata.insert("version".into(), version.to_string());
                 (Code::FailedPrecondition, "NO_READY_BACKEND")
+            }
+            Error::GuardTripped { service, version, .. } => {
+                details.add_precondition_failure_violation("GUARD", service.as_str(), &message);
+                metadata.insert("version".into(), version.to_string());
+                (Code::FailedPrecondition, "GUARD_TRIPPED")
             }
             Error::NothingToRollBack { service, .. } => {
                 details.add_precondition_failure_violation("UNSETTLED", service.as_str(), &message);

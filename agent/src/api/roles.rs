@@ -33,6 +33,8 @@ pub const TABLE: &[(&str, Role)] = &[
     ("/weir.v1.Weir/SetBackendState", Role::Shifter),
     ("/weir.v1.Weir/Settle", Role::Shifter),
     ("/weir.v1.Weir/Steer", Role::Shifter),
+    ("/weir.v1.Weir/SetGuard", Role::Shifter),
+    ("/weir.v1.Weir/ClearGuard", Role::Shifter),
     // What exists, and whom packets are for.
     ("/weir.v1.Weir/Apply", Role::Admin),
     ("/weir.v1.Weir/Delete", Role::Admin),

@@ -9,7 +9,7 @@ use weir_proto::v1::{self, weir_server};
 
 use super::{
     caller::Peer,
-    convert::{answer, drain, events as wire, interval as between, lease, request, trace},
+    convert::{answer, drain, events as wire, guard, interval as between, lease, request, trace},
     counters,
     error::too_many_watchers,
     events, trace as live, watch,
@@ -171,6 +171,22 @@ impl weir_server::Weir for Weir {
             commit: Some(answer::commit(changed.commit)),
             change: changed.changes.into_iter().next().map(answer::change),
         }))
+    }
+
+    async fn set_guard(
+        &self,
+        request: Request<v1::SetGuardRequest>,
+    ) -> Result<Response<v1::SetGuardResponse>, Status> {
+        let set = self.by(&request).set_guard(guard::set(request.get_ref())?).await?;
+        Ok(Response::new(v1::SetGuardResponse { guard: Some(guard::status(&set)) }))
+    }
+
+    async fn clear_guard(
+        &self,
+        request: Request<v1::ClearGuardRequest>,
+    ) -> Result<Response<v1::ClearGuardResponse>, Status> {
+        self.by(&request).clear_guard(guard::clear(request.get_ref())?).await?;
+        Ok(Response::new(v1::ClearGuardResponse {}))
     }
 
     async fn read_counters(

@@ -159,6 +159,9 @@ fn render_one(service: &ServiceStatus, colour: bool) -> String {
     if let Some(fence) = &service.fence {
         let _ = writeln!(lines, "fence       {fence}, of the last rollout");
     }
+    if let Some(guard) = &service.guard {
+        let _ = writeln!(lines, "guard       {}", super::guard::line(guard));
+    }
     if let Some(lease) = &service.lease {
         let _ = writeln!(lines, "lease       {lease}; renew it with `weir renew {}`", spec.name);
     }
@@ -294,6 +297,7 @@ mod tests {
             settled,
             lease,
             fence: None,
+            guard: None,
         }
     }
 

@@ -19,6 +19,7 @@ mod events;
 mod fail;
 mod figures;
 mod get;
+mod guard;
 mod output;
 mod renew;
 mod rollback;
@@ -199,6 +200,7 @@ enum Verb {
     Settle(settle::Settle),
     Rollback(rollback::Rollback),
     Renew(renew::Renew),
+    Guard(guard::Guard),
     Steer(steer::Steer),
     Counters(counters::Counters),
     Decap(decap::Decap),
@@ -244,6 +246,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Settle(verb) => with_client(&global, |client| verb.run(client, output)),
         Verb::Rollback(verb) => with_client(&global, |client| verb.run(client, output)),
         Verb::Renew(verb) => with_client(&global, |client| verb.run(client, output)),
+        Verb::Guard(verb) => with_client(&global, |client| verb.run(client, output)),
         Verb::Steer(verb) => with_client(&global, |client| verb.run(client, output)),
         Verb::Counters(verb) => with_client(&global, |client| verb.run(client, output)),
         Verb::Events(verb) => with_client(&global, |client| verb.run(client, output)),

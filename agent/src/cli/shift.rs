@@ -105,7 +105,7 @@ impl FromStr for Services {
 
 /// `canary=5%`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Setting(Version, Weight);
+pub(super) struct Setting(pub(super) Version, pub(super) Weight);
 
 impl FromStr for Setting {
     type Err = String;

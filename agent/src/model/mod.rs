@@ -6,6 +6,7 @@
 //! - [`service`], [`version`], [`weight`]: the words themselves
 //! - [`backend_state`]: what a backend is, beside its weight
 //! - [`fence`]: who leads a service's rollout, and since when
+//! - [`guard`]: limits that an agent enforces on its own
 //! - [`health`]: how backends are checked, and what follows from it
 //! - [`signals`]: how much is counted of handshakes
 //! - [`steering`]: rules by clients' prefixes
@@ -26,6 +27,7 @@
 pub mod backend_state;
 pub mod drain;
 pub mod fence;
+pub mod guard;
 pub mod handshakes;
 pub mod health;
 pub mod interface;
@@ -51,6 +53,7 @@ pub mod weight;
 pub use backend_state::BackendState;
 pub use drain::{Drain, Draining, OnTimeout};
 pub use fence::Fence;
+pub use guard::Guard;
 pub use handshakes::Handshakes;
 pub use health::{Health, OnDown, OnEmpty};
 pub use interface::{AttachMode, Hook, InterfaceSpec};

@@ -135,7 +135,8 @@ impl fmt::Display for Weights {
 }
 
 /// Weights that do not add up to 10 000; holds what they add up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the weights add up to {}, not to 100%", percent(*.0))]
 pub struct SumIsOff(pub u32);
 
 impl Weights {

@@ -141,6 +141,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             settled: entry.settled,
             lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
             fence: entry.fence.clone(),
+            guard: self.guard_of(entry),
         })
     }
 

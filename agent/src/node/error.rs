@@ -37,6 +37,19 @@ pub enum Error {
         /// The highest one.
         known: Fence,
     },
+    /// Weight for a version whose guard has tripped.
+    #[error(
+        "the guard on {version} of service {:?} has tripped: {what}; mend {version} and end the guard \
+         with `weir guard {} --off`, or force", .service.as_str(), .service.as_str()
+    )]
+    GuardTripped {
+        /// The service.
+        service: ServiceName,
+        /// The version.
+        version: Version,
+        /// What was seen.
+        what: String,
+    },
     /// Weight for a version that nothing serves.
     #[error("{version} of service {:?} has no backend that takes connections; give it one, or force", .service.as_str())]
     NoReadyBackend {

@@ -79,6 +79,12 @@ kinds! {
     VersionEmpty = "version-empty",
     /// A version has such a backend again.
     VersionServed = "version-served",
+    /// An agent watches a version by a limit.
+    GuardSet = "guard-set",
+    /// It does so no longer.
+    GuardCleared = "guard-cleared",
+    /// A version has broken its guard: its weight is the others'.
+    GuardTripped = "guard-tripped",
     /// The state could not be stored.
     StoreFailed = "store-failed",
     /// New TLS files are in use.
@@ -99,6 +105,7 @@ impl Kind {
                 | Self::BackendDown
                 | Self::VersionEmpty
                 | Self::CertificatesRefused
+                | Self::GuardTripped
         )
     }
 }

@@ -11,8 +11,9 @@ use super::{
     Caller, Error,
     events::{Event, EventQuery, Look},
     messages::{
-        Apply, Changed, Commit, Counters, Delete, DrainStatus, LeaseStatus, NodeStatus, RenewLease,
-        RollBack, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer,
+        Apply, Changed, ClearGuard, Commit, Counters, Delete, DrainStatus, GuardStatus,
+        LeaseStatus, NodeStatus, RenewLease, RollBack, ServiceStatus, SetBackend, SetGuard, Settle,
+        Settled, Shift, Steer,
     },
     trace::{
         answer::{AskNames, FlowTrace, Names, TraceFlow},
@@ -56,6 +57,10 @@ pub enum Request {
     RollBack(RollBack, Reply<Changed>),
     /// Renew a lease.
     RenewLease(RenewLease, Reply<LeaseStatus>),
+    /// Set a guard.
+    SetGuard(SetGuard, Reply<GuardStatus>),
+    /// End a guard.
+    ClearGuard(ClearGuard, Reply<()>),
     /// Change steering rules.
     Steer(Steer, Reply<Changed>),
     /// The counters of the named services, or of all if none is named.
@@ -134,6 +139,16 @@ impl Handle {
     /// Changes steering rules.
     pub async fn steer(&self, steer: Steer) -> Result<Changed, Error> {
         self.ask(|reply| Request::Steer(steer, reply)).await
+    }
+
+    /// Sets a limit that the agent enforces on its own.
+    pub async fn set_guard(&self, set: SetGuard) -> Result<GuardStatus, Error> {
+        self.ask(|reply| Request::SetGuard(set, reply)).await
+    }
+
+    /// Ends the guard of a service.
+    pub async fn clear_guard(&self, clear: ClearGuard) -> Result<(), Error> {
+        self.ask(|reply| Request::ClearGuard(clear, reply)).await
     }
 
     /// Sets by hand what a backend is.

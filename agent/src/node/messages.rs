@@ -14,9 +14,9 @@ use serde::{Serialize, Serializer};
 use super::interval::Interval;
 use crate::health::Counts;
 use crate::model::{
-    AttachMode, BackendState, Fence, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry, OnTimeout,
-    PerVersion, Rule, SampleRatio, Service, ServiceName, ServiceSpec, TableShare, Version, Weight,
-    Weights,
+    AttachMode, BackendState, Fence, Guard, Hook, LeaseLength, LeaseTerms, Observed, OnExpiry,
+    OnTimeout, PerVersion, Rule, SampleRatio, Service, ServiceName, ServiceSpec, TableShare,
+    Version, Weight, Weights,
 };
 pub use crate::model::{Handshakes, Traffic};
 
@@ -251,6 +251,58 @@ pub struct RenewLease {
     pub fence: Option<Fence>,
 }
 
+/// Set a limit that the agent enforces on its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetGuard {
+    /// The service.
+    pub service: ServiceName,
+    /// The limit.
+    pub guard: Guard,
+    /// As in [`ChangeOptions`].
+    pub fence: Option<Fence>,
+}
+
+/// End the guard of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClearGuard {
+    /// The service.
+    pub service: ServiceName,
+    /// As in [`ChangeOptions`].
+    pub fence: Option<Fence>,
+}
+
+/// A guard that is set, and what it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GuardStatus {
+    /// The limit.
+    #[serde(flatten)]
+    pub guard: Guard,
+    /// Connections that count within its window,
+    pub connections: u64,
+    /// and those of them that failed.
+    pub failures: u64,
+    /// What tripped it; nothing: it has not tripped.
+    pub tripped: Option<TrippedStatus>,
+}
+
+/// What tripped a guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TrippedStatus {
+    /// When; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// Connections that counted within its window,
+    pub connections: u64,
+    /// and those of them that failed.
+    pub failures: u64,
+    /// The weights before,
+    #[serde(rename = "before_bp")]
+    pub before: Weights,
+    /// and those that it has set.
+    #[serde(rename = "after_bp")]
+    pub after: Weights,
+}
+
 /// Add and remove steering rules of one service. [`crate::model::steering::revise`] says what it
 /// means.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -368,6 +420,8 @@ pub struct ServiceStatus {
     pub lease: Option<LeaseStatus>,
     /// The highest fence that its changes came with.
     pub fence: Option<Fence>,
+    /// The limit that the agent enforces on its own.
+    pub guard: Option<GuardStatus>,
 }
 
 /// A lease that runs.

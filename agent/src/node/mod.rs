@@ -15,6 +15,7 @@
 //! - [`interval`]: what was counted between two looks; pure
 //! - `rounds`, `sweep`, `settle`: how a transition ends
 //! - `fence`: leaders that were overtaken; pure
+//! - `guard`, `guarding`: limits that the agent enforces on its own (the former is pure)
 //! - `lease`, `expiry`, `rollback`: weights that go back
 //! - `repeats`: requests already carried out
 //! - `restore`: how a state is found again at start; pure
@@ -39,6 +40,8 @@ pub mod events;
 mod expiry;
 mod fence;
 mod follow;
+mod guard;
+mod guarding;
 pub mod handle;
 mod health;
 pub mod interval;

@@ -16,6 +16,8 @@ use super::draining;
 use super::drains::Look;
 use super::error::Error;
 use super::events::{Event, Kind, Log};
+use super::guard::Window;
+use super::guarding::Guarded;
 use super::lease::Lease;
 use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, RequestId, Shift,
@@ -89,6 +91,8 @@ pub struct Owner<P, S> {
     /// What backends have counted that are gone.
     pub(super) retired: BTreeMap<(ServiceName, Version), Counted>,
     pub(super) identity: Identity,
+    /// What guards see of their versions.
+    pub(super) windows: BTreeMap<ServiceName, Window>,
     /// Which backends are well.
     pub(super) checks: Checks,
     /// What an operator should know of what has happened, oldest first, at most [`MAX_NOTES`].
@@ -132,6 +136,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             reached: BTreeMap::new(),
             retired: BTreeMap::new(),
             identity: Identity::default(),
+            windows: BTreeMap::new(),
             checks: Checks::default(),
             notes: Vec::new(),
             unsaved: None,
@@ -253,12 +258,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         asked: Asked<'_>,
     ) -> Result<Changed, Error> {
         let observed = names.iter().map(|name| (name.clone(), self.observed(name))).collect();
+        let mut state = next.state.clone();
+        self.state.heed_guards(&mut state, names, options.force)?;
         if options.dry_run {
             let commit = self.commit_answer(Duration::ZERO, true);
             return Ok(self.changed(commit, names, next, &self.state, &observed));
         }
         let before = self.state.clone();
-        let mut state = next.state.clone();
         state.raise(&asked.services(), asked.fence());
         let took = self.carry_out(state)?;
         self.mark(&before, names);
@@ -361,6 +367,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             settled: (entry.settled != *entry.service.weights()).then_some(entry.settled),
             lease: entry.lease.map(Lease::stored),
             fence: entry.fence.clone(),
+            guard: entry.guard.map(Guarded::stored),
             spec: ServiceSpec::from(&entry.service),
             backends: self
                 .state

@@ -11,6 +11,7 @@ use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 use super::directory::{Directory, Key, Place, identity};
 use super::draining::OfVersions;
 use super::error::Error;
+use super::guarding::Guarded;
 use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
@@ -65,6 +66,8 @@ pub(super) struct Entry {
     pub(super) lease: Option<Lease>,
     /// The highest fence that its changes came with.
     pub(super) fence: Option<Fence>,
+    /// The limit that the agent enforces on its own.
+    pub(super) guard: Option<Guarded>,
     /// Backends whose flows are void, by index.
     pub(super) given_up: Arc<BTreeSet<u16>>,
 }
@@ -286,6 +289,7 @@ impl Next {
             asked: Vec::new(),
             lease: kept.lease.as_ref().map(Lease::from_stored),
             fence: kept.fence.clone(),
+            guard: kept.guard.map(Guarded::from_stored),
             moved: Moved::all(self.now),
             draining: kept.draining,
             given_up: Arc::new(void),
@@ -402,6 +406,7 @@ impl Next {
             asked: old.map(|old| old.asked(weights)).unwrap_or_default(),
             lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
             fence: old.and_then(|old| old.fence.clone()),
+            guard: old.and_then(|old| old.guard),
             digest: Digest::of_goal(&goal),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),

@@ -21,6 +21,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// How often leases and handshakes are looked after: so late may one end.
 const SECOND: Duration = Duration::from_secs(1);
+/// How often guards look at what was counted.
+const GUARDS: Duration = Duration::from_millis(250);
 
 /// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
 /// back. Next hops are followed by `resolver`, whose changes arrive through `changes`.
@@ -38,6 +40,9 @@ pub async fn serve<P: DataPlane, S: Store>(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seconds = tokio::time::interval(SECOND);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut guards = tokio::time::interval(GUARDS);
+    guards.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let began = Instant::now();
     let checks = owner.checks.clone();
     loop {
         tokio::select! {
@@ -57,6 +62,10 @@ pub async fn serve<P: DataPlane, S: Store>(
                 if let Err(error) = owner.expire(clock::unix_milliseconds()) {
                     tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
                 }
+            }
+            now = guards.tick() => {
+                let now = now.duration_since(began).as_millis();
+                owner.watch_guards(u64::try_from(now).unwrap_or(u64::MAX));
             }
             _ = &mut stop => return owner,
         }
@@ -92,6 +101,8 @@ fn answer<P: DataPlane, S: Store>(owner: &mut Owner<P, S>, request: Request) {
         Request::Settle(settle, reply) => drop(reply.send(owner.settle_now(&settle))),
         Request::RollBack(roll_back, reply) => drop(reply.send(owner.roll_back(&roll_back))),
         Request::RenewLease(renew, reply) => drop(reply.send(owner.renew(&renew))),
+        Request::SetGuard(set, reply) => drop(reply.send(owner.set_guard(&set))),
+        Request::ClearGuard(clear, reply) => drop(reply.send(owner.clear_guard(&clear))),
         Request::Steer(steer, reply) => drop(reply.send(owner.steer(&steer))),
         Request::Counters(names, reply) => drop(reply.send(owner.counters(&names))),
         Request::Status(reply) => drop(reply.send(Ok(owner.status()))),

@@ -148,6 +148,7 @@ fn full() -> Vec<u8> {
         settled: None,
         lease: None,
         fence: None,
+        guard: None,
         draining: [None; 3],
         retired: [(Version::Blue, counts)].into(),
     }];

@@ -40,10 +40,10 @@ use weir::{
         events::{Event, Kind, Log},
         messages::{
             Apply, BackendCounters, BackendHealth, BackendStatus, Capacity, Change, ChangeOptions,
-            Changed, Commit, Counters, Delete, DrainStatus, Handshakes, InterfaceStatus,
-            LeaseStatus, MayStop, Move, NextHop, NodeStatus, RenewLease, RequestId, RollBack,
-            ServiceCounters, ServiceStatus, SetBackend, Settle, Settled, Shift, Steer, Steered,
-            Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
+            Changed, Commit, Counters, Delete, DrainStatus, GuardStatus, Handshakes,
+            InterfaceStatus, LeaseStatus, MayStop, Move, NextHop, NodeStatus, RenewLease,
+            RequestId, RollBack, ServiceCounters, ServiceStatus, SetBackend, Settle, Settled,
+            Shift, Steer, Steered, Traffic, Verdict, VersionChange, VersionCounters, VersionStatus,
         },
         trace::answer::Names,
     },
@@ -84,6 +84,14 @@ impl Node {
             Request::SetBackend(set, reply) => drop(reply.send(self.set_backend(&set))),
             Request::Drains(names, reply) => drop(reply.send(self.drains(&names))),
             Request::Settle(settle, reply) => drop(reply.send(self.settle(&settle))),
+            Request::SetGuard(set, reply) => {
+                let status =
+                    GuardStatus { guard: set.guard, connections: 41, failures: 3, tripped: None };
+                drop(reply.send(self.get(&set.service).map(|_| status)));
+            }
+            Request::ClearGuard(clear, reply) => {
+                drop(reply.send(self.get(&clear.service).map(|_| ())));
+            }
             Request::Steer(steer, reply) => drop(reply.send(self.steer(&steer))),
             Request::Counters(names, reply) => drop(reply.send(self.counters(&names))),
             Request::Status(reply) => drop(reply.send(Ok(self.status()))),
@@ -387,6 +395,7 @@ impl Node {
             settled: self.before.get(name).copied().unwrap_or(*service.weights()),
             lease: self.leases.get(name).copied(),
             fence: None,
+            guard: None,
         })
     }
 

@@ -3,7 +3,7 @@
 use weir_proto::v1;
 
 use super::traffic::{handshakes, traffic};
-use super::{health, lease, request, spec, version_number};
+use super::{guard, health, lease, request, spec, version_number};
 use crate::{
     model::{Agreement, BackendState, Observed, PerVersion, SampleRatio, TableShare, Version},
     node::messages::{
@@ -105,6 +105,7 @@ pub fn service_status(status: ServiceStatus) -> v1::ServiceStatus {
         lease: status.lease.map(lease::lease),
         sample_ratio: Some(sample_ratio(status.sample_ratio)),
         fence: request::fence_to_proto(status.fence.as_ref()),
+        guard: status.guard.as_ref().map(guard::status),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod drain;
 pub mod events;
+pub mod guard;
 mod health;
 pub mod interval;
 pub mod lease;

@@ -8,7 +8,7 @@ use std::{
 use weir_proto::v1;
 
 use super::traffic::{read_handshakes, read_traffic};
-use super::{Malformed, health, lease, spec, version};
+use super::{Malformed, guard, health, lease, spec, version};
 use crate::{
     model::{
         Agreement, BackendState, Fence, Observed, PerVersion, SampleRatio, ServiceName, TableShare,
@@ -159,6 +159,7 @@ pub fn service_status(status: v1::ServiceStatus) -> Read<ServiceStatus> {
             }
             None => None,
         },
+        guard: status.guard.map(guard::read_status).transpose()?,
     })
 }
 

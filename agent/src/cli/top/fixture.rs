@@ -99,6 +99,7 @@ fn status((name, weights): &Plan<'_>, second: u64) -> ServiceStatus {
         settled: Weights::all_to(Version::Blue),
         lease: None,
         fence: None,
+        guard: None,
     }
 }
 

@@ -24,7 +24,7 @@ fn renew(service: &str, length: Option<&str>) -> RenewLease {
 }
 
 impl Node {
-    fn weights(&self, service: &str) -> String {
+    pub(super) fn weights(&self, service: &str) -> String {
         self.owner.state.get(&name(service)).unwrap().service.weights().to_string()
     }
 

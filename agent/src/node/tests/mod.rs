@@ -8,6 +8,7 @@ mod drain;
 mod events;
 mod failures;
 mod fence;
+mod guard;
 mod health;
 mod host;
 mod indices;
