@@ -7,10 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     client::{Client, ClientError},
-    model::{BackendState, Fence, LeaseTerms, Rule, ServiceName, Version, Weights},
+    model::{
+        self, BackendState, Fence, LeaseTerms, Rule, ServiceName, Version, Weights,
+        guard::{Metric, WindowLength},
+    },
     node::messages::{
-        ChangeOptions, InFlight, MAX_REQUEST_ID, RenewLease, RequestId, ServiceShift, SetBackend,
-        Shift, Steer,
+        ChangeOptions, ClearGuard, InFlight, MAX_REQUEST_ID, RenewLease, RequestId, ServiceShift,
+        SetBackend, SetGuard, Shift, Steer,
     },
     rollout::spec::Guard,
 };
@@ -114,9 +117,30 @@ pub(super) async fn carry_out(
             let set = SetBackend { service, address, port, state, options };
             client.set_backend(&set).await.map(drop)
         }
-        Order::Guard(_) => Ok(()),
+        Order::Guard(Some((limit, version, fallback))) => {
+            let guard = guard(limit, *version, *fallback)?;
+            let set = SetGuard { service, guard, fence: orders.fence.clone() };
+            client.set_guard(&set).await.map(drop)
+        }
+        Order::Guard(None) => {
+            let fence = orders.fence.clone();
+            client.clear_guard(&ClearGuard { service, fence }).await
+        }
     };
     done.map_err(|error| error.to_string())
+}
+
+/// The guard of a rollout, as an agent takes it.
+fn guard(limit: &Guard, version: Version, fallback: Weights) -> Result<model::Guard, String> {
+    let window = WindowLength::try_from(limit.window.get())?;
+    Ok(model::Guard {
+        version,
+        metric: Metric::ConnectSuccess,
+        least: limit.connect_success,
+        min_connections: limit.min_connections,
+        window,
+        fallback: Some(fallback),
+    })
 }
 
 #[cfg(test)]

@@ -8,13 +8,16 @@ use std::{
 use super::seen::{Reach, Seen};
 use crate::{
     model::{
-        Agreement, BackendState, PerVersion, Rule, TableShare, Version, Weight, spec::RuleSpec,
-        steering,
+        self, Agreement, BackendState, PerVersion, Rule, TableShare, Version, Weight,
+        spec::RuleSpec, steering,
     },
-    node::messages::{BackendStatus, DrainStatus, MayStop, ServiceStatus, VersionStatus},
+    node::messages::{
+        BackendStatus, DrainStatus, GuardStatus, MayStop, ServiceStatus, VersionStatus,
+    },
     rollout::{
-        machine::{AgentView, BackendView, LeaseView, ShareView},
-        time::Timestamp,
+        machine::{AgentView, BackendView, LeaseView, ShareView, Tripped},
+        spec::Guard,
+        time::{Seconds, Timestamp},
     },
 };
 
@@ -52,8 +55,8 @@ pub fn view(seen: &Seen) -> AgentView {
         }),
         backends: backends(status, &seen.drains),
         steering: status.spec.steering.iter().filter_map(rule).collect(),
-        guard: None,
-        tripped: None,
+        guard: status.guard.map(|guard| limit(&guard.guard)),
+        tripped: status.guard.and_then(|guard| tripped(&guard)),
         lease: status.lease.map(|lease| LeaseView {
             left_ms: u64::try_from(lease.left.as_millis()).unwrap_or(u64::MAX),
         }),
@@ -124,6 +127,30 @@ fn backend(version: Version, one: &BackendStatus, drains: &[DrainStatus]) -> Bac
         flows: drain.map_or(0, |drain| drain.flows),
         may_stop: drain.is_some_and(|drain| drain.may_stop == MayStop::Yes),
     }
+}
+
+/// A guard, as a rollout names it.
+fn limit(guard: &model::Guard) -> Guard {
+    let seconds = u32::try_from(guard.window.milliseconds() / 1_000).unwrap_or(u32::MAX);
+    Guard {
+        connect_success: guard.least,
+        min_connections: guard.min_connections,
+        window: Seconds::new(seconds),
+    }
+}
+
+/// What tripped it.
+fn tripped(guard: &GuardStatus) -> Option<Tripped> {
+    let tripped = guard.tripped?;
+    let (version, least) = (guard.guard.version, guard.guard.least);
+    let (failures, connections) = (tripped.failures, tripped.connections);
+    Some(Tripped {
+        at: timestamp(tripped.since),
+        version,
+        reason: format!(
+            "{failures} of {connections} connections to {version} failed; less than {least} succeeded"
+        ),
+    })
 }
 
 fn rule(spec: &RuleSpec) -> Option<Rule> {
