@@ -16,6 +16,7 @@ use crate::{
     api::{port::Port, socket},
     client::Address,
     log,
+    model::Fence,
     rollout::{
         api::serve,
         external::Http,
@@ -123,6 +124,8 @@ impl Coordinator {
         };
         let listen = self.listen.map(|address| tls.listen(address)).transpose()?;
         let name = self.name.unwrap_or_else(host_name);
+        Fence::new(&name, 1)
+            .map_err(|wrong| Failure::Usage(format!("--name: the fence {wrong}")))?;
         let store = self.state.open(&name)?;
         let record = self.record.as_deref().map(Record::open).transpose()?;
         log::start(self.log_format, self.log);

@@ -45,6 +45,11 @@ impl Lab {
         self.version(version).exec("tc", &[&narrow[..], &width[..]].concat()).map(drop)
     }
 
+    /// The link is as wide as before.
+    pub fn speed_up(&self, version: Version) -> Result<()> {
+        self.version(version).exec("tc", &["qdisc", "del", "dev", FAR_END, "root"]).map(drop)
+    }
+
     /// The backends of a version accept connections and reset them at once, until the task is dropped.
     pub fn reset_all(&mut self, version: Version, family: Family) -> Result<Task<()>> {
         self.stop_servers(version);

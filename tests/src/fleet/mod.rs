@@ -6,6 +6,7 @@
 
 pub mod coordinator;
 pub mod ill;
+pub mod release;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,6 +27,7 @@ use crate::load::fresh::{Fresh, FreshPlan};
 use crate::load::long_lived::{LongLived, LongLivedPlan};
 use crate::node::{self, Mode};
 pub use coordinator::Coordinator;
+pub use release::Release;
 
 /// One agent with its lab. Fields drop in order: the agent before its namespaces.
 #[derive(Debug)]

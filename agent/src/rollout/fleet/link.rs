@@ -37,6 +37,8 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 const QUICK_LOOK: Duration = Duration::from_millis(100);
 /// For so long after a change looks are quick.
 const QUICK_FOR: Duration = Duration::from_secs(10);
+/// The least time between two attempts at the same orders.
+const AGAIN: Duration = Duration::from_millis(900);
 /// The first pause before another attempt to connect; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
@@ -53,6 +55,8 @@ pub(super) struct Link {
     news: Arc<Notify>,
     /// Looks are quick until then.
     quick_until: Instant,
+    /// The last orders, and when they were tried.
+    tried: Option<(Orders, Instant)>,
 }
 
 impl Link {
@@ -64,7 +68,7 @@ impl Link {
         orders: watch::Receiver<Orders>,
         news: Arc<Notify>,
     ) -> Self {
-        Self { agent, service, seen, orders, news, quick_until: Instant::now() }
+        Self { agent, service, seen, orders, news, quick_until: Instant::now(), tried: None }
     }
 
     /// Connects, again and again, until nobody wants to know any more.
@@ -127,7 +131,8 @@ impl Link {
                 changed = self.orders.changed() => {
                     changed.map_err(|_| "nobody gives orders any more".to_owned())?;
                     let orders = self.orders.borrow_and_update().clone();
-                    if self.carry_out(&mut client, &orders).await {
+                    if self.is_due(&orders) {
+                        self.carry_out(&mut client, &orders).await;
                         self.quick_until = Instant::now() + QUICK_FOR;
                         // What was counted before is not of the new state.
                         let counters = within(client.counters(&services)).await?;
@@ -179,9 +184,20 @@ impl Link {
         Ok(())
     }
 
+    /// Whether there is something to do that was not just tried.
+    fn is_due(&mut self, orders: &Orders) -> bool {
+        let tried = self.tried.as_ref();
+        let due = !orders.list.is_empty()
+            && tried.is_none_or(|(last, at)| last != orders || at.elapsed() >= AGAIN);
+        if due {
+            self.tried = Some((orders.clone(), Instant::now()));
+        }
+        due
+    }
+
     /// Carries out orders one after the other, up to the first that fails; the next tick gives those
-    /// that are left again. Says whether there was anything to do.
-    async fn carry_out(&self, client: &mut Client, orders: &Orders) -> bool {
+    /// that are left again.
+    async fn carry_out(&self, client: &mut Client, orders: &Orders) {
         let generation = self.seen.borrow().status.as_ref().map_or(0, |status| status.generation);
         let mut failed = None;
         for (place, order) in orders.list.iter().enumerate() {
@@ -195,7 +211,6 @@ impl Link {
             tracing::debug!(agent = %self.agent.name, ?order, "done");
         }
         self.tell(|seen| seen.failed = failed);
-        !orders.list.is_empty()
     }
 
     /// Changes what is seen, and says that it has changed.

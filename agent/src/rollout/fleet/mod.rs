@@ -80,7 +80,12 @@ impl Fleet {
     /// begun yet.
     pub fn order(&self, agent: &AgentName, orders: Orders) {
         if let Some(member) = self.members.get(agent) {
-            member.orders.send_replace(orders);
+            // What is asked for again is tried again; nothing after nothing is no news.
+            member.orders.send_if_modified(|given| {
+                let news = !(given.list.is_empty() && orders.list.is_empty());
+                *given = orders;
+                news
+            });
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     model::ServiceName,
@@ -23,6 +25,9 @@ use crate::{
         time::Timestamp,
     },
 };
+
+/// The longest wait for the samples of all agents.
+const LATE: Duration = Duration::from_millis(1_500);
 
 /// What is known since a start. It is saved with the state, so that a leader that takes over goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +48,8 @@ pub(super) struct Court {
     series: Option<Series>,
     /// The samples up to which all is judged.
     last: BTreeMap<AgentName, Arc<Counters>>,
+    /// When that was done.
+    judged: Option<Instant>,
 }
 
 impl Court {
@@ -95,8 +102,19 @@ impl Court {
             evidence.judge.external(&measured.name, measured.outcome);
         }
         let Some(compare) = compare(state) else { return Vec::new() };
+        // All agents of a second are judged together; one that is late is not waited for for long.
+        let reached = || seen.iter().filter(|(_, seen)| seen.is_reached());
+        let late = |(name, seen): (&AgentName, &Seen)| match (&seen.counters, self.last.get(name)) {
+            (Some(now), Some(last)) => Arc::ptr_eq(now, last),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        let waited = self.judged.is_none_or(|judged| judged.elapsed() >= LATE);
+        if reached().any(late) && !waited {
+            return Vec::new();
+        }
         let mut ticks = Vec::new();
-        for (name, seen) in seen.iter().filter(|(_, seen)| seen.is_reached()) {
+        for (name, seen) in reached() {
             let (Some(now), Some(status)) = (&seen.counters, &seen.status) else { continue };
             match self.last.get(name) {
                 Some(last) if Arc::ptr_eq(last, now) => continue,
@@ -109,6 +127,7 @@ impl Court {
         }
         if !ticks.is_empty() {
             evidence.judge.observe(&ticks);
+            self.judged = Some(Instant::now());
         }
         ticks
     }

@@ -17,7 +17,7 @@ use crate::{
         fleet::agents::Agent,
         judge::{Load, Need},
         schedule::{self, Planned, Step},
-        spec::{Rollout, Strategy},
+        spec::{Rollout, lint},
     },
 };
 
@@ -102,12 +102,8 @@ fn roles(rollout: &Rollout, status: &ServiceStatus) -> (Version, Version) {
         Version::ALL.into_iter().max_by_key(by_weight).unwrap_or(Version::Blue)
     };
     let stable = rollout.stable.unwrap_or_else(most);
-    let candidate = rollout.candidate.unwrap_or(match (&rollout.strategy, stable) {
-        (Strategy::Rolling(_), stable) => stable,
-        (Strategy::Canary(_), _) => Version::Canary,
-        (Strategy::BlueGreen(_), Version::Blue) => Version::Green,
-        (Strategy::BlueGreen(_), _) => Version::Blue,
-    });
+    let by_default = || lint::default_candidate(&rollout.strategy, stable);
+    let candidate = rollout.candidate.unwrap_or_else(by_default);
     (stable, candidate)
 }
 

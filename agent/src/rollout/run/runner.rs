@@ -274,6 +274,8 @@ impl Runner {
         let due = !next.is_at_rest() && self.kept.saved.elapsed() >= SAVE;
         fault::point(Point::Ticked);
         let saved = match fence {
+            // The store has not answered in this turn: it is not asked again.
+            Some(_) if self.kept.stale => false,
             Some(fence) if news || due => {
                 let (who, evidence) = (&self.shared.options.name, self.court.evidence.as_ref());
                 let saved = self.kept.save(fence, &next, evidence, (who, handled.clone())).await;
