@@ -76,6 +76,8 @@ pub(super) struct StateArgs {
     /// Keep the states of rollouts in this directory.
     #[arg(
         long,
+        env = "WEIR_ROLLOUTS",
+        hide_env_values = true,
         default_value = "/var/lib/weir/rollouts",
         conflicts_with = "etcd",
         value_name = "DIR"

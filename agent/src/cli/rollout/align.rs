@@ -33,7 +33,7 @@ impl Word {
     /// With codes for a terminal, or without.
     pub(super) fn paint(&self, colour: bool) -> String {
         let code = match self.paint {
-            _ if !colour => "",
+            _ if !colour || self.text.is_empty() => "",
             Paint::Plain => "",
             Paint::Dim => "2",
             Paint::Good => "32",
@@ -53,18 +53,20 @@ impl Word {
     }
 }
 
-/// Lines of which the words stand below each other, two spaces apart. Words with digits alone, but
+/// Lines of which the words stand below each other, two spaces apart; the last of each as it is. Words with digits alone, but
 /// for what stands between them, are set to the right.
 pub(super) fn align(rows: &[Vec<Word>], colour: bool) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    // The last word of a line may be a sentence; nothing stands behind it.
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(Word::width).max().unwrap_or(0)
+        let words = rows.iter().filter(|row| row.len() > column + 1).filter_map(|row| row.get(column));
+        words.map(Word::width).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<Word>| {
         let mut line = String::new();
         for (word, width) in row.iter().zip(&widths) {
-            let space = " ".repeat(width - word.width());
+            let space = " ".repeat(width.saturating_sub(word.width()));
             let painted = word.paint(colour);
             if is_number(&word.text) {
                 line.push_str(&space);

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use weir_proto::rollout::v1::{Agent, Analysis, Event, Metric, Rollout, Step, VersionShare};
+use weir_proto::rollout::v1::{Agent, Analysis, Backend, Event, Metric, Rollout, Step, VersionShare};
 
 use super::align::{Paint, Word, align, word};
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
 const BAR: usize = 10;
 /// Events below the tree.
 const EVENTS: usize = 5;
+/// Backends of an agent that are named.
+const BACKENDS: usize = 3;
 
 /// The tree, as it is at `now_ms`.
 pub(super) fn render(rollout: &Rollout, now_ms: i64, colour: bool) -> String {
@@ -124,9 +126,8 @@ fn step((index, step): (usize, &Step)) -> Vec<Word> {
 
 /// What hangs below the running step: agents, then metrics.
 fn inside(rollout: &Rollout, now_ms: i64, colour: bool) -> String {
-    let candidate = &rollout.candidate;
     let agents: Vec<Vec<Word>> =
-        rollout.agents.iter().map(|one| agent(one, candidate, now_ms)).collect();
+        rollout.agents.iter().map(|one| agent(one, rollout, now_ms)).collect();
     let mut text = branches(&align(&agents, colour));
     if let Some(analysis) = &rollout.analysis {
         text.push_str(&of_analysis(analysis, now_ms, colour));
@@ -144,50 +145,61 @@ fn branches(lines: &[String]) -> String {
     text
 }
 
-/// One agent: table, observed, whether they agree, traffic, backends.
-fn agent(agent: &Agent, candidate: &str, now_ms: i64) -> Vec<Word> {
+/// One agent: what the table gives each version and what was seen of it, whether they agree, the
+/// traffic, and what is to be looked at.
+fn agent(agent: &Agent, rollout: &Rollout, now_ms: i64) -> Vec<Word> {
     let name = word(if agent.in_wave { Paint::Bold } else { Paint::Dim }, &agent.name);
     if !agent.reachable {
         let since = ago(agent.since_ms, now_ms);
-        let why = format!("unreachable for {since}: {}", agent.error);
-        return vec![name, word(Paint::Bad, why)];
+        return vec![name, word(Paint::Bad, format!("away for {since}: {}", agent.error))];
     }
     let mut words = vec![name];
-    let mut shown: Vec<&VersionShare> =
-        agent.versions.iter().filter(|share| share.backends > 0).collect();
-    shown.sort_by_key(|share| share.version != candidate);
+    let named = |name: &str| agent.versions.iter().find(|one| one.version == name);
+    let shown: Vec<&VersionShare> =
+        [&rollout.candidate, &rollout.stable].into_iter().filter_map(|name| named(name)).collect();
     for share in &shown {
         words.extend(version(share));
     }
     words.push(match agent.share.as_str() {
         "agrees" => word(Paint::Good, "agrees"),
         "differs" => word(Paint::Bad, "differs"),
-        "too-few" => word(
-            Paint::Dim,
-            format!("{} of {} seen", count(agent.connections), count(agent.needed)),
-        ),
+        "too-few" => {
+            word(Paint::Dim, format!("{} of {} seen", count(agent.connections), count(agent.needed)))
+        }
         _ => word(Paint::Dim, "not judged"),
     });
     words.push(word(Paint::Dim, format!("{}/s", rate(agent.connections_per_s))));
+    words.extend(shown.iter().filter(|one| one.ready < one.backends).map(|one| {
+        word(Paint::Warn, format!("{} {} of {} ready", one.version, one.ready, one.backends))
+    }));
+    words.extend(out(agent));
     if !agent.guard.is_empty() {
         words.push(word(Paint::Bad, format!("guard: {}", agent.guard)));
+    }
+    if !agent.error.is_empty() {
+        words.push(word(Paint::Warn, &agent.error));
     }
     words
 }
 
-/// `canary 5% seen 4.98% 2 of 2 ready`, with flows that are left where it has no weight.
-fn version(version: &VersionShare) -> Vec<Word> {
-    let ready = format!("{} of {} ready", version.ready, version.backends);
-    let left = match (version.weight_bp, version.in_flight) {
+/// Backends that somebody has taken out, a few of them.
+fn out(agent: &Agent) -> Vec<Word> {
+    let out = agent.backends.iter().filter(|one| one.state != "active");
+    let one = |one: &Backend| {
+        let left = if one.flows > 0 { format!(", {} left", count(one.flows)) } else { String::new() };
+        word(Paint::Warn, format!("{} {}{left}", one.address, one.state))
+    };
+    out.take(BACKENDS).map(one).collect()
+}
+
+/// `canary 5%`, and what was seen; or, where it has no weight, the flows that are left.
+fn version(version: &VersionShare) -> [Word; 2] {
+    let seen = match (version.weight_bp, version.in_flight) {
         (0, 1..) => format!("{} left", count(version.in_flight)),
         _ => share(version.observed),
     };
-    vec![
-        word(Paint::Plain, &version.version),
-        word(Paint::Plain, percent(version.weight_bp)),
-        word(Paint::Dim, left),
-        word(if version.ready < version.backends { Paint::Warn } else { Paint::Dim }, ready),
-    ]
+    let weight = format!("{} {}", version.version, percent(version.weight_bp));
+    [word(Paint::Plain, weight), word(Paint::Dim, seen)]
 }
 
 /// The verdict, and each metric with its evidence.
@@ -275,4 +287,115 @@ fn phase_paint(phase: &str) -> Paint {
 fn ago(moment_ms: i64, now_ms: i64) -> String {
     let passed = u64::try_from(now_ms.saturating_sub(moment_ms)).unwrap_or(0);
     long_time(Duration::from_millis(passed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(version: &str, weight_bp: u32, observed: f64) -> VersionShare {
+        let (version, ready, backends) = (version.to_owned(), 2, 2);
+        VersionShare { version, weight_bp, observed, ready, backends, in_flight: 0 }
+    }
+
+    fn step(text: &str, state: &str) -> Step {
+        Step { text: text.to_owned(), state: state.to_owned(), ..Step::default() }
+    }
+
+    /// In the middle of an analysis, with one agent away.
+    fn analyzing() -> Rollout {
+        let agent = |name: &str, reachable| Agent {
+            name: name.to_owned(),
+            reachable,
+            in_wave: true,
+            error: if reachable { String::new() } else { "no answer within 5 s".to_owned() },
+            since_ms: 20_000,
+            versions: vec![share("blue", 9_000, 0.9012), share("canary", 1_000, 0.0988)],
+            share: "agrees".to_owned(),
+            connections_per_s: 812.4,
+            ..Agent::default()
+        };
+        let metric = Metric {
+            name: "connectSuccess".to_owned(),
+            enforcing: true,
+            candidate_n: 1_204,
+            candidate_failures: 3,
+            baseline_n: 10_840,
+            baseline_failures: 30,
+            ratio: Some(0.9),
+            low: Some(0.25),
+            high: Some(3.1),
+            evidence: 0.8,
+            bound: 2.3,
+            state: "undecided".to_owned(),
+            ..Metric::default()
+        };
+        let slow = Metric { name: "handshakeP99".to_owned(), ratio: None, ..metric.clone() };
+        Rollout {
+            service: "shop".to_owned(),
+            revision: "v2".to_owned(),
+            strategy: "canary".to_owned(),
+            stable: "blue".to_owned(),
+            candidate: "canary".to_owned(),
+            phase: "progressing".to_owned(),
+            activity: "analyzing".to_owned(),
+            reason: "nothing speaks against the candidate yet".to_owned(),
+            started_ms: 10_000,
+            since_ms: 30_000,
+            step: 1,
+            steps: vec![
+                step("weight 10%", "done"),
+                step("analysis of 2m to 30m", "running"),
+                step("promote", "waiting"),
+            ],
+            agents: vec![agent("lb1", true), agent("lb2", false)],
+            analysis: Some(Analysis {
+                verdict: "undecided".to_owned(),
+                since_ms: 30_000,
+                metrics: vec![metric, slow],
+                ..Analysis::default()
+            }),
+            leader: "a".to_owned(),
+            ..Rollout::default()
+        }
+    }
+
+    #[test]
+    fn the_tree_is_aligned() {
+        let text = render(&analyzing(), 42_000, false);
+        assert_eq!(
+            text,
+            "\
+shop  v2  canary  progressing  analyzing
+  step      2 of 3, for 12s; began 32s ago
+  versions  blue 90% → canary 10%
+  reason    nothing speaks against the candidate yet
+  leader    a
+
+  ✔  1  weight 10%
+  ▶  2  analysis of 2m to 30m
+       ├─ lb1  canary 10%  9.88%  blue 90%  90.12%  agrees  812/s
+       └─ lb2  away for 22s: no answer within 5 s
+       analysis  undecided  for 12s
+       ├─ connectSuccess  3 of 1 204  vs 30 of 10 840  ×0.90 (0.25..3.10)  [███·······]  10^0.8 of 10^2.3  undecided
+       └─ handshakeP99    3 of 1 204  vs 30 of 10 840  ×?                  [███·······]  10^0.8 of 10^2.3  undecided
+  ·  3  promote
+"
+        );
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_colour() {
+        let (plain, coloured) =
+            (render(&analyzing(), 42_000, false), render(&analyzing(), 42_000, true));
+        assert_ne!(plain, coloured);
+        let mut stripped = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((text, code)) = rest.split_once('\x1b') {
+            stripped.push_str(text);
+            rest = code.split_once('m').map_or("", |(_, rest)| rest);
+        }
+        stripped.push_str(rest);
+        assert_eq!(stripped, plain);
+    }
 }
