@@ -76,6 +76,13 @@ fn weir_tc_icmp(context: TcContext) -> i32 {
     rare::icmp::handle(&context)
 }
 
+/// What an ICMP error quotes, for `weir_tc_icmp`.
+#[classifier]
+#[inline(always)]
+fn weir_tc_quote(context: TcContext) -> i32 {
+    rare::quote::handle(&context)
+}
+
 /// Fragments, for `weir_tc`.
 #[classifier]
 #[inline(always)]

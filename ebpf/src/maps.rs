@@ -20,6 +20,7 @@ use weir_ebpf::abi::{
 use weir_ebpf::icmp::Quote;
 use weir_ebpf::packet::Packet;
 
+use crate::rare::quote::Change;
 use crate::trace::Traced;
 
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
@@ -166,6 +167,10 @@ pub(crate) static QUOTE: Scratch<Quote> = PerCpuArray::new();
 /// and one that would answer that.
 #[btf_map]
 pub(crate) static ANSWER: Scratch<Packet> = PerCpuArray::new();
+
+/// What becomes of the quote: for the program that translates it.
+#[btf_map]
+pub(crate) static CHANGE: Scratch<Change> = PerCpuArray::new();
 
 /// Keeps a value in one of these.
 ///

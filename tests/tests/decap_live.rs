@@ -94,8 +94,9 @@ fn connections_arrive(mode: &str) {
         let after = decap.stripped(kind);
         let (packets, bytes) = (after.0 - before.0, after.1 - before.1);
         assert!(bytes > BYTES as u64, "{kind} {mode}: {packets} packets, {bytes} bytes");
-        // XDP sees each frame by itself. The kernel does not join GUE that nobody listens for.
-        let joined = packets < BYTES as u64 / 2_800;
+        // XDP sees each frame by itself. The kernel does not join GUE that nobody listens for; what
+        // it does join is not much on a slow machine, but by itself no frame holds 1 800 bytes.
+        let joined = packets < BYTES as u64 / 1_800;
         let joins = mode == "tc" && wrap == Wrap::Ip;
         assert_eq!(joined, joins, "{kind} {mode}: {packets} packets");
     }

@@ -4,23 +4,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send,
-    setsockopt, socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use weir::model::{Handshakes, Seed, ServiceName, Traffic, Version as Name};
@@ -30,9 +21,10 @@ use weir_ebpf::{handshake, hash};
 use weir_tests::capture::{Capture, Seen};
 use weir_tests::frames::{FIN, Frame, RST, SYN};
 use weir_tests::identity::Version;
-use weir_tests::lab::addresses::{ECHO_PORT, FAR_END, Family, backend, client, vip};
-use weir_tests::lab::{Lab, LabBuilder, Namespace};
+use weir_tests::lab::addresses::{ECHO_PORT, Family, backend, client, vip};
+use weir_tests::lab::{Lab, LabBuilder};
 use weir_tests::node::{Mode, Node};
+use weir_tests::servers::ill::{self, Late};
 
 const CLIENTS: u16 = 50;
 /// In each version, one for each service.
@@ -127,8 +119,11 @@ fn agree(mode: Mode) {
         green.ip(&[format!("route add blackhole {}", family.clients())]).unwrap();
     }
     let captures = Captures::start(lab);
-    let _slow = Slow::start(green);
-    let _resetting = resetting_server(lab.version(Version::Canary));
+    let _slow = Late::start(green, SLOW, DELAY).unwrap();
+    let resetting =
+        |family| SocketAddr::new(backend(family, Version::Canary, RESETS.index()), RESETTING);
+    let resetting = Family::ALL.map(resetting).into();
+    let _resetting = ill::resetting(lab.version(Version::Canary), resetting).unwrap();
 
     let mut load = Load { port: 10_000, places: BTreeSet::new() };
     // No canary but for who is steered, then 1 %, then half.
@@ -274,93 +269,6 @@ async fn connect(from: SocketAddr, to: SocketAddr, slow: bool, patience: Duratio
         stream.read_to_end(&mut answer).await
     };
     let _ = timeout(patience, talk).await;
-}
-
-/// A server that resets each connection as soon as it is there.
-fn resetting_server(canary: &Namespace) -> impl Sized + use<> {
-    let work = || async {
-        let mut all = Vec::new();
-        for family in Family::ALL {
-            let at = SocketAddr::new(backend(family, Version::Canary, RESETS.index()), RESETTING);
-            let listener = TcpListener::bind(at).await.unwrap();
-            all.push(tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    stream.set_zero_linger().unwrap();
-                }
-            }));
-        }
-        for one in all {
-            one.await.unwrap();
-        }
-    };
-    canary.spawn(work).unwrap()
-}
-
-/// A server that answers SYNs late, frame by frame, and does nothing else.
-struct Slow {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Slow {
-    fn start(green: &Namespace) -> Self {
-        let socket = green.inside(packet_socket).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || answer_late(&socket, &stopped));
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Slow {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A panic in it has been printed by the thread itself.
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-fn packet_socket() -> OwnedFd {
-    let all = SockProtocol::EthAll;
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, all).unwrap();
-    let mut links = getifaddrs().unwrap().filter(|one| one.interface_name == FAR_END);
-    let link: LinkAddr = links.find_map(|one| one.address?.as_link_addr().copied()).unwrap();
-    bind(socket.as_raw_fd(), &link).unwrap();
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(2)).unwrap();
-    socket
-}
-
-fn answer_late(socket: &OwnedFd, stop: &AtomicBool) {
-    let (mut waiting, mut room) = (VecDeque::new(), vec![0; 65_536]);
-    while !stop.load(Ordering::Relaxed) {
-        if let Ok(length) = recv(socket.as_raw_fd(), &mut room, MsgFlags::empty()) {
-            waiting.extend(syn_ack(&room[..length]).map(|frame| (Instant::now() + DELAY, frame)));
-        }
-        while waiting.front().is_some_and(|(due, _)| *due <= Instant::now()) {
-            let (_, frame) = waiting.pop_front().unwrap();
-            send(socket.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
-        }
-    }
-}
-
-/// The answer to a frame that is a SYN to the slow port.
-fn syn_ack(frame: &[u8]) -> Option<Vec<u8>> {
-    let packet = SlicedPacket::from_ethernet(frame).ok()?;
-    let TransportSlice::Tcp(tcp) = packet.transport? else { return None };
-    if tcp.destination_port() != SLOW || !tcp.syn() || tcp.ack() {
-        return None;
-    }
-    let back = PacketBuilder::ethernet2(frame[..6].try_into().ok()?, frame[6..12].try_into().ok()?);
-    let back = match packet.net? {
-        NetSlice::Ipv4(ip) => back.ipv4(ip.header().destination(), ip.header().source(), 64),
-        NetSlice::Ipv6(ip) => back.ipv6(ip.header().destination(), ip.header().source(), 64),
-        NetSlice::Arp(_) => return None,
-    };
-    let back = back.tcp(SLOW, tcp.source_port(), 1, 64_000).syn();
-    let back = back.ack(tcp.sequence_number().wrapping_add(1));
-    let mut bytes = vec![0; back.size(0)];
-    back.write_to_slice(&mut bytes, &[]).unwrap();
-    Some(bytes)
 }
 
 /// Packet sockets at the clients and at the backends.

@@ -54,8 +54,13 @@ fn services(
     line.push(']');
     [("echo", ECHO_PORT), ("web", HTTP_PORT)].map(|(name, port)| {
         let target = SocketAddr::new(vip(family, 0), port);
-        lab.service(name, target, Protocol::Tcp).weights(weights).with(&line)
+        lab.service(&named(name, family), target, Protocol::Tcp).weights(weights).with(&line)
     })
+}
+
+/// The name of a service of one family.
+fn named(service: &str, family: Family) -> String {
+    format!("{service}-{}", if family == Family::V4 { "v4" } else { "v6" })
 }
 
 /// Connections that stay; all talk, so that none counts as ended.
@@ -85,60 +90,67 @@ fn all_reach(lab: &Lab, family: Family, expected: impl Fn([bool; 2]) -> Version)
 
 #[test]
 fn rules_come_and_go_in_tc() {
-    for family in Family::ALL {
-        rules_come_and_go(Mode::Tc, family);
-    }
+    rules_come_and_go(Mode::Tc);
 }
 
 #[test]
 fn rules_come_and_go_in_native_xdp() {
-    for family in Family::ALL {
-        rules_come_and_go(Mode::Xdp, family);
-    }
+    rules_come_and_go(Mode::Xdp);
 }
 
-fn rules_come_and_go(mode: Mode, family: Family) {
+fn rules_come_and_go(mode: Mode) {
     let mut node = Node::start(LabBuilder::new(), mode, &["--drain-idle=3"]).unwrap();
     let blue = [10_000, 0, 0];
-    let [outer, inner] = prefixes(family);
-    let plain = services(node.lab(), family, blue, &[]);
+    let of_both = |lab: &Lab, rules: fn(Family) -> Vec<(&'static str, &'static str)>| {
+        Family::ALL.map(|family| services(lab, family, blue, &rules(family))).concat()
+    };
+    let reach = |lab: &Lab, expected: fn([bool; 2]) -> Version| {
+        Family::ALL.map(|family| all_reach(lab, family, expected))
+    };
+    let plain = of_both(node.lab(), |_| Vec::new());
     node.apply(&plain).unwrap();
-    let mut staying = vec![stay(node.lab(), family)];
+    let all_stay = |lab: &Lab| Family::ALL.map(|family| stay(lab, family));
+    let mut staying = all_stay(node.lab()).into_iter().collect::<Vec<_>>();
 
     // Canary has no weight at all.
-    let one = services(node.lab(), family, blue, &[(outer, "canary")]);
+    let one = of_both(node.lab(), |family| vec![(prefixes(family)[0], "canary")]);
     let changed = node.apply(&one).unwrap();
-    assert_eq!((changed.changes[0].steering.rules, changed.changes[0].steering.moved), (1, 1));
-    assert_eq!(changed.changes[0].moves, []);
-    let canary = |outer| if outer { Version::Canary } else { Version::Blue };
-    all_reach(node.lab(), family, |[outer, _]| canary(outer));
-    staying.push(stay(node.lab(), family));
-    assert!(staying[1].state().by_version()[2] > 50);
+    for change in &changed.changes {
+        assert_eq!((change.steering.rules, change.steering.moved), (1, 1));
+        assert_eq!(change.moves, []);
+    }
+    let canary = |[outer, _]: [bool; 2]| if outer { Version::Canary } else { Version::Blue };
+    reach(node.lab(), canary);
+    staying.extend(all_stay(node.lab()));
+    assert!(staying[2..].iter().all(|some| some.state().by_version()[2] > 50));
 
     // A rule within the other, while the table moves below both.
-    for service in ["echo", "web"] {
-        let rule = format!("{inner}=green");
-        node.lab().weir(&["steer", service, "--add", &rule]).unwrap();
-        let list = node.lab().weir(&["steer", service]).unwrap();
+    for (service, family) in
+        ["echo", "web"].into_iter().flat_map(|service| Family::ALL.map(|family| (service, family)))
+    {
+        let [outer, inner] = prefixes(family);
+        let (service, rule) = (named(service, family), format!("{inner}=green"));
+        node.lab().weir(&["steer", &service, "--add", &rule]).unwrap();
+        let list = node.lab().weir(&["steer", &service]).unwrap();
         assert!(list.contains(outer) && list.contains(inner), "{list}");
     }
-    node.shift(&["echo", "web"], [0, 10_000, 0]).unwrap();
-    all_reach(node.lab(), family, |[outer, inner]| match (outer, inner) {
+    node.shift(&["echo-v4", "web-v4", "echo-v6", "web-v6"], [0, 10_000, 0]).unwrap();
+    reach(node.lab(), |[outer, inner]| match (outer, inner) {
         (true, false) => Version::Canary,
         _ => Version::Green,
     });
-    staying.push(stay(node.lab(), family));
+    staying.extend(all_stay(node.lab()));
     sleep(Duration::from_secs(6));
     node.apply(&one).unwrap();
-    all_reach(node.lab(), family, |[outer, _]| canary(outer));
-    staying.push(stay(node.lab(), family));
+    reach(node.lab(), canary);
+    staying.extend(all_stay(node.lab()));
     for connections in &staying {
         connections.state().check().unwrap();
     }
 
     // All gone: the table alone decides again, and in the end nothing is left of the rules.
     node.apply(&plain).unwrap();
-    all_reach(node.lab(), family, |_| Version::Blue);
+    reach(node.lab(), |_| Version::Blue);
     sleep(Duration::from_secs(12));
     for connections in staying {
         connections.verify().check().unwrap();
@@ -189,10 +201,10 @@ fn a_hundred_thousand_rules_are_no_trouble() {
     assert_eq!(node.used("steering_entries").unwrap(), u64::from(RULES));
     let canary = |[outer, _]: [bool; 2]| if outer { Version::Canary } else { Version::Blue };
     all_reach(node.lab(), family, canary);
-    let shifted = node.shift(&["web"], [9_000, 1_000, 0]).unwrap().commit.duration;
+    let shifted = node.shift(&["web-v4"], [9_000, 1_000, 0]).unwrap().commit.duration;
     println!("a shift beside them: {shifted:?}");
-    node.shift(&["web"], [10_000, 0, 0]).unwrap();
-    assert_eq!(node.status("web").unwrap().spec.steering.len(), 100_000);
+    node.shift(&["web-v4"], [10_000, 0, 0]).unwrap();
+    assert_eq!(node.status("web-v4").unwrap().spec.steering.len(), 100_000);
 
     // Killed while it writes other rules: the next agent leads to what is stored, and what was
     // written for nothing is gone.
@@ -207,7 +219,7 @@ fn a_hundred_thousand_rules_are_no_trouble() {
         node.take_agent().unwrap().kill().unwrap();
         apply.wait().unwrap();
         node.restart().unwrap();
-        let stored = node.status("web").unwrap().spec.steering[0].version;
+        let stored = node.status("web-v4").unwrap().spec.steering[0].version;
         println!("killed: {stored} is stored\n{}", node.agent().unwrap().log_tail());
         assert_eq!(node.used("steering_entries").unwrap(), u64::from(RULES));
         let green = stored == weir::model::Version::Green;

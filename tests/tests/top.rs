@@ -34,7 +34,8 @@ impl Terminal {
     /// Runs `weir top` for the lab's agent.
     fn start(node: &Node, (width, height): (u16, u16), environment: &str) -> Self {
         let directory = node.lab().directory();
-        let name = format!("top-{width}");
+        // A name of its own: a server that was told to end may still be at it.
+        let name = format!("top-{width}-{environment}");
         let (server, code) = (directory.join(&name), directory.join(name + ".code"));
         let terminal = Self { server, code };
         let (weir, socket) = (binary().unwrap(), socket(node.lab()));

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::collect::{Seen, Snapshot};
 use crate::model::spec::ListenerSpec;
-use crate::model::{BackendState, Forwarding, Handshakes, Observed, PerVersion, Traffic, Version};
+use crate::model::{
+    BackendState, Forwarding, Handshakes, Observed, PerVersion, SampleRatio, Traffic, Version,
+};
 use crate::node::events::Recorded;
 use crate::node::messages::{
     BackendCounters, BackendHealth, BackendStatus, DrainStatus, NextHop, NodeStatus,
@@ -44,6 +46,8 @@ struct Service<'a> {
     listeners: Vec<String>,
     steering: usize,
     lease: Option<String>,
+    /// Whether new connections are shared as the table says.
+    sample_ratio: &'a SampleRatio,
     versions: Vec<VersionView<'a>>,
 }
 
@@ -223,6 +227,7 @@ fn service_view<'a>(
         listeners: spec.listeners.iter().map(listener).collect(),
         steering: spec.steering.len(),
         lease: status.lease.map(|lease| lease.to_string()),
+        sample_ratio: &status.sample_ratio,
         versions: versions.collect(),
     }
 }

@@ -2,7 +2,7 @@
 //! that the common way does not carry them.
 
 /// Programs in `PROGRAMS`.
-pub const RARE_PROGRAMS: u32 = 3;
+pub const RARE_PROGRAMS: u32 = 4;
 /// Index of the program for ICMP and ICMPv6.
 pub const PROGRAM_ICMP: u32 = 0;
 /// Index of the program for fragments.
@@ -10,6 +10,8 @@ pub const PROGRAM_FRAGMENT: u32 = 1;
 /// Index of the program that turns a packet into an error to its sender. What it needs to know
 /// comes in the socket buffer's control words: [`Reply::word`], then the error's source address.
 pub const PROGRAM_REPLY: u32 = 2;
+/// Index of the program that translates what an ICMP error quotes, once the error has its way.
+pub const PROGRAM_QUOTE: u32 = 3;
 
 /// What a sender is told, and of which packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

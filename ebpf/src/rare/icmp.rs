@@ -9,17 +9,19 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::TcContext;
-use weir_ebpf::abi::{Address, FORWARD_NAT, FlowKey, HOOK_TC, Reason};
+use weir_ebpf::abi::{FORWARD_NAT, FlowKey, HOOK_TC, PROGRAM_QUOTE, Reason};
 use weir_ebpf::checksum::Delta;
-use weir_ebpf::icmp::{self, CHECKSUM, HOP_LIMIT, Kind, Message, Quote, may_be_told};
+use weir_ebpf::icmp::{self, HOP_LIMIT, Kind, Message, may_be_told};
 use weir_ebpf::packet::{
     self, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT,
-    Network, Packet,
+    Network,
 };
 
+use super::quote::Change;
 use super::{HEADERS, ends, is_listener, may_speak};
 use crate::count;
-use crate::maps::{self, ANSWER, PACKET, QUOTE};
+use crate::maps::{self, ANSWER, CHANGE, PACKET, QUOTE};
+use crate::rare;
 use crate::route::{self, Route, Side, Standing};
 use crate::skb::SkbFrame;
 use crate::tc::{self, Refused};
@@ -97,38 +99,42 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
     if network.destination != quote.key.source {
         return Err(NOT_OURS);
     }
-    let answer = Packet { key: reversed(&quote.key), ..network.packet() };
-    let answer = &*maps::keep(&ANSWER, answer).map_err(Refused::Drop)?;
     let quote = &*maps::keep(&QUOTE, quote).map_err(Refused::Drop)?;
-    let error = maps::keep(&PACKET, network.packet()).map_err(Refused::Drop)?;
-    let l3 = error.l3;
+    let answer = maps::keep(&ANSWER, network.packet()).map_err(Refused::Drop)?;
+    let error = maps::keep(&PACKET, *answer).map_err(Refused::Drop)?;
+    answer.key = reversed(&quote.key);
+    let answer = &*answer;
+    // In its place from the start: on the stack there is no room for it.
+    let change = Change::of(error.l3, message.checksum);
+    let change = maps::keep(&CHANGE, change).map_err(Refused::Drop)?;
     // First the way, then the quote: what has no way stays as it is.
-    let (verdict, change) = match route::route(answer, Standing::Follows) {
+    match route::route(answer, Standing::Follows) {
         Route::ToService(service) => {
             let chosen = &route::choose(frame, answer, service, Standing::Follows);
             let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
-            let verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
+            change.verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
             trace::sent(chosen);
             if chosen.service.forwarding != FORWARD_NAT {
                 count::reason(HOOK_TC, Reason::Quoted);
-                return Ok(verdict); // the backend has the listener's address
+                return Ok(change.verdict); // the backend has the listener's address
             }
-            let (address, port) = (&chosen.backend.address, chosen.backend.port);
-            (verdict, Change { side: Side::Source, address, port, outer: true })
+            change.side = Side::Source;
+            (change.address, change.port) = (chosen.backend.address, chosen.backend.port);
         }
         Route::ToClient(back) => {
             // From the backend itself it is from the listener; a router stays what it is.
-            let outer = error.key.source == quote.key.destination;
-            let from = if outer { back.address } else { error.key.source };
-            let verdict = tc::to_client(frame, error, (&from, 0), Standing::Follows)?;
-            let (address, port) = (&back.address, back.port);
-            (verdict, Change { side: Side::Destination, address, port, outer })
+            change.outer = error.key.source == quote.key.destination;
+            change.side = Side::Destination;
+            change.address = if change.outer { back.address } else { error.key.source };
+            let from = (&change.address, 0);
+            change.verdict = tc::to_client(frame, error, from, Standing::Follows)?;
+            (change.address, change.port) = (back.address, back.port);
         }
         Route::Pass(_) => return Err(NOT_OURS),
-    };
-    translate(frame, error, l3, quote, message, &change).map_err(Refused::Drop)?;
-    count::reason(HOOK_TC, Reason::Quoted);
-    Ok(verdict)
+    }
+    // Another program, for the verifier: here it would walk all of that once for each way.
+    rare::call(frame, PROGRAM_QUOTE);
+    Err(Refused::Drop(Reason::NoTable))
 }
 
 /// The flow of packets that answer those of `key`.
@@ -141,49 +147,4 @@ fn reversed(key: &FlowKey) -> FlowKey {
         destination_port: key.source_port,
         ..*key
     }
-}
-
-/// What becomes of a quote.
-struct Change {
-    /// The end of the quoted packet that changes,
-    side: Side,
-    /// and what it changes to. Port zero: it stays.
-    address: &'static Address,
-    port: u16,
-    /// Whether the error's own address of the other side has changed to that too.
-    outer: bool,
-}
-
-/// Puts the new end into the quoted packet, and mends its checksums and the error's. The error's IP
-/// header was at `l3` before the frame lost its tags.
-#[inline(always)]
-fn translate(
-    frame: &SkbFrame,
-    error: &Packet,
-    l3: u32,
-    quote: &Quote,
-    message: Message,
-    change: &Change,
-) -> Result<(), Reason> {
-    let key = &quote.key;
-    let (old, was, place, at) = match change.side {
-        Side::Source => ((key.source, key.source_port), error.key.destination, 0, 0),
-        Side::Destination => ((key.destination, key.destination_port), error.key.source, 1, 2),
-    };
-    let new = (*change.address, route::port_or(old.1, change.port));
-    let outer = (was, if change.outer { new.0 } else { was });
-    let mended = quote.mended(old, new, outer, message.checksum);
-    let lost = l3 - error.l3;
-    let (l3, l4) = (quote.l3 - lost, quote.l4 - lost);
-    if error.is_v4() {
-        frame.store_summed(l3 + IPV4_DESTINATION - 4 + place * 4, &new.0.0[3])?;
-        frame.store_summed(l3 + IPV4_CHECKSUM, &mended.ip_checksum)?;
-    } else {
-        frame.store_summed(l3 + IPV6_DESTINATION - 16 + place * 16, &new.0)?;
-    }
-    frame.store_summed(l4 + at, &new.1)?;
-    if quote.summed {
-        frame.store_summed(l4 + quote.l4_checksum_at(), &mended.l4_checksum)?;
-    }
-    frame.store_summed(error.l4 + CHECKSUM, &mended.checksum)
 }

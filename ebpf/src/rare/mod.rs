@@ -3,6 +3,7 @@
 
 pub(crate) mod fragment;
 pub(crate) mod icmp;
+pub(crate) mod quote;
 pub(crate) mod reply;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;

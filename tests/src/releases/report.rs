@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::rules::{RULES, Rule, Settings};
+use super::rules::{Make, RULES, Rule, Settings};
 use super::scenarios::{self, WATCHED};
 use super::world::{Fault, Release, chance};
 
@@ -65,7 +65,7 @@ pub fn rolled_back(release: &Release, rule: &mut dyn Rule, seed: u64) -> Option<
 
 /// When a rule rolls back each of so many releases with the same fault, in order; infinite where it
 /// does not.
-pub fn times(release: &Release, count: u64, rule: impl Fn(&Settings) -> Box<dyn Rule>) -> Vec<f64> {
+pub fn times(release: &Release, count: u64, rule: Make) -> Vec<f64> {
     let settings = Settings { tick: release.tick, by_client: release.by_client };
     let time = |seed| {
         let found = rolled_back(release, rule(&settings).as_mut(), seed);
@@ -90,7 +90,7 @@ pub fn quantile(times: &[f64], q: f64) -> f64 {
 }
 
 /// How many good releases a rule rolls back.
-pub fn false_rollbacks(plan: &Plan, rule: impl Fn(&Settings) -> Box<dyn Rule>) -> u64 {
+pub fn false_rollbacks(plan: &Plan, rule: Make) -> u64 {
     let rolled = |number: &u64| {
         let release = scenarios::good(*number, plan.tick);
         let settings = Settings { tick: plan.tick, by_client: release.by_client };

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use weir::rollout::judge::{Config, Judge, Metric, Tick, Verdict};
+use weir::model::Traffic;
+use weir::rollout::judge::{Config, Judge, Metric, Tick};
 
 /// Who decides, tick by tick, whether to roll back.
 pub trait Rule {
@@ -10,13 +11,33 @@ pub trait Rule {
     fn rolls_back(&mut self, ticks: &[Tick]) -> bool;
 }
 
+/// Makes a rule for a release.
+pub type Make = fn(&Settings) -> Box<dyn Rule>;
+
+/// The judge, as it is.
+pub const WEIR: (&str, Make) =
+    ("weir, alpha 1%", |settings| Box::new(Weir::new(settings.config())));
+/// Its test on sums over agents and ticks.
+pub const SUMS: (&str, Make) =
+    ("its test on sums", |settings| Box::new(Sums(Weir::new(settings.counts()), Tick::default())));
+/// A test that is right for one look.
+pub const Z_TEST: (&str, Make) =
+    ("z-test at each look, p < 0.05", |_| Box::new(Repeated::new(1.959_964)));
+
 /// Those that are compared, in the order of the table.
-pub const RULES: [(&str, fn(&Settings) -> Box<dyn Rule>); 5] = [
-    ("weir, alpha 1%", |settings| Box::new(Weir::new(settings.config()))),
-    ("the same test on sums", |settings| {
-        Box::new(Sums(Weir::new(settings.counts()), Tick::default()))
+pub const RULES: [(&str, Make); 7] = [
+    WEIR,
+    ("its test, each failure counted", |settings| {
+        Box::new(Told(Weir::new(settings.config()), |traffic| traffic.failing_clients = u64::MAX))
     }),
-    ("z-test at each look, p < 0.05", |_| Box::new(Repeated::new(1.959_964))),
+    ("its test, each client counted once", |settings| {
+        Box::new(Told(Weir::new(settings.config()), |traffic| {
+            let failed = traffic.refused + traffic.unanswered;
+            (traffic.refused, traffic.unanswered) = (failed.min(traffic.failing_clients), 0);
+        }))
+    }),
+    SUMS,
+    Z_TEST,
     ("z-test at each look, p < 0.001", |_| Box::new(Repeated::new(3.290_527))),
     ("success < 99% in a minute, 5 times", |settings| Box::new(Threshold::new(settings.tick))),
 ];
@@ -59,12 +80,6 @@ impl Weir {
     pub fn new(config: Config) -> Self {
         Self { judge: Judge::new(config) }
     }
-
-    /// What it says now.
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        self.judge.verdict()
-    }
 }
 
 impl Rule for Weir {
@@ -73,6 +88,20 @@ impl Rule for Weir {
         // By evidence alone: that a guard would have stopped it before is no merit of the test.
         let bound = self.judge.config().bound().ln();
         self.judge.strongest().is_some_and(|one| one.most_log_worse() >= bound)
+    }
+}
+
+/// The judge, told of failures in one way only.
+struct Told(Weir, fn(&mut Traffic));
+
+impl Rule for Told {
+    fn rolls_back(&mut self, ticks: &[Tick]) -> bool {
+        let mut ticks = ticks.to_vec();
+        for tick in &mut ticks {
+            (self.1)(&mut tick.candidate.traffic);
+            (self.1)(&mut tick.baseline.traffic);
+        }
+        self.0.rolls_back(&ticks)
     }
 }
 

@@ -8,7 +8,7 @@ use super::world::{Chance, Fault, Incident, Node, Release, Storm, chance};
 pub const WATCHED: f64 = 1_800.0;
 
 /// A good release, by its number: one to four agents of quite different load, failures from one in
-/// ten thousand to one in fifty; a ramp up to half of the connections; in two of three an incident or
+/// ten thousand to one in fifty, of three clients to a hundred thousand; a ramp up to half of the connections; in two of three an incident or
 /// two, many of them in the midst of the ramp; in two of three storms of clients.
 #[must_use]
 pub fn good(number: u64, tick: f64) -> Release {
@@ -44,6 +44,7 @@ fn node(random: &mut Chance) -> Node {
         rate: spread(random, 10.0, 2_000.0),
         failing: spread(random, 1e-4, 2e-2),
         resets: spread(random, 1e-4, 1e-2),
+        clients: spread(random, 3.0, 1e5),
     }
 }
 
@@ -65,7 +66,7 @@ fn storm(agents: usize, by_client: bool, random: &mut Chance) -> Storm {
         agent: random.random_range(0..agents),
         time: (from.floor(), from.floor() + length),
         rate: spread(random, 5.0, 1_000.0),
-        of_candidate: random.random_bool(0.25),
+        of_candidate: random.random_bool(0.5),
     }
 }
 

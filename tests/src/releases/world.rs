@@ -56,6 +56,8 @@ pub struct Node {
     pub failing: f64,
     /// The share of handshakes that is reset at once.
     pub resets: f64,
+    /// Addresses that connections come from.
+    pub clients: f64,
 }
 
 /// A time in which both versions fail more often, and are slower.
@@ -107,7 +109,7 @@ impl Release {
     pub fn calm(rate: f64, share: f64, failing: f64) -> Self {
         Self {
             tick: 1.0,
-            agents: vec![Node { rate, failing, resets: failing / 2.0 }],
+            agents: vec![Node { rate, failing, resets: failing / 2.0, clients: 1e5 }],
             ramp: vec![(0.0, share)],
             incidents: Vec::new(),
             storms: Vec::new(),
@@ -124,8 +126,7 @@ impl Release {
 
     fn tick(&self, agent: usize, second: f64, chance: &mut Chance) -> Tick {
         let node = &self.agents[agent];
-        let asked = self.ramp.iter().rev().find(|(from, _)| *from <= second);
-        let share = asked.map_or(0.0, |(_, share)| *share);
+        let share = self.part(second, true);
         let connections = poisson(node.rate * self.tick, chance);
         let of_candidate = binomial(connections, share, chance);
         let mut arms = [
@@ -146,6 +147,13 @@ impl Release {
         }
         let length = Duration::from_secs_f64(self.tick);
         Tick { agent: format!("edge-{agent}"), length, candidate, baseline }
+    }
+
+    /// The share of the candidate, or of the baseline.
+    fn part(&self, second: f64, candidate: bool) -> f64 {
+        let asked = self.ramp.iter().rev().find(|(from, _)| *from <= second);
+        let share = asked.map_or(0.0, |(_, share)| *share);
+        if candidate { share } else { 1.0 - share }
     }
 
     /// What one version counts of so many connections.
@@ -184,6 +192,9 @@ impl Release {
         let failed = binomial(connections, failing, chance);
         let established = connections - failed;
         let early_resets = binomial(established, resets, chance);
+        // Where clients are kept together, a version has its own ones.
+        let clients =
+            if self.by_client { node.clients * self.part(second, candidate) } else { node.clients };
         let unanswered = if fault == Fault::Silent { failed } else { failed / 2 };
         let traffic = Traffic {
             connections,
@@ -192,7 +203,7 @@ impl Release {
             refused: failed - unanswered,
             early_resets,
             retransmissions: 2 * unanswered,
-            failing_clients: failed + early_resets,
+            failing_clients: distinct(failed + early_resets, clients, self.tick),
             ..Traffic::default()
         };
         let slow = if let Fault::Slow(share) = fault { share } else { 0.0 };
@@ -213,16 +224,18 @@ impl Release {
         arms: &mut [Arm; 2],
         chance: &mut Chance,
     ) {
-        if !within(second, storm.time) {
+        let (from, to) = storm.time;
+        let seconds = (second + self.tick).min(to) - second.max(from);
+        if seconds <= 0.0 {
             return;
         }
-        let tries = poisson(storm.rate * self.tick, chance);
+        let tries = poisson(storm.rate * seconds, chance);
         let of_candidate = match (self.by_client, storm.of_candidate) {
             (true, true) => tries,
             (true, false) => 0,
             (false, _) => binomial(tries, share, chance),
         };
-        let seconds = whole(self.tick.ceil().min(storm.time.1 - second).max(1.0));
+        let seconds = whole(seconds.ceil());
         for (arm, tries) in arms.iter_mut().zip([of_candidate, tries - of_candidate]) {
             arm.traffic.connections += tries;
             arm.traffic.refused += tries;
@@ -246,6 +259,13 @@ fn handshakes(count: u64, slow: f64, doublings: usize, chance: &mut Chance) -> H
         buckets[first + doublings * DOUBLING] += rest;
     }
     Handshakes::new(buckets, Duration::ZERO)
+}
+
+/// How many addresses fail, if each counts once a second.
+#[allow(clippy::cast_precision_loss, reason = "counts of a tick")]
+fn distinct(failed: u64, clients: f64, seconds: f64) -> u64 {
+    let (all, rate) = (clients.max(1.0), failed as f64 / seconds);
+    whole(seconds * all * (1.0 - (-rate / all).exp())).clamp(failed.min(1), failed)
 }
 
 fn within(second: f64, (from, to): (f64, f64)) -> bool {

@@ -3,6 +3,7 @@
 
 mod echo;
 pub mod http;
+pub mod ill;
 mod udp;
 
 use std::future::Future;

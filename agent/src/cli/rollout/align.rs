@@ -59,7 +59,8 @@ pub(super) fn align(rows: &[Vec<Word>], colour: bool) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     // The last word of a line may be a sentence; nothing stands behind it.
     let width = |column: usize| {
-        let words = rows.iter().filter(|row| row.len() > column + 1).filter_map(|row| row.get(column));
+        let words =
+            rows.iter().filter(|row| row.len() > column + 1).filter_map(|row| row.get(column));
         words.map(Word::width).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();

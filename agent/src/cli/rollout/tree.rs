@@ -2,7 +2,9 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use weir_proto::rollout::v1::{Agent, Analysis, Backend, Event, Metric, Rollout, Step, VersionShare};
+use weir_proto::rollout::v1::{
+    Agent, Analysis, Backend, Event, Metric, Rollout, Step, VersionShare,
+};
 
 use super::align::{Paint, Word, align, word};
 use crate::{
@@ -163,9 +165,10 @@ fn agent(agent: &Agent, rollout: &Rollout, now_ms: i64) -> Vec<Word> {
     words.push(match agent.share.as_str() {
         "agrees" => word(Paint::Good, "agrees"),
         "differs" => word(Paint::Bad, "differs"),
-        "too-few" => {
-            word(Paint::Dim, format!("{} of {} seen", count(agent.connections), count(agent.needed)))
-        }
+        "too-few" => word(
+            Paint::Dim,
+            format!("{} of {} seen", count(agent.connections), count(agent.needed)),
+        ),
         _ => word(Paint::Dim, "not judged"),
     });
     words.push(word(Paint::Dim, format!("{}/s", rate(agent.connections_per_s))));
@@ -186,7 +189,8 @@ fn agent(agent: &Agent, rollout: &Rollout, now_ms: i64) -> Vec<Word> {
 fn out(agent: &Agent) -> Vec<Word> {
     let out = agent.backends.iter().filter(|one| one.state != "active");
     let one = |one: &Backend| {
-        let left = if one.flows > 0 { format!(", {} left", count(one.flows)) } else { String::new() };
+        let left =
+            if one.flows > 0 { format!(", {} left", count(one.flows)) } else { String::new() };
         word(Paint::Warn, format!("{} {}{left}", one.address, one.state))
     };
     out.take(BACKENDS).map(one).collect()

@@ -1,6 +1,6 @@
 //! The programs for rare work: where the TC program finds them.
 
-use weir_ebpf::abi::{PROGRAM_FRAGMENT, PROGRAM_ICMP, PROGRAM_REPLY, RARE_PROGRAMS};
+use weir_ebpf::abi::{PROGRAM_FRAGMENT, PROGRAM_ICMP, PROGRAM_QUOTE, PROGRAM_REPLY, RARE_PROGRAMS};
 
 use super::Kernel;
 use super::load::{LoadError, refused, wrong};
@@ -10,6 +10,7 @@ pub(super) const RARE: [(u32, &str); RARE_PROGRAMS as usize] = [
     (PROGRAM_ICMP, "weir_tc_icmp"),
     (PROGRAM_FRAGMENT, "weir_tc_fragment"),
     (PROGRAM_REPLY, "weir_tc_reply"),
+    (PROGRAM_QUOTE, "weir_tc_quote"),
 ];
 
 impl Kernel {

@@ -44,7 +44,7 @@ function drawCard(card, service, drains, at) {
     s ? `${s} steering ${s === 1 ? "rule" : "rules"}` : "", service.lease ? `lease: ${service.lease}` : ""].filter(Boolean).join(" · "));
   const shown = service.versions.filter(exists);
   const base = baseline(shown);
-  const wrongs = [];
+  const wrongs = [], differs = service.sample_ratio.agreement === "differs";
   for (const v of shown) {
     const { element, cells } = row(card.versions, v.version, titled(v.version, v.release));
     element.classList.toggle("resting", v.asked === 0 && !v.rate);
@@ -53,9 +53,10 @@ function drawCard(card, service, drains, at) {
     cell(cells.asked, percent(v.asked));
     cell(cells.table, percent(v.table));
     const o = v.observed;
-    const off = o.total > 0 && (o.low > v.table + 1e-9 || o.high < v.table - 1e-9);
+    // Looked at each second an interval cries wolf sooner or later: the agent's test does not.
+    const outside = o.low > v.table + 1e-9 || o.high < v.table - 1e-9;
     cell(cells.observed, o.total ? `${percent(o.share)} (${percent(o.low).slice(0, -2)}–${percent(o.high)})` : "–",
-      off && "the table's share is outside of the interval");
+      differs && outside && "the table's share is outside of the interval");
     // Drawn in the row's own cell, which may be a new one.
     if (!cells.bar.firstChild) cells.bar.append((card.bars[v.version] = bar(v.version)).element);
     drawBar(card.bars[v.version], v);
@@ -69,8 +70,11 @@ function drawCard(card, service, drains, at) {
     cell(cells.backends, b.active === b.all ? count(b.all) : `${b.active} of ${b.all}`, b.active === 0 && v.asked > 0 && "none takes connections");
   }
   keep(card.versions, shown.map((v) => v.version));
-  card.verdict.hidden = !wrongs.length;
-  say(card.verdict, wrongs.length ? `Worse than ${base?.version ?? "it should be"} – ${wrongs.join(" – ")}` : "");
+  const verdicts = [];
+  if (wrongs.length) verdicts.push(`Worse than ${base?.version ?? "it should be"} – ${wrongs.join(" – ")}`);
+  if (differs) verdicts.push("New connections are not shared as the table says");
+  card.verdict.hidden = !verdicts.length;
+  say(card.verdict, verdicts.join(" – "));
   drawMoving(card.moving, drains, service.versions);
   const names = shown.map((v) => v.version), history = histories.get(service.name);
   drawShare(card.share, history, at, names);

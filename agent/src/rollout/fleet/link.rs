@@ -18,7 +18,7 @@ use tokio_stream::StreamExt as _;
 
 use super::{
     agents::Agent,
-    orders::{self, Orders},
+    orders::{self, Numbered, Orders},
     seen::{Reach, Seen},
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) struct Link {
     agent: Agent,
     service: ServiceName,
     seen: watch::Sender<Seen>,
-    orders: watch::Receiver<Orders>,
+    orders: watch::Receiver<Numbered>,
     /// Told of each thing that was not known before.
     news: Arc<Notify>,
     /// Looks are quick until then.
@@ -65,7 +65,7 @@ impl Link {
         agent: Agent,
         service: ServiceName,
         seen: watch::Sender<Seen>,
-        orders: watch::Receiver<Orders>,
+        orders: watch::Receiver<Numbered>,
         news: Arc<Notify>,
     ) -> Self {
         Self { agent, service, seen, orders, news, quick_until: Instant::now(), tried: None }
@@ -112,35 +112,37 @@ impl Link {
         let mut events = Box::pin(within(client.watch_events(&query, true)).await?);
         // The first answer is of what was.
         timeout(ANSWER, events.next()).await.map_err(|_| "no events".to_owned())?;
-        self.look(&mut client).await?;
+        self.look(&mut client, None).await?;
         self.orders.mark_changed();
         let mut heard = Instant::now();
         loop {
             tokio::select! {
+                // What was heard comes first: only silence is a reason to give up.
+                biased;
                 sample = samples.next() => {
                     let sample = sample.ok_or("it ended the stream of counters")?;
                     let sample = sample.map_err(|error| error.to_string())?;
                     heard = Instant::now();
-                    self.sampled(sample);
-                    self.look(&mut client).await?;
-                }
-                event = events.next() => {
-                    event.ok_or("it ended the stream of events")?.map_err(|error| error.to_string())?;
-                    self.look(&mut client).await?;
+                    self.look(&mut client, Some(sample)).await?;
                 }
                 changed = self.orders.changed() => {
                     changed.map_err(|_| "nobody gives orders any more".to_owned())?;
-                    let orders = self.orders.borrow_and_update().clone();
+                    let Numbered { number, orders } = self.orders.borrow_and_update().clone();
                     if self.is_due(&orders) {
                         self.carry_out(&mut client, &orders).await;
                         self.quick_until = Instant::now() + QUICK_FOR;
-                        // What was counted before is not of the new state.
+                        // What is counted from here on is of the new state.
+                        self.look(&mut client, None).await?;
                         let counters = within(client.counters(&services)).await?;
                         self.sampled(Sample { counters, interval: None });
-                        self.look(&mut client).await?;
                     }
+                    self.tell(|seen| seen.done = number);
                 }
-                () = sleep(QUICK_LOOK), if self.is_quick() => self.look(&mut client).await?,
+                event = events.next() => {
+                    event.ok_or("it ended the stream of events")?.map_err(|error| error.to_string())?;
+                    self.look(&mut client, None).await?;
+                }
+                () = sleep(QUICK_LOOK), if self.is_quick() => self.look(&mut client, None).await?,
                 () = sleep_until(heard + SILENCE) => {
                     return Err(format!("it has said nothing for {} s", SILENCE.as_secs()));
                 }
@@ -148,15 +150,20 @@ impl Link {
         }
     }
 
-    /// Takes a sample of the counters.
+    /// Takes a sample of the counters, unless a newer one was taken.
     fn sampled(&self, sample: Sample) {
         let rate = sample.interval.as_ref().and_then(|interval| interval.of(&self.service));
         let rate =
             rate.map(|of| of.versions.iter().map(|(_, one)| one.delta.connections_per_s).sum());
         let counters = Arc::new(sample.counters);
-        self.tell(|seen| {
-            seen.counters = Some(counters);
-            seen.rate = rate.unwrap_or(seen.rate);
+        self.seen.send_modify(|seen| {
+            let newest = seen.counters.as_ref().map(|known| (known.epoch, known.time));
+            let old = newest
+                .is_some_and(|(epoch, time)| epoch == counters.epoch && counters.time <= time);
+            if !old {
+                seen.counters = Some(counters);
+                seen.rate = rate.unwrap_or(seen.rate);
+            }
         });
     }
 
@@ -169,8 +176,9 @@ impl Link {
         Instant::now() < self.quick_until && untold(&self.seen.borrow())
     }
 
-    /// Reads back what the agent does with the service.
-    async fn look(&self, client: &mut Client) -> Result<(), String> {
+    /// Reads back what the agent does with the service; then takes the sample, so that the state is
+    /// never older than what was counted.
+    async fn look(&self, client: &mut Client, sample: Option<Sample>) -> Result<(), String> {
         let status = within(client.get(&self.service)).await?;
         let drains = within(client.drains(std::slice::from_ref(&self.service))).await?;
         self.tell(|seen| {
@@ -181,13 +189,19 @@ impl Link {
             seen.status = Some(Arc::new(status));
             seen.drains = drains.into();
         });
+        if let Some(sample) = sample {
+            self.sampled(sample);
+        }
         Ok(())
     }
 
-    /// Whether there is something to do that was not just tried.
+    /// Whether there is something to do that was not just tried, and was not worked out from what has
+    /// changed since.
     fn is_due(&mut self, orders: &Orders) -> bool {
         let tried = self.tried.as_ref();
+        let generation = self.seen.borrow().status.as_ref().map(|status| status.generation);
         let due = !orders.list.is_empty()
+            && generation == Some(orders.generation)
             && tried.is_none_or(|(last, at)| last != orders || at.elapsed() >= AGAIN);
         if due {
             self.tried = Some((orders.clone(), Instant::now()));
@@ -198,10 +212,9 @@ impl Link {
     /// Carries out orders one after the other, up to the first that fails; the next tick gives those
     /// that are left again.
     async fn carry_out(&self, client: &mut Client, orders: &Orders) {
-        let generation = self.seen.borrow().status.as_ref().map_or(0, |status| status.generation);
         let mut failed = None;
         for (place, order) in orders.list.iter().enumerate() {
-            let call = orders::carry_out(client, &self.service, (orders, place, generation));
+            let call = orders::carry_out(client, &self.service, (orders, place));
             let outcome = timeout(ANSWER, call).await.unwrap_or_else(|_| Err(silent()));
             if let Err(error) = outcome {
                 tracing::warn!(agent = %self.agent.name, ?order, error, "not done");
@@ -210,7 +223,7 @@ impl Link {
             }
             tracing::debug!(agent = %self.agent.name, ?order, "done");
         }
-        self.tell(|seen| seen.failed = failed);
+        self.seen.send_modify(|seen| seen.failed = failed);
     }
 
     /// Changes what is seen, and says that it has changed.

@@ -21,7 +21,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{agents::Agent, link::Link, orders::Orders, seen::Seen};
+use self::{
+    agents::Agent,
+    link::Link,
+    orders::{Numbered, Orders},
+    seen::Seen,
+};
 use crate::{model::ServiceName, rollout::name::AgentName};
 
 /// Links to all agents, for one service. Dropping it ends them.
@@ -34,7 +39,7 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Member {
     seen: watch::Receiver<Seen>,
-    orders: watch::Sender<Orders>,
+    orders: watch::Sender<Numbered>,
     task: JoinHandle<()>,
 }
 
@@ -51,7 +56,7 @@ impl Fleet {
         let news = Arc::new(Notify::new());
         let member = |agent: &Agent| {
             let (told, seen) = watch::channel(Seen::nothing(SystemTime::now()));
-            let (orders, given) = watch::channel(Orders::default());
+            let (orders, given) = watch::channel(Numbered::default());
             let link = Link::new(agent.clone(), service.clone(), told, given, Arc::clone(&news));
             (agent.name.clone(), Member { seen, orders, task: tokio::spawn(link.run()) })
         };
@@ -66,8 +71,11 @@ impl Fleet {
     /// What was seen of each agent last.
     #[must_use]
     pub fn seen(&self) -> BTreeMap<AgentName, Seen> {
-        let seen =
-            |(name, member): (&AgentName, &Member)| (name.clone(), member.seen.borrow().clone());
+        let seen = |(name, member): (&AgentName, &Member)| {
+            let seen = member.seen.borrow().clone();
+            let pending = seen.done < member.orders.borrow().number;
+            (name.clone(), Seen { pending, ..seen })
+        };
         self.members.iter().map(seen).collect()
     }
 
@@ -82,8 +90,10 @@ impl Fleet {
         if let Some(member) = self.members.get(agent) {
             // What is asked for again is tried again; nothing after nothing is no news.
             member.orders.send_if_modified(|given| {
-                let news = !(given.list.is_empty() && orders.list.is_empty());
-                *given = orders;
+                let news = !(given.orders.list.is_empty() && orders.list.is_empty());
+                if news {
+                    *given = Numbered { number: given.number + 1, orders };
+                }
                 news
             });
         }

@@ -25,8 +25,17 @@ pub struct Orders {
     pub list: Arc<[Order]>,
     /// Names the transition: `SERVICE/TRANSITION/AGENT`.
     pub name: String,
+    /// The generation of the agent's service from which they were worked out.
+    pub generation: u64,
     /// Who asks.
     pub fence: Option<Fence>,
+}
+
+/// Orders with their number: later ones have higher numbers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Numbered {
+    pub(super) number: u64,
+    pub(super) orders: Orders,
 }
 
 /// One thing that an agent is asked for.
@@ -76,7 +85,7 @@ fn request_id(name: &str, generation: u64, place: usize) -> Option<RequestId> {
     RequestId::new(&id).ok()
 }
 
-/// Carries out the order at `place`, of an agent whose service has `generation`.
+/// Carries out the order at `place`.
 ///
 /// # Errors
 ///
@@ -84,12 +93,12 @@ fn request_id(name: &str, generation: u64, place: usize) -> Option<RequestId> {
 pub(super) async fn carry_out(
     client: &mut Client,
     service: &ServiceName,
-    (orders, place, generation): (&Orders, usize, u64),
+    (orders, place): (&Orders, usize),
 ) -> Result<(), String> {
     let Some(order) = orders.list.get(place) else { return Ok(()) };
     let service = service.clone();
     let options = ChangeOptions {
-        request_id: request_id(&orders.name, generation, place),
+        request_id: request_id(&orders.name, orders.generation, place),
         fence: orders.fence.clone(),
         ..ChangeOptions::default()
     };

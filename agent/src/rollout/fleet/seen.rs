@@ -34,6 +34,10 @@ pub struct Seen {
     pub counters: Option<Arc<Counters>>,
     /// New connections of the service a second, within the last sample.
     pub rate: f64,
+    /// Something was asked for, and the agent was not looked at since it was done.
+    pub pending: bool,
+    /// The number of the last orders that were seen to.
+    pub done: u64,
     /// Why the last order was not carried out; nothing: it was.
     pub failed: Option<String>,
 }
@@ -48,6 +52,8 @@ impl Seen {
             drains: Arc::default(),
             counters: None,
             rate: 0.0,
+            pending: false,
+            done: 0,
             failed: None,
         }
     }

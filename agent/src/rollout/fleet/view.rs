@@ -43,6 +43,7 @@ pub fn view(seen: &Seen) -> AgentView {
     AgentView {
         reachable,
         since,
+        pending: seen.pending,
         weights: PerVersion::from_fn(|version| weight(&status.versions[version])),
         generation: status.generation,
         share: share(status),

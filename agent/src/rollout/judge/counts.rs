@@ -73,7 +73,7 @@ impl Counts {
         if strata.is_empty() {
             return;
         }
-        let fresh = self.reserve.as_mut().map_or(0.0, |reserve| reserve.release());
+        let fresh = self.reserve.as_mut().map_or(0.0, Reserve::release);
         let (null, alternatives) = (self.null, self.alternatives());
         for (wealth, (step, part)) in self.wealth.iter_mut().zip(alternatives) {
             let won: f64 = strata.iter().map(|told| smaller_bet(told, null, step)).sum();

@@ -152,7 +152,9 @@ fn no_data_is_neither_good_nor_bad() {
     }
     // One version alone is nothing to compare.
     let mut alone = seconds(100, (0, 0), (0, 0));
-    alone.iter_mut().for_each(|tick| tick.baseline = Arm::default());
+    for tick in &mut alone {
+        tick.baseline = Arm::default();
+    }
     let verdict = after(Config::default(), alone).verdict();
     assert!(matches!(verdict, Verdict::Insufficient { .. }), "{verdict}");
 }
@@ -185,8 +187,10 @@ fn one_bad_backend_is_named() {
 #[test]
 fn connections_shared_otherwise_are_not_compared() {
     let mut ticks = seconds(20, (20, 1), (4, 19));
-    ticks.iter_mut().for_each(|tick| tick.candidate.asked.slots = 8_192);
-    ticks.iter_mut().for_each(|tick| tick.baseline.asked.slots = 8_192);
+    for tick in &mut ticks {
+        tick.candidate.asked.slots = 8_192;
+        tick.baseline.asked.slots = 8_192;
+    }
     let verdict = after(Config::default(), ticks.clone()).verdict();
     assert!(matches!(verdict, Verdict::Mismatch { .. }), "{verdict}");
     let kept_together = Config { sample_ratio: false, ..Config::default() };
@@ -290,7 +294,9 @@ proptest! {
         after in prop::collection::vec(any_ticks(), 0..8),
     ) {
         let mut judge = Judge::new(all_metrics());
-        before.iter().for_each(|ticks| judge.observe(ticks));
+        for ticks in &before {
+            judge.observe(ticks);
+        }
         let mut resumed: Judge =
             serde_json::from_str(&serde_json::to_string(&judge).unwrap()).unwrap();
         prop_assert_eq!(&judge, &resumed);

@@ -62,7 +62,7 @@ impl Turn<'_> {
             effects.push(Effect::SetWeights {
                 agent: name.clone(),
                 weights: target.weights,
-                in_flight: self.in_flight(&target.weights),
+                in_flight: self.in_flight(target.weights),
                 lease,
             });
         }
@@ -83,7 +83,7 @@ impl Turn<'_> {
     }
 
     /// What becomes of the connections of versions that lose all their weight.
-    fn in_flight(&self, weights: &Weights) -> InFlight {
+    fn in_flight(&self, weights: Weights) -> InFlight {
         let drain = self.state.rollout.drain;
         let drained = InFlight::Drain {
             timeout: Some(drain.timeout.get().max(1)),

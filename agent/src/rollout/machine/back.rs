@@ -8,6 +8,7 @@ use super::turn::Turn;
 use super::walk::{Applied, first_stage, next_stage};
 use super::{Event, EventKind, Goal, Kept, Phase, Position, ShareView, Stage, State};
 use crate::model::{Weight, Weights};
+use crate::rollout::name::AgentName;
 use crate::rollout::spec::Stage as HookStage;
 
 /// The most revisions that are kept.
@@ -18,6 +19,9 @@ const MAX_SCARS: usize = 32;
 impl Turn<'_> {
     /// Returns everything to the stable version. In each state this is the right thing to call.
     pub(super) fn abort(&mut self, reason: &str, by: Option<&str>) -> bool {
+        if !self.state.is_going_back() {
+            self.state.failure = Some(reason.to_owned());
+        }
         match self.state.phase.clone() {
             Phase::Pending | Phase::Preflight => self.end_unbegun(reason, by),
             Phase::Paused(paused) if paused.at.is_none() => self.end_unbegun(reason, by),
@@ -49,7 +53,7 @@ impl Turn<'_> {
             return false;
         }
         let back = self.reverts(at);
-        let reason = self.state.reason.clone();
+        let reason = self.state.failure.clone().unwrap_or_default();
         self.go_back(Goal::Stable, back, &reason, None)
     }
 
@@ -132,7 +136,7 @@ impl Turn<'_> {
     pub(super) fn next_back(&mut self, at: Position, why: &str) -> bool {
         let Some(step) = self.state.back.get(at.step).cloned() else { return self.is_back() };
         if let Some(stage) = next_stage(&step, at.stage) {
-            return self.to_stage(at, stage, format!("{step}: {why}"));
+            return self.stage(at, stage, format!("{step}: {why}"));
         }
         match self.state.back.get(at.step + 1).cloned() {
             Some(next) => {
@@ -169,20 +173,16 @@ impl Turn<'_> {
         self.note_unanswered();
         let mut parts: Vec<String> = self.state.scars.clone();
         if !self.state.unanswered.is_empty() {
-            let names: Vec<&str> = self.state.unanswered.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = self.state.unanswered.iter().map(AgentName::as_str).collect();
             parts.insert(0, format!("not verified on {}", names.join(", ")));
         }
-        let (phase, what) = match self.state.goal.clone() {
-            Some(Goal::Revision(name)) => {
-                self.now_in_force(&name);
-                let clean = parts.is_empty();
-                let phase = if clean { Phase::Healthy } else { Phase::Degraded };
-                (phase, format!("returned to {name}"))
-            }
-            _ => {
-                let why = self.state.failure.clone().unwrap_or_default();
-                (Phase::Degraded, format!("{why}; everything is back"))
-            }
+        let (phase, what) = if let Some(Goal::Revision(name)) = self.state.goal.clone() {
+            self.now_in_force(&name);
+            let phase = if parts.is_empty() { Phase::Healthy } else { Phase::Degraded };
+            (phase, format!("returned to {name}"))
+        } else {
+            let why = self.state.failure.clone().unwrap_or_default();
+            (Phase::Degraded, format!("{why}; everything is back"))
         };
         let reason =
             if parts.is_empty() { what } else { format!("{what}, but {}", parts.join("; ")) };

@@ -48,7 +48,7 @@ impl Turn<'_> {
                 self.state.ejected.insert(backend);
                 let why = format!("without {backend}: {reason}");
                 match at.stage {
-                    Stage::Analyzing { .. } => self.to_stage(at, anew(at.stage), why),
+                    Stage::Analyzing { .. } => self.stage(at, anew(at.stage), why),
                     _ => self.note(why),
                 };
                 self.tell(EventKind::Ejected, None, before, reason);
@@ -94,7 +94,7 @@ impl Turn<'_> {
     fn extend(&mut self, at: Position, extended: u32, reason: &str) -> bool {
         let clock = self.state.clock;
         let stage = Stage::Analyzing { extended: extended + 1 };
-        self.to_stage(at, stage, format!("extended: {reason}"));
+        self.stage(at, stage, format!("extended: {reason}"));
         self.state.clock = clock;
         true
     }
@@ -118,12 +118,13 @@ impl Turn<'_> {
             at.stage,
             Stage::Analyzing { .. } | Stage::Before | Stage::After | Stage::Gate
         );
-        if waits {
+        let held = matches!(self.state.phase, Phase::Paused(_));
+        if waits && !held {
             self.next(at, &format!("in spite of: {reason}"));
         } else {
             self.note(format!("in spite of: {reason}"));
         }
-        if matches!(self.state.phase, Phase::Progressing(_)) {
+        if !self.state.is_at_rest() {
             self.fresh_evidence();
         }
         true

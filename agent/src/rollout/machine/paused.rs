@@ -47,22 +47,22 @@ impl Turn<'_> {
     }
 
     /// The next move of a rollout that holds.
-    pub(super) fn wait(&mut self, paused: Paused) -> bool {
+    pub(super) fn wait(&mut self, paused: &Paused) -> bool {
         if let Some(at) = paused.at
             && !matches!(paused.cause, Cause::User | Cause::Frozen)
             && let Some(Verdict::Fail { reason, .. }) = self.verdict().cloned()
         {
             return self.fail(at, reason, true);
         }
-        if let Some(reason) = self.over(&paused) {
-            return self.resume(&paused, reason, None);
+        if let Some(reason) = self.over(paused) {
+            return self.resume(paused, reason, None);
         }
         if !self.state.is_late() {
             return false;
         }
         match self.state.rollout.paused.on_timeout {
             OnTimeout::Abort => self.abort("it was paused for too long", None),
-            OnTimeout::Proceed => self.resume(&paused, "it was paused for long enough", None),
+            OnTimeout::Proceed => self.resume(paused, "it was paused for long enough", None),
         }
     }
 

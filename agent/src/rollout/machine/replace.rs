@@ -28,7 +28,7 @@ impl Turn<'_> {
         match next {
             Ok(stage) => {
                 let (backends, _) = self.batch(at);
-                self.to_stage(at, stage, format!("{}: {}", names(&backends), word(stage)))
+                self.stage(at, stage, format!("{}: {}", names(&backends), word(stage)))
             }
             Err(reason) if matches!(self.state.phase, Phase::RollingBack(_)) => {
                 self.scar(at, reason)
@@ -54,6 +54,10 @@ impl Turn<'_> {
         let long = spent.saturating_sub(since) >= self.state.rollout.drain.timeout.millis();
         let out = self.everywhere(&backends, |one| one.state != BackendState::Active);
         let empty = self.everywhere(&backends, |one| one.may_stop);
+        if !out && self.state.is_late() {
+            let reason = format!("{} could not be taken out", names(&backends));
+            return self.outcome(at, Err(reason));
+        }
         (out && (empty || long || given_up)) && self.outcome(at, Ok(Stage::Replacing))
     }
 
@@ -90,14 +94,14 @@ impl Turn<'_> {
     pub(super) fn ready(&mut self, at: Position) -> bool {
         let (backends, _) = self.batch(at);
         let spent = self.state.clock.spent_ms;
-        if !self.everywhere(&backends, |one| one.healthy) {
-            self.state.well_ms = None;
-        } else {
+        if self.everywhere(&backends, |one| one.healthy) {
             let since = *self.state.well_ms.get_or_insert(spent);
             let least = min_ready(&self.state.rollout).millis();
             if spent.saturating_sub(since) >= least {
                 return self.outcome(at, Ok(Stage::Applying));
             }
+        } else {
+            self.state.well_ms = None;
         }
         let reason = format!("{} did not become healthy in time", names(&backends));
         self.state.is_late() && self.outcome(at, Err(reason))

@@ -24,11 +24,7 @@ pub(super) struct Turn<'a> {
 impl<'a> Turn<'a> {
     pub(super) fn new(mut state: State, seen: &'a Observed, now: Timestamp) -> Self {
         state.clock.see(now);
-        let mut turn = Self { state, seen, now, told: false };
-        if turn.state.roles.is_some() && !turn.state.is_at_rest() {
-            turn.welcome();
-        }
-        turn
+        Self { state, seen, now, told: false }
     }
 
     /// Whether this process may move the rollout on.
@@ -36,13 +32,19 @@ impl<'a> Turn<'a> {
         self.seen.leading && self.seen.store_ok
     }
 
-    /// Agents that were not there at the preflight come last in the waves.
-    fn welcome(&mut self) {
-        for name in self.seen.agents.keys() {
-            if !self.state.agents.contains(name) {
-                self.state.agents.push(name.clone());
-            }
+    /// Agents that were not there at the preflight come last in the waves. With them a wave may grow, so
+    /// it is a transition.
+    fn welcome(&mut self) -> bool {
+        let known = &self.state.agents;
+        let new: Vec<AgentName> =
+            self.seen.agents.keys().filter(|name| !known.contains(name)).cloned().collect();
+        if new.is_empty() {
+            return false;
         }
+        let names: Vec<&str> = new.iter().map(AgentName::as_str).collect();
+        let reason = format!("{} joined", names.join(", "));
+        self.state.agents.extend(new);
+        self.note(reason)
     }
 
     /// The agents of the rollout with what is known of them, in the order of waves.
@@ -109,12 +111,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The same place with another stage.
-    pub(super) fn to_stage(
-        &mut self,
-        at: Position,
-        stage: Stage,
-        reason: impl Into<String>,
-    ) -> bool {
+    pub(super) fn stage(&mut self, at: Position, stage: Stage, reason: impl Into<String>) -> bool {
         self.place(Position { stage, ..at }, reason)
     }
 
@@ -156,11 +153,15 @@ impl<'a> Turn<'a> {
     /// The next move, if there is one: moves are made until none is left, so that the answer depends on
     /// nothing but what is seen.
     pub(super) fn moved(&mut self) -> bool {
+        let under_way = !matches!(self.state.phase, Phase::Pending | Phase::Preflight);
+        if under_way && !self.state.is_at_rest() && self.welcome() {
+            return true;
+        }
         match self.state.phase.clone() {
             Phase::Pending => self.go(Phase::Preflight, "it begins"),
             Phase::Preflight => self.preflight(),
             Phase::Progressing(at) => self.progress(at),
-            Phase::Paused(paused) => self.wait(paused),
+            Phase::Paused(paused) => self.wait(&paused),
             Phase::Aborting(at) => self.let_end(at),
             Phase::RollingBack(at) => self.walk_back(at),
             Phase::Healthy | Phase::Degraded => self.rest(),

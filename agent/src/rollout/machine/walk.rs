@@ -60,7 +60,7 @@ impl Turn<'_> {
         let Some(step) = self.step(at).cloned() else { return self.finish() };
         match next_stage(&step, at.stage) {
             Some(stage) => {
-                self.to_stage(at, stage, format!("{step}: {why}"));
+                self.stage(at, stage, format!("{step}: {why}"));
                 true
             }
             None => self.begin_step(at.step + 1, why),
@@ -99,11 +99,10 @@ impl Turn<'_> {
         match self.applied(self.state.wave(at), self.state.rollout.verify.quorum) {
             Applied::Yes => self.next(at, "the tables say it"),
             Applied::Unserved(reason) if self.state.is_late() => self.fail(at, reason, false),
-            Applied::Unserved(_) => false,
             Applied::No(reason) if self.spent(self.state.rollout.verify.timeout) => {
                 self.unverified(at, reason)
             }
-            Applied::No(_) => false,
+            Applied::Unserved(_) | Applied::No(_) => false,
         }
     }
 
@@ -295,7 +294,6 @@ fn skip(stage: Stage) -> Stage {
 /// The stage after one within a step; nothing: the step is over.
 pub(super) fn next_stage(step: &Step, stage: Stage) -> Option<Stage> {
     match (step, stage) {
-        (_, Stage::Before) => Some(Stage::Applying),
         (Step::Wave(_) | Step::Weight(_) | Step::Promote | Step::Restore(_), Stage::Applying) => {
             Some(Stage::Verifying)
         }
@@ -303,7 +301,7 @@ pub(super) fn next_stage(step: &Step, stage: Stage) -> Option<Stage> {
         | (Step::Drain(_), Stage::Waiting) => Some(Stage::After),
         (Step::Replace { .. }, Stage::Emptying) => Some(Stage::Replacing),
         (Step::Replace { .. }, Stage::Replacing) => Some(Stage::Readying),
-        (Step::Replace { .. }, Stage::Readying) => Some(Stage::Applying),
+        (_, Stage::Before) | (Step::Replace { .. }, Stage::Readying) => Some(Stage::Applying),
         _ => None,
     }
 }

@@ -299,12 +299,12 @@ impl Runner {
         if !saved {
             self.kept.run_ahead(next.clone());
         }
-        self.carry_out(&next, effects);
+        self.carry_out(&next, effects, observed);
         fault::point(Point::Ordered);
     }
 
     /// Hands effects to whom they are for.
-    fn carry_out(&mut self, state: &State, effects: Vec<Effect>) {
+    fn carry_out(&mut self, state: &State, effects: Vec<Effect>, observed: &Observed) {
         let mut orders: BTreeMap<AgentName, Vec<Order>> = BTreeMap::new();
         let mut asked = Vec::new();
         let about = tell::about(state);
@@ -329,8 +329,9 @@ impl Runner {
         for name in names {
             let list = orders.remove(&name).unwrap_or_default();
             let request = format!("{}/{}/{name}", self.service, state.transition);
-            self.fleet
-                .order(&name, Orders { list: list.into(), name: request, fence: fence.clone() });
+            let generation = observed.agents.get(&name).map_or(0, |view| view.generation);
+            let (list, fence) = (list.into(), fence.clone());
+            self.fleet.order(&name, Orders { list, name: request, generation, fence });
         }
     }
 

@@ -55,7 +55,7 @@ pub enum VerifyAction {
 }
 
 /// The fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Agents {
     /// Agents that do not answer.
@@ -174,12 +174,6 @@ impl Default for Drain {
 impl Default for Unreachable {
     fn default() -> Self {
         Self { max_percent: Weight::ZERO, action: UnreachableAction::Pause }
-    }
-}
-
-impl Default for Agents {
-    fn default() -> Self {
-        Self { unreachable: Unreachable::default(), lease: None }
     }
 }
 

@@ -118,7 +118,9 @@ mod tests {
 
     fn after(ticks: &[Tick]) -> Option<Mismatch> {
         let mut shares = Shares::default();
-        ticks.iter().for_each(|tick| shares.observe(tick));
+        for tick in ticks {
+            shares.observe(tick);
+        }
         shares.mismatch()
     }
 

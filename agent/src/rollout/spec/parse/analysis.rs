@@ -24,8 +24,8 @@ pub(super) fn config(field: Option<&Field<'_>>) -> (Config, Vec<ExternalMetric>)
     let (external, sources) = series.into_iter().unzip();
     let config = Config {
         alpha: map.or("alpha", default.alpha, Field::real),
-        metrics: map.or("metrics", default.metrics, metrics),
-        watch: map.or("watch", default.watch, metrics),
+        metrics: map.or("metrics", default.metrics, |field| Some(metrics(field))),
+        watch: map.or("watch", default.watch, |field| Some(metrics(field))),
         external,
         min_samples: map.or("minSamples", default.min_samples, |field| {
             field.number(1, 1_000_000_000).map(u64::from)
@@ -45,9 +45,9 @@ pub(super) fn config(field: Option<&Field<'_>>) -> (Config, Vec<ExternalMetric>)
     (config, sources)
 }
 
-fn metrics(field: &Field<'_>) -> Option<Vec<Metric>> {
+fn metrics(field: &Field<'_>) -> Vec<Metric> {
     let words = Metric::ALL.map(|metric| (metric.name(), metric));
-    Some(field.list(MAX_METRICS).iter().filter_map(|item| item.word(&words)).collect())
+    field.list(MAX_METRICS).iter().filter_map(|item| item.word(&words)).collect()
 }
 
 fn on_insufficient(field: &Field<'_>) -> Option<OnInsufficient> {

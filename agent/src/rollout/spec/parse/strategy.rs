@@ -56,7 +56,7 @@ fn step(field: &Field<'_>, candidate: Option<Version>) -> Option<CanaryStep> {
         map.get("setMatchRoute")
             .map(|field| route(&field, candidate).map(CanaryStep::SetMatchRoute)),
         map.present("analysis").map(|field| analysis(&field).map(CanaryStep::Analysis)),
-        map.present("pause").map(|field| pause(&field).map(CanaryStep::Pause)),
+        map.present("pause").map(|field| pause(&field)),
         map.present("gate").map(|field| gate(&field).map(CanaryStep::Gate)),
     ];
     let mut found = found.into_iter().flatten();
@@ -116,9 +116,9 @@ pub(super) fn analysis(field: &Field<'_>) -> Option<Analysis> {
     })
 }
 
-fn pause(field: &Field<'_>) -> Option<Option<Seconds>> {
+fn pause(field: &Field<'_>) -> Option<CanaryStep> {
     let mut map = field.map()?;
-    Some(map.get("duration").and_then(|field| field.time()))
+    Some(CanaryStep::Pause(map.get("duration").and_then(|field| field.time())))
 }
 
 fn gate(field: &Field<'_>) -> Option<Gate> {
