@@ -314,3 +314,38 @@ async fn a_client_says_that_there_is_no_agent() {
         error.to_string().starts_with(&format!("no agent at {}: is it running?", socket.display()))
     );
 }
+
+#[tokio::test]
+async fn a_guard_that_is_wrong_is_refused_with_its_fields() {
+    let (agent, _) = agent().await;
+    let mut weir = WeirClient::new(channel(&agent).await);
+    let set = |guard| v1::SetGuardRequest { service: "shop".into(), guard, fence: None };
+    let good = || v1::Guard {
+        version: 3,
+        metric: 1,
+        least_bp: 5_000,
+        min_connections: 20,
+        window: "5s".into(),
+        fallback: Vec::new(),
+    };
+    weir.set_guard(set(Some(good()))).await.unwrap();
+    let weight = |version, weight_bp| v1::VersionWeight { version, weight_bp };
+    for (guard, field) in [
+        (None, "guard"),
+        (Some(v1::Guard { version: 0, ..good() }), "guard.version"),
+        (Some(v1::Guard { metric: 0, ..good() }), "guard.metric"),
+        (Some(v1::Guard { least_bp: 0, ..good() }), "guard.least_bp"),
+        (Some(v1::Guard { least_bp: 10_001, ..good() }), "guard.least_bp"),
+        (Some(v1::Guard { min_connections: 0, ..good() }), "guard.min_connections"),
+        (Some(v1::Guard { window: "0s".into(), ..good() }), "guard.window"),
+        (Some(v1::Guard { window: "1h".into(), ..good() }), "guard.window"),
+        (Some(v1::Guard { fallback: vec![weight(1, 9_999)], ..good() }), "guard.fallback"),
+        (Some(v1::Guard { fallback: vec![weight(1, 5_000); 2], ..good() }), "guard.fallback"),
+    ] {
+        let status = weir.set_guard(set(guard)).await.unwrap_err();
+        let details = status.get_error_details();
+        let fields = &details.bad_request().unwrap().field_violations;
+        assert_eq!(fields.iter().map(|one| &*one.field).collect::<Vec<_>>(), [field], "{status}");
+    }
+    agent.stop().await;
+}

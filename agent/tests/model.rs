@@ -33,6 +33,7 @@ fn spec(number: u16) -> ServiceSpec {
             address: format!("10.50.{high}.{low}"),
             port: 80,
             protocol: Protocol::Tcp,
+            version: None,
         }],
         forwarding: Forwarding::Nat,
         gue_port: None,
@@ -437,6 +438,7 @@ fn any_service() -> impl Strategy<Value = ServiceSpec> {
                         address: address(50, 1).to_string(),
                         port: 80,
                         protocol: *protocol,
+                        version: None,
                     })
                     .collect(),
                 forwarding: Forwarding::Nat,

@@ -6,8 +6,8 @@ use core::cell::Cell;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
-    BY_TABLE, Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Reason, Return,
-    SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey,
+    BY_TABLE, Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Listener, Reason,
+    Return, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey,
     SteerSlot, UDP_QUIC, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
@@ -33,8 +33,8 @@ const NANOSECONDS: u64 = 1_000_000_000;
 
 /// Whose packet it is.
 pub(crate) enum Route {
-    /// A client's, to this service: [`choose`] says to which backend.
-    ToService(u32),
+    /// A client's, to this listener of a service: [`choose`] says to which backend.
+    ToService(Listener),
     /// A backend's packet, to its client as if from this listener.
     ToClient(&'static Return),
     /// Not ours.
@@ -127,7 +127,7 @@ pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
     for _ in 0..2 {
         // SAFETY: the reference is used before any write to this map, which only the agent writes.
         if let Some(listener) = unsafe { LISTENERS.get(to) } {
-            return Route::ToService(listener.service);
+            return Route::ToService(*listener);
         }
         if let Some(back) = returns(&from) {
             return to_client(packet, back);
@@ -166,10 +166,10 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 pub(crate) fn choose<F: Traceable>(
     frame: &F,
     packet: &Packet,
-    service: u32,
+    listener: Listener,
     standing: Standing,
 ) -> Result<Chosen, Reason> {
-    let index = service;
+    let index = listener.index();
     let service = maps::record(index).ok_or(Reason::NoTable)?;
     let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
     let head = if quic && standing.is_own() {
@@ -181,6 +181,7 @@ pub(crate) fn choose<F: Traceable>(
     let tables = Kernel {
         service,
         index,
+        by_listener: listener.slot(),
         packet,
         standing,
         datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
@@ -356,6 +357,8 @@ struct Kernel<'a> {
     service: &'a Service,
     /// Index of the service.
     index: u32,
+    /// What the listener itself says of the version.
+    by_listener: Option<SteerSlot>,
     packet: &'a Packet,
     standing: Standing,
     /// Whether flows are remembered from any datagram on, in a table of their own.
@@ -366,7 +369,7 @@ struct Kernel<'a> {
     held: Cell<u64>,
     /// The time in nanoseconds, once it was asked.
     now: Cell<u64>,
-    /// Whether a steering entry says where a new flow goes.
+    /// Whether a steering entry, or the listener, says where a new flow goes.
     steered: Cell<bool>,
 }
 
@@ -462,6 +465,10 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn steer(&self) -> Option<SteerSlot> {
+        if self.by_listener.is_some() {
+            self.steered.set(true);
+            return self.by_listener;
+        }
         if self.service.steering == 0 {
             return None;
         }

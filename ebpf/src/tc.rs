@@ -85,8 +85,9 @@ pub(crate) fn send(
 ) -> Result<i32, Refused> {
     let bytes = frame.length();
     match route::route(packet, standing) {
-        Route::ToService(service) => {
-            let chosen = &route::choose(frame, packet, service, standing).map_err(Refused::Drop)?;
+        Route::ToService(listener) => {
+            let chosen =
+                &route::choose(frame, packet, listener, standing).map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
             route::count_in(packet, chosen, bytes);
             trace::sent(chosen);

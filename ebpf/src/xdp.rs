@@ -4,8 +4,8 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::abi::{
-    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, IN_BUFFERS, NextHop,
-    Reason, Return,
+    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, IN_BUFFERS, Listener,
+    NextHop, Reason, Return,
 };
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
@@ -40,7 +40,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
     // What is passed is counted by the TC program.
     let Ok(packet) = route::read(&frame) else { return XDP_PASS };
     let verdict = match route::route(packet, Standing::Own) {
-        Route::ToService(service) => to_backend(&frame, packet, service),
+        Route::ToService(listener) => to_backend(&frame, packet, listener),
         Route::ToClient(back) => to_client(&frame, packet, back),
         Route::Pass(_) => Err(Refused::Leave),
     };
@@ -60,8 +60,8 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn to_backend(frame: &XdpFrame, packet: &mut Packet, service: u32) -> Result<u32, Refused> {
-    let chosen = &route::choose(frame, packet, service, Standing::Own).map_err(Refused::Drop)?;
+fn to_backend(frame: &XdpFrame, packet: &mut Packet, listener: Listener) -> Result<u32, Refused> {
+    let chosen = &route::choose(frame, packet, listener, Standing::Own).map_err(Refused::Drop)?;
     let (backend, forwarding) = (chosen.backend, chosen.service.forwarding);
     let hop = NextHop(backend.next_hop);
     let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;

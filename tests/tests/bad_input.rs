@@ -105,7 +105,7 @@ async fn agent(
     let owner = node::serve(owner, asked, resolver, followed, stopped);
     let (listener, guard) = socket::bind(&directory.join("weir.sock")).unwrap();
     ready.send(()).unwrap();
-    let api = serve(listener, &guard, handle, async { drop(stop.await) });
+    let api = serve(listener, None, &guard, handle, async { drop(stop.await) });
     let (_, served) = tokio::join!(owner, api);
     served.unwrap();
 }

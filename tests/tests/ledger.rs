@@ -10,6 +10,8 @@ mod conformance;
 mod etcd;
 #[path = "ledger/file.rs"]
 mod file;
+#[path = "ledger/secure.rs"]
+mod secure;
 #[path = "ledger/world.rs"]
 mod world;
 

@@ -40,7 +40,7 @@ enum Task {
         /// Only look: install nothing, fail if something is missing
         #[arg(long)]
         check: bool,
-        /// Also what only the tests of metrics and of the page need: Prometheus and Chromium
+        /// Also what only some tests need: Prometheus, Chromium and etcd
         #[arg(long)]
         watchers: bool,
     },

@@ -15,16 +15,17 @@ pub(crate) use machine::{Machine, Rights, on_path};
 
 use crate::bpf;
 use crate::run::{quietly, say};
-use machine::{Apt, LAB_TOOLS, Package, WATCHERS};
+use machine::{Apt, BUILD_TOOLS, LAB_TOOLS, Package, WATCHERS};
 use plan::Step;
 
 /// The steps' count is bounded by what can be missing: update, packages, nightly, linker.
 const MOST_STEPS: usize = 8;
 
 /// The task itself: tells everything, and installs what is missing unless only to `check`. With
-/// `watchers`, also what only the tests of metrics and of the page need.
+/// `watchers`, also what only the tests of metrics, of the page and of the coordinator's state need.
 pub(crate) fn setup(root: &Path, check: bool, watchers: bool) -> Result<()> {
-    let tools = if watchers { [LAB_TOOLS, WATCHERS].concat() } else { LAB_TOOLS.to_vec() };
+    let watchers = if watchers { WATCHERS } else { &[] };
+    let tools = [BUILD_TOOLS, LAB_TOOLS, watchers].concat();
     let mut machine = Machine::look(root, &tools);
     tell(&machine);
     if !check {
@@ -40,10 +41,10 @@ pub(crate) fn setup(root: &Path, check: bool, watchers: bool) -> Result<()> {
 
 /// For the other tasks: silent when nothing is missing.
 pub(crate) fn ensure(root: &Path) -> Result<Machine> {
-    ensure_with(root, LAB_TOOLS)
+    ensure_with(root, &[BUILD_TOOLS, LAB_TOOLS].concat())
 }
 
-/// The same with other programs than those that the lab calls.
+/// The same with other programs than those that building and the lab call.
 pub(crate) fn ensure_with(root: &Path, tools: &[Package]) -> Result<Machine> {
     let machine = Machine::look(root, tools);
     if !plan::plan(&machine).is_empty() {
@@ -57,7 +58,8 @@ pub(crate) fn ensure_tshark(root: &Path) -> Result<()> {
     ensure_with(root, &[("tshark", "tshark")]).map(drop)
 }
 
-/// For the tests of what an agent shows: Prometheus (with promtool) and a browser, 400 MB.
+/// For the tests of what an agent shows: Prometheus (with promtool) and a browser, 400 MB; and of the
+/// coordinator's state: etcd, 30 MB.
 pub(crate) fn ensure_watchers(root: &Path) -> Result<()> {
     ensure_with(root, WATCHERS).map(drop)
 }

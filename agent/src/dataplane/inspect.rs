@@ -45,7 +45,7 @@ impl Room {
 ///
 /// All fail only where a map cannot be read.
 pub trait Inspect {
-    /// Index of the service that has this listener; of an address alone, see
+    /// The word of this listener: its service, and what it says of the version. See
     /// [`Listener`](weir_ebpf::abi::Listener).
     fn listener(&self, at: &Endpoint) -> Result<Option<u32>, Error>;
 

@@ -17,7 +17,7 @@ use super::inspect::{self, Inspect, Room};
 use super::next_hop::NextHop;
 use super::{Carried, Commit, DataPlane, Devices, Error, Image, OuterSource, ReasonCounts, Use};
 use crate::model::Handshakes;
-use crate::plan::steering::Steering;
+use crate::plan::steering::{Entry as SteeringEntry, Prefix, Steering};
 use crate::plan::tables::{BackendTable, ServiceTables};
 
 /// A flow table with room for so many flows. Like the kernel's, it refuses rather than evicts.
@@ -146,7 +146,7 @@ impl Memory {
             self.count(Reason::NotOurs);
             return None;
         };
-        let Some((_, image)) = self.services.get(&listener.service) else {
+        let Some((_, image)) = self.services.get(&listener.index()) else {
             self.count(Reason::NoTable);
             return Some(Err(Undecided::NoTable));
         };
@@ -156,7 +156,12 @@ impl Memory {
         let void = if tracked { GIVEN_UP | DOWN } else { GIVEN_UP };
         let given_up = |index| self.backends.get(&index).is_none_or(|b| b.flags & void != 0);
         let flows = if tracked { &self.udp_flows } else { &self.flows };
-        let (tables, steering) = (&image.tables, &image.steering);
+        // A listener that leads to a version is as a rule for everybody.
+        let everybody = listener.slot().map(|slot| {
+            let prefix = Prefix::new(Address::default(), 0);
+            Steering::new(vec![SteeringEntry { prefix, slot }])
+        });
+        let (tables, steering) = (&image.tables, everybody.as_ref().unwrap_or(&image.steering));
         let tables = MemoryTables { tables, steering, flows, given_up: &given_up, key };
         let slots = slots(&service, &key);
         let decided = match service.udp {

@@ -47,7 +47,8 @@ pub struct Commit {
     /// change, those that come do so after: a flow that begins at a backend that is back must not
     /// be void for an instant.
     pub flags: Vec<(u16, u32)>,
-    /// Listeners that appear, or that now belong to another service.
+    /// Listeners that appear, or that now belong to another service: the word of each, see
+    /// [`abi::Listener`](weir_ebpf::abi::Listener).
     pub listeners: Vec<(Endpoint, u32)>,
     /// Listeners that disappear.
     pub closed: Vec<Endpoint>,

@@ -122,6 +122,19 @@ fn service(
             };
             own.push(format!("{path}.versions.{version}.backends"), message);
         }
+        for (index, listener) in service.listeners.iter().enumerate() {
+            if let Some(version) = listener.version
+                && !service.versions[version].is_served()
+            {
+                own.push(
+                    format!("{path}.listeners[{index}].version"),
+                    format!(
+                        "{listener} goes to {version}, which has no backend that takes connections; \
+                         give it one, or force"
+                    ),
+                );
+            }
+        }
         if let Some(rule) = service.misled() {
             let (source, version) = (rule.source, rule.version);
             own.push(
@@ -173,7 +186,8 @@ fn listeners(service: &ServiceSpec, path: &str, own: &mut Noted<'_>) -> Vec<List
         let (Some(address), Some(port)) = (address, port) else {
             continue;
         };
-        let listener = Listener { address, port, protocol: spec.protocol };
+        let (protocol, version) = (spec.protocol, spec.version);
+        let listener = Listener { address, port, protocol, version };
         let (family, first) =
             (Family::of(address), listeners.first().map(|first| Family::of(first.address)));
         if first.is_some_and(|first| first != family) {
@@ -184,7 +198,9 @@ fn listeners(service: &ServiceSpec, path: &str, own: &mut Noted<'_>) -> Vec<List
                 ),
             );
         }
-        if listeners.contains(&listener) {
+        let same =
+            |one: &Listener| (one.address, one.port, one.protocol) == (address, port, protocol);
+        if listeners.iter().any(same) {
             own.push(&path, format!("{listener} is listed twice"));
         } else if let Some(other) = listeners
             .iter()

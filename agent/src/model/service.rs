@@ -203,11 +203,14 @@ pub struct Listener {
     pub port: u16,
     /// The protocol.
     pub protocol: Protocol,
+    /// All its connections go to this version, whatever the weights and rules.
+    pub version: Option<Version>,
 }
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol)
+        write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol)?;
+        self.version.map_or(Ok(()), |version| write!(f, " ({version})"))
     }
 }
 
@@ -409,6 +412,12 @@ impl Service {
         self.steering.iter().find(|rule| !self.versions[rule.version].is_served())
     }
 
+    /// Whether listeners lead connections to a version.
+    #[must_use]
+    pub fn previews(&self, version: Version) -> bool {
+        self.listeners.iter().any(|listener| listener.version == Some(version))
+    }
+
     /// The same service with other steering rules, as [`super::steering::revise`] makes them.
     #[must_use]
     pub fn with_steering(mut self, rules: Arc<[Rule]>) -> Self {
@@ -472,6 +481,7 @@ impl From<&Listener> for ListenerSpec {
             address: listener.address.to_string(),
             port: listener.port.into(),
             protocol: listener.protocol,
+            version: listener.version,
         }
     }
 }

@@ -38,6 +38,11 @@
 //! `config` in its upper three bits, and the server id follows. Each backend then has its
 //! `server_id: "0a1b"`, in hexadecimal digits.
 //!
+//! A listener with a `version` is a preview: `{ address: 10.50.0.101, port: 80, protocol: tcp, version:
+//! green }` leads all its connections there, whatever weights and rules. It counts among those that rules
+//! lead, and is not changed in place. With `nat` a service has one listener of a protocol, so there a
+//! preview takes a direct mode, or a service of its own.
+//!
 //! `health` says how backends are checked; without it they are taken to be up. `type` is `tcp`, `http`
 //! (with `path`, `host`, `status: 200-399`) or `grpc` (with `service`). Further keys: `port`,
 //! `interval: 2s`, `timeout: 1s`, `rise: 2`, `fall: 3`, `on_down: keep | reset`,
@@ -160,6 +165,9 @@ pub struct ListenerSpec {
     pub port: u32,
     /// TCP or UDP.
     pub protocol: Protocol,
+    /// All its connections go to this version, whatever the weights; left out: by the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
 }
 
 /// The versions; one that is absent has weight 0 and no backends.

@@ -52,8 +52,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let service = &entry.service;
         let one_by_one =
             service.affinity() == Affinity::Connection && !matches!(service.udp(), Udp::Quic);
-        // Those that rules lead are told apart by TCP's signals alone.
-        let told_apart = service.steering().is_empty()
+        // Those that rules or listeners lead are told apart by TCP's signals alone.
+        let led = !service.steering().is_empty()
+            || service.listeners().iter().any(|one| one.version.is_some());
+        let told_apart = !led
             || service.signals() != Signals::Off
                 && service.listeners().iter().all(|one| one.protocol == Protocol::Tcp);
         if one_by_one && told_apart { ratio } else { ratio.not_judged() }

@@ -161,7 +161,8 @@ impl Paths {
         }
         for listener in entry.service.listeners() {
             let at = endpoint(listener.address, listener.port, listener.protocol);
-            self.listeners.insert(at, entry.index);
+            let version = listener.version.and_then(|version| u8::try_from(version.index()).ok());
+            self.listeners.insert(at, abi::Listener::of(entry.index, version).service);
             self.listeners.insert(Endpoint { port: 0, protocol: 0, ..at }, NO_SERVICE);
             if entry.service.forwarding() != Forwarding::Nat {
                 continue; // answers do not come back this way

@@ -291,7 +291,8 @@ fn reach(entry: &Entry, version: Version, backend: Option<u16>) -> Reach {
         one if is(one.base()) => Reach::Silent(entry.moved.since_steering()),
         _ => Reach::Never,
     });
-    let whole = of_slot.chain(of_entry).max().unwrap_or(Reach::Never);
+    let of_listener = entry.service.previews(version).then_some(Reach::New);
+    let whole = of_slot.chain(of_entry).chain(of_listener).max().unwrap_or(Reach::Never);
     let (Some(index), Some(table)) = (backend, at) else { return whole };
     let since =
         entry.moved.since(&entry.steering, SlotRef::Backend { version: version.index(), slot: 0 });

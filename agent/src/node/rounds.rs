@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_ebpf::abi::{FlowEntry, FlowKey, UDP};
+use weir_ebpf::abi::{FlowEntry, FlowKey, Listener, UDP};
 
 use super::clock;
 use super::difference::{endpoint, image};
@@ -149,7 +149,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             let tables = (Arc::clone(&entry.tables), Arc::clone(&entry.steering));
             sweep.add(
                 sweep::Swept::new(tables, record, idle, lost),
-                listeners.map(|l| endpoint(l.address, l.port, l.protocol)),
+                listeners.map(|l| {
+                    let version = l.version.and_then(|version| u8::try_from(version.index()).ok());
+                    let slot = Listener::of(0, version).slot();
+                    (endpoint(l.address, l.port, l.protocol), slot)
+                }),
             );
         }
         sweep

@@ -16,8 +16,8 @@ use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
 use super::return_paths;
 use crate::model::{
-    Backend, BackendState, Fence, OnDown, OnEmpty, PerVersion, Rule, Service, ServiceName, Version,
-    Violation, Weights, resolve, steering::revise, validate_set,
+    Backend, BackendState, Fence, Listener, OnDown, OnEmpty, PerVersion, Rule, Service,
+    ServiceName, Version, Violation, Violations, Weights, resolve, steering::revise, validate_set,
 };
 use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
@@ -92,6 +92,7 @@ impl State {
             next.put(service)?;
         }
         return_paths::check(&next.state, services)?;
+        self.check_previews(services)?;
         for service in services.iter().filter(|_| !force) {
             self.check_ready(service, &next.state)?;
         }
@@ -155,6 +156,7 @@ impl State {
             let is_new = |rule: &Rule| old.is_none_or(|old| !old.steering().contains(rule));
             weight(service, version) > old.map_or(0, |old| weight(old, version))
                 || rules.into_iter().any(is_new)
+                || service.previews(version) && !old.is_some_and(|old| old.previews(version))
         };
         let unready = |version: &Version| !next.is_ready(service, *version) && given(*version);
         match Version::ALL.into_iter().find(unready) {
@@ -163,6 +165,32 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    /// Refuses to lead the connections of a listener to another version than before: nothing is
+    /// remembered of them.
+    fn check_previews(&self, services: &[Service]) -> Result<(), Error> {
+        let mut violations = Violations::default();
+        for (s, service) in services.iter().enumerate() {
+            let Some(old) = self.services.get(service.name()) else { continue };
+            for (l, new) in service.listeners().iter().enumerate() {
+                let at = |one: &Listener| (one.address, one.port, one.protocol);
+                let old = old.service.listeners().iter().find(|old| at(old) == at(new));
+                if let Some(old) = old.filter(|old| old.version != new.version) {
+                    let led = |one: &Listener| {
+                        one.version.map_or("by the weights".to_owned(), |to| format!("to {to}"))
+                    };
+                    let message = format!(
+                        "leads {} instead of {}, which would break its connections: take the \
+                         listener out, then put it back",
+                        led(new),
+                        led(old)
+                    );
+                    violations.push(format!("services[{s}].listeners[{l}].version"), message);
+                }
+            }
+        }
+        violations.into_result().map_err(Error::Invalid)
     }
 
     /// Takes note of what is known of backends now. Those that have no index any more are skipped;

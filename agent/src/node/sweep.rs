@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use weir_ebpf::abi::{
     Endpoint, FORWARD_NAT, FlowEntry, FlowKey, MAX_BACKENDS, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
-    VERSION_SLOTS, VERSIONS,
+    SteerSlot, VERSION_SLOTS, VERSIONS,
 };
 use weir_ebpf::decide;
 
@@ -135,9 +135,9 @@ pub(super) struct Sweep {
     now: u32,
     /// So many flows of those that are given up may still be forgotten.
     pub(super) allowance: u32,
-    /// Who listens where: indices of `services`. Asked for each of a million entries; and nobody
+    /// Who listens where: indices of `services`, and what the listener itself says of the version. Asked for each of a million entries; and nobody
     /// but the operator chooses the keys, so a fast hash will do.
-    listeners: HashMap<Endpoint, usize, FixedState>,
+    listeners: HashMap<Endpoint, (usize, Option<SteerSlot>), FixedState>,
     pub(super) services: Vec<Swept>,
     /// By backend, the entries that name it and were left.
     named: Vec<Named>,
@@ -163,15 +163,21 @@ impl Sweep {
     }
 
     /// Adds a service with its listeners.
-    pub(super) fn add(&mut self, service: Swept, listeners: impl Iterator<Item = Endpoint>) {
+    pub(super) fn add(
+        &mut self,
+        service: Swept,
+        listeners: impl Iterator<Item = (Endpoint, Option<SteerSlot>)>,
+    ) {
         let index = self.services.len();
-        self.listeners.extend(listeners.map(|at| (at, index)));
+        self.listeners.extend(listeners.map(|(at, slot)| (at, (index, slot))));
         self.services.push(service);
     }
 
     /// Whether an entry stays. If so, its slots are pinned.
     pub(super) fn keep(&mut self, key: &FlowKey, entry: FlowEntry) -> bool {
-        let service = self.service(key).and_then(|index| self.services.get_mut(index));
+        let found = self.service(key);
+        let by_listener = found.and_then(|(_, slot)| slot);
+        let service = found.and_then(|(index, _)| self.services.get_mut(index));
         // No service, no packet that would ask for the entry.
         let Some(service) = service else { return false };
         let direct = service.record.forwarding != FORWARD_NAT;
@@ -180,11 +186,12 @@ impl Sweep {
         }
         let slots = decide::slots(&service.record, key);
         let v = service.tables.versions()[slots.version as usize];
-        let steered = service.steering.find(key.source);
-        let v = match steered {
-            Some(entry) => service.steering.entries()[entry].slot.over(v),
-            None => v,
+        let steered = match by_listener {
+            Some(_) => None,
+            None => service.steering.find(key.source),
         };
+        let entry_slot = |entry: usize| service.steering.entries()[entry].slot;
+        let v = by_listener.or_else(|| steered.map(entry_slot)).map_or(v, |slot| slot.over(v));
         let t = service.tables.backends()[usize::from(v.cur())].slot(slots.backend);
         let settled = v.base() == v.cur() && t.base() == t.cur();
         if settled && t.cur() == entry.backend {
@@ -195,7 +202,8 @@ impl Sweep {
         if service.is_lost(entry.backend, &leads, &mut self.allowance) {
             return false;
         }
-        service.versions[slots.version as usize] = true;
+        // A listener that leads to a version asks no version slot.
+        service.versions[slots.version as usize] |= by_listener.is_none();
         if let Some(entry) = steered {
             service.steered[entry] = true;
         }
@@ -210,14 +218,17 @@ impl Sweep {
     /// The same of a flow of a tracked UDP service. It pins nothing, and what it outlives goes by
     /// itself.
     pub(super) fn keep_datagrams(&mut self, key: &FlowKey, entry: FlowEntry) -> bool {
-        let service = self.service(key).and_then(|index| self.services.get_mut(index));
+        let found = self.service(key);
+        let by_listener = found.and_then(|(_, slot)| slot);
+        let service = found.and_then(|(index, _)| self.services.get_mut(index));
         let Some(service) = service else { return true };
         if self.now.saturating_sub(entry.seen) > u32::from(service.record.udp_idle) {
             return true;
         }
         let slots = decide::slots(&service.record, key);
         let v = service.tables.versions()[slots.version as usize];
-        let v = service.steering.slot(key.source).map_or(v, |entry| entry.over(v));
+        let slot = by_listener.or_else(|| service.steering.slot(key.source));
+        let v = slot.map_or(v, |slot| slot.over(v));
         let cur = service.tables.backends()[usize::from(v.cur())].slot(slots.backend).cur();
         if service.is_lost(entry.backend, &[(v.cur(), cur)], &mut self.allowance) {
             return false;
@@ -227,7 +238,7 @@ impl Sweep {
     }
 
     /// The service that a flow belongs to.
-    fn service(&self, key: &FlowKey) -> Option<usize> {
+    fn service(&self, key: &FlowKey) -> Option<(usize, Option<SteerSlot>)> {
         let at = Endpoint {
             address: key.destination,
             port: key.destination_port,

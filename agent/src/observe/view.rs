@@ -216,9 +216,10 @@ fn service_view<'a>(
         }
     });
     let listener = |one: &ListenerSpec| {
-        let ListenerSpec { address, port, protocol } = one;
+        let ListenerSpec { address, port, protocol, version } = one;
         let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
-        format!("{address}:{port}/{protocol}")
+        let version = version.map(|version| format!(" ({version})")).unwrap_or_default();
+        format!("{address}:{port}/{protocol}{version}")
     };
     Service {
         name: &spec.name,

@@ -244,6 +244,20 @@ fn shifts(generation: u64) -> Vec<Case> {
                 "shifts[0].set[0].version: must be blue, green or canary",
             ],
         ),
+        whole(
+            v1::ShiftWeightsRequest {
+                fence: Some(v1::Fence { holder: "a b".into(), number: 1 }),
+                ..shift(|_| ())
+            },
+            &["fence: has a holder that is not 1 to 64 printable ASCII characters without spaces"],
+        ),
+        whole(
+            v1::ShiftWeightsRequest {
+                fence: Some(v1::Fence { holder: "a".into(), number: 0 }),
+                ..shift(|_| ())
+            },
+            &["fence: has the number 0; fences begin at 1"],
+        ),
         // The first of them is right: all or none.
         not_found(Request::Shift(several(vec![
             good(),
@@ -422,7 +436,12 @@ fn applies() -> Vec<Case> {
     let apply = |services| v1::ApplyRequest { services, ..Default::default() };
     let odd = v1::ServiceSpec {
         name: "odd".into(),
-        listeners: vec![v1::Listener { address: "10.1.0.1".into(), port: 80, protocol: 9 }],
+        listeners: vec![v1::Listener {
+            address: "10.1.0.1".into(),
+            port: 80,
+            protocol: 9,
+            version: 0,
+        }],
         forwarding: 9,
         affinity: 9,
         udp: 9,
@@ -437,7 +456,12 @@ fn applies() -> Vec<Case> {
     // A conflict with a service that the node has.
     let thief = v1::ServiceSpec {
         name: "thief".into(),
-        listeners: vec![v1::Listener { address: "10.50.0.100".into(), port: 80, protocol: 1 }],
+        listeners: vec![v1::Listener {
+            address: "10.50.0.100".into(),
+            port: 80,
+            protocol: 1,
+            version: 0,
+        }],
         versions: Some(v1::Versions {
             blue: Some(v1::VersionSpec {
                 weight_bp: 10_000,

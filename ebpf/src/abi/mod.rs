@@ -133,8 +133,40 @@ pub struct Endpoint {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Listener {
-    /// Index of the service, below [`MAX_SERVICES`]; of an address, [`NO_SERVICE`].
+    /// Index of the service, below [`MAX_SERVICES`], in bits 0–15. In the others, where the listener
+    /// itself leads to a version whatever the weights, that version and one. Of an address,
+    /// [`NO_SERVICE`].
     pub service: u32,
+}
+
+impl Listener {
+    /// A listener of a service; all its flows go to `version`, if there is one.
+    #[must_use]
+    pub const fn of(service: u32, version: Option<u8>) -> Self {
+        let version = match version {
+            Some(version) => version as u32 + 1,
+            None => 0,
+        };
+        Self { service: service & 0xffff | version << 16 }
+    }
+
+    /// Index of the service.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.service & 0xffff
+    }
+
+    /// What stands in for the version slot, as a steering entry does; nothing, where the service's
+    /// weights and rules count.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self) -> Option<SteerSlot> {
+        match self.service >> 16 {
+            0 => None,
+            version => Some(SteerSlot::new(version as u8 - 1, version as u8 - 1, false)),
+        }
+    }
 }
 
 /// What stands for the address of a listener.

@@ -87,4 +87,22 @@ mod tests {
         assert_eq!(SteerSlot::new(1, BY_TABLE, true).over(moved), VersionSlot::new(1, 0, true));
         assert_eq!(SteerSlot::new(BY_TABLE, 1, true).over(moved), VersionSlot::new(2, 1, true));
     }
+
+    #[test]
+    fn a_listener_says_its_service_and_perhaps_a_version() {
+        use crate::abi::{CANARY, Listener, MAX_SERVICES};
+
+        for service in [0, 7, MAX_SERVICES - 1] {
+            let plain = Listener::of(service, None);
+            // As it was before listeners could lead to a version.
+            assert_eq!((plain.service, plain.index(), plain.slot()), (service, service, None));
+            for version in 0..=CANARY {
+                let led = Listener::of(service, Some(version));
+                assert_eq!(led.index(), service);
+                let moved = VersionSlot::new(2, 0, true);
+                let over = led.slot().map(|slot| slot.over(moved));
+                assert_eq!(over, Some(VersionSlot::new(version, version, false)));
+            }
+        }
+    }
 }

@@ -13,14 +13,22 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21), ("CAP_BPF", 39)];
 
-/// A program, and Debian's package of it.
+/// A program, or a file by its whole path, and Debian's package of it.
 pub(crate) type Package = (&'static str, &'static str);
 /// What the lab calls, and the tests in it.
 pub(crate) const LAB_TOOLS: &[Package] =
     &[("ip", "iproute2"), ("ethtool", "ethtool"), ("tmux", "tmux")];
 
-/// What the tests of metrics and of the page call.
-pub(crate) const WATCHERS: &[Package] = &[("promtool", "prometheus"), ("chromium", "chromium")];
+/// What building calls: the client of etcd comes with its protocol's text. The compiler of that needs
+/// texts of its own, which Debian has in another package: a file of it stands for all.
+pub(crate) const BUILD_TOOLS: &[Package] = &[
+    ("protoc", "protobuf-compiler"),
+    ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
+];
+
+/// What the tests of metrics, of the page, and of the coordinator's state call.
+pub(crate) const WATCHERS: &[Package] =
+    &[("promtool", "prometheus"), ("chromium", "chromium"), ("etcd", "etcd-server")];
 
 /// All that `setup` decides on, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +144,7 @@ impl Machine {
             ("clippy", place(&self.clippy)),
             ("bpf-linker", place(&self.linker)),
         ];
-        things.extend(self.tools.iter().map(|tool| (tool.name, place(&tool.path))));
+        things.extend(self.tools.iter().map(|tool| (short(tool.name), place(&tool.path))));
         let btf = if self.kernel.btf { "with" } else { "without" };
         things.push(("kernel", format!("{} {btf} BTF", self.kernel.release)));
         things
@@ -146,6 +154,11 @@ impl Machine {
     pub(crate) fn lacks(&self) -> Vec<String> {
         lacks(&self.kernel, self.rights)
     }
+}
+
+/// The last part of a path.
+fn short(name: &'static str) -> &'static str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 fn lacks(kernel: &Kernel, rights: Rights) -> Vec<String> {
@@ -184,7 +197,8 @@ fn number(release: &str) -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// A program on `PATH`, or where Debian keeps administrators' programs out of a user's `PATH`.
+/// A program on `PATH`, or where Debian keeps administrators' programs out of a user's `PATH`. The
+/// whole path of a file is looked for there alone.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

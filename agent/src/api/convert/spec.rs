@@ -34,6 +34,7 @@ pub fn to_proto(spec: &ServiceSpec) -> v1::ServiceSpec {
             Protocol::Udp => v1::Protocol::Udp,
         }
         .into(),
+        version: listener.version.map(version_number).unwrap_or_default(),
     };
     v1::ServiceSpec {
         name: spec.name.clone(),
@@ -132,6 +133,14 @@ pub fn from_proto(spec: v1::ServiceSpec, path: &str, violations: &mut Violations
             violations.push(format!("{path}.listeners[{index}].protocol"), "must be TCP or UDP");
             Protocol::Tcp
         }),
+        version: match listener.version {
+            0 => None,
+            number => version(number).or_else(|| {
+                let field = format!("{path}.listeners[{index}].version");
+                violations.push(field, "must be blue, green or canary, or left out");
+                None
+            }),
+        },
     });
     let listeners = listeners.collect();
     let steering = spec.steering.into_iter().enumerate().map(|(index, rule)| RuleSpec {

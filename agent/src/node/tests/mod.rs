@@ -13,6 +13,7 @@ mod health;
 mod host;
 mod indices;
 mod leases;
+mod preview;
 mod quic;
 mod requests;
 mod restart;

@@ -109,7 +109,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     fn walked(&self, asked: &TraceFlow, key: &FlowKey, walk: &Walk) -> Result<Walked, Error> {
         let entry = self.traced_service(asked, walk)?;
         let service = &entry.service;
-        let steering = walk.steer.map(|slot| self.steered(entry, key.source, slot));
+        let steering = walk.steer.map(|slot| {
+            let steered = self.steered(entry, key.source, slot);
+            if !walk.by_listener {
+                return steered;
+            }
+            SteeredBy { prefix: "every client of this listener".to_owned(), ..steered }
+        });
         let way = |decided, opens| self.way(walk, key, decided, opens);
         Ok(Walked {
             service: service.name().clone(),

@@ -5,8 +5,8 @@ use std::cell::OnceCell;
 
 use nix::time::{ClockId, clock_gettime};
 use weir_ebpf::abi::{
-    BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, MAX_BACKENDS, Return, Service,
-    SteerSlot, TCP, UDP_QUIC, UDP_TRACKED, VersionSlot,
+    BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Listener, MAX_BACKENDS, Return,
+    Service, SteerSlot, TCP, UDP_QUIC, UDP_TRACKED, VersionSlot,
 };
 use weir_ebpf::decide::{
     Decision, Remembered, Slots, Tables, Undecided, decide, decide_stateless, decide_udp, slots,
@@ -38,6 +38,8 @@ pub(super) struct Walk {
     /// The slot of the version table.
     pub(super) table: VersionSlot,
     pub(super) steer: Option<SteerSlot>,
+    /// It is the listener itself that steers.
+    pub(super) by_listener: bool,
     /// The slot that counts: the table's, or what steering puts in its place.
     pub(super) version: VersionSlot,
     /// The slot of `version.cur`'s backend table,
@@ -112,7 +114,7 @@ pub(super) fn walk<P: DataPlane>(plane: &P, key: &FlowKey) -> Result<Found, Erro
     // As `route` in the program: the ports as they are, then every port.
     for _ in 0..2 {
         if let Some(service) = plane.listener(&to)? {
-            let walk = to_service(plane, key, to, service)?;
+            let walk = to_service(plane, key, to, Listener { service })?;
             return Ok(walk.map_or(Found::Nobody, |walk| Found::Service(Box::new(walk))));
         }
         if let Some(back) = plane.way_back(&from)? {
@@ -128,8 +130,9 @@ fn to_service<P: DataPlane>(
     plane: &P,
     key: &FlowKey,
     listener: Endpoint,
-    service: u32,
+    word: Listener,
 ) -> Result<Option<Walk>, Error> {
+    let service = word.index();
     let (Some(record), Some(tables)) = (plane.record(service)?, plane.tables(service)?) else {
         return Ok(None);
     };
@@ -140,7 +143,10 @@ fn to_service<P: DataPlane>(
     let view = View {
         plane,
         tables: &tables,
-        steer: plane.steer(service, key.source)?,
+        steer: match word.slot() {
+            Some(slot) => Some(slot),
+            None => plane.steer(service, key.source)?,
+        },
         entry: if remembers { plane.remembered(table, key)? } else { None },
         datagrams,
         idle: u32::from(record.udp_idle),
@@ -166,6 +172,7 @@ fn to_service<P: DataPlane>(
         slots,
         table,
         steer,
+        by_listener: word.slot().is_some(),
         version,
         backend: at(version.cur()),
         base: (version.base() != version.cur()).then(|| at(version.base())),

@@ -1,7 +1,6 @@
 //! One run of a program: no shell, few variables, bounded output, and an end.
 
 use std::env;
-use std::future::Future;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -64,8 +63,8 @@ pub(super) async fn run(words: &[String], told: &Told, within: Duration) -> Atte
         }
         Ok((_, Err(error))) => Attempt::Unclear(format!("{program}: {error}")),
         Err(_) => Attempt::Failed(format!(
-            "{program} did not end within {}, and was killed",
-            humantime::format_duration(within)
+            "{program} did not end within {:.1} s, and was killed",
+            within.as_secs_f64()
         )),
     };
     drop(group);
@@ -73,15 +72,13 @@ pub(super) async fn run(words: &[String], told: &Told, within: Duration) -> Atte
 }
 
 /// The end of an output. All of it is read, so that nobody waits for a full pipe.
-fn tail(output: Option<impl AsyncRead + Unpin>) -> impl Future<Output = String> {
-    async move {
-        let mut kept = Vec::new();
-        let Some(mut output) = output else { return String::new() };
-        let mut buffer = [0; MAX_OUTPUT];
-        while let Ok(read @ 1..) = output.read(&mut buffer).await {
-            kept.extend_from_slice(&buffer[..read]);
-            kept.drain(..kept.len().saturating_sub(MAX_OUTPUT));
-        }
-        String::from_utf8_lossy(&kept).into_owned()
+async fn tail(output: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::new();
+    let Some(mut output) = output else { return String::new() };
+    let mut buffer = vec![0; MAX_OUTPUT];
+    while let Ok(read @ 1..) = output.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..read]);
+        kept.drain(..kept.len().saturating_sub(MAX_OUTPUT));
     }
+    String::from_utf8_lossy(&kept).into_owned()
 }

@@ -122,7 +122,7 @@ async fn finish(http: &Http, permits: &Semaphore, call: &HookCall, told: &Told) 
             Attempt::Succeeded => return HookAnswer::Succeeded,
             Attempt::Failed(why) => return HookAnswer::Failed(why),
             Attempt::InProgress(said) if said.is_empty() => {
-                "it is in progress".clone_into(&mut last)
+                "it is in progress".clone_into(&mut last);
             }
             Attempt::InProgress(said) => last = format!("it is in progress: {said}"),
             Attempt::Unclear(why) => last = why,

@@ -111,7 +111,7 @@ impl Http {
             let body = body.map_err(|error| causes(error.as_ref()))?.to_bytes();
             Ok(Answer { status, body })
         };
-        let silent = |_| format!("no answer within {}", humantime::format_duration(within));
+        let silent = |_| format!("no answer within {:.1} s", within.as_secs_f64());
         timeout(within, exchange).await.map_err(silent)?
     }
 }

@@ -191,6 +191,7 @@ impl Link {
         });
         if let Some(sample) = sample {
             self.sampled(sample);
+            self.news.notify_one();
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! Below a prefix (`/weir/` by default):
 //!
-//! - `election/LEASE`: one key a candidate; the oldest leads. Its create revision is the fence.
+//! - `election/LEASE`: one key a candidate; the oldest leads. Its create revision and `epoch` make
+//!   the fence.
 //! - `status/NAME`: the document of a service, with what numbers its logs. Its modification
 //!   revision is the entry's version.
 //! - `evidence/NAME`, `events/NAME/NUMBER`, `revisions/NAME/NUMBER`, `commands/NAME/ID`
@@ -54,7 +55,7 @@ pub struct EtcdStore {
     keys: Keys,
     name: String,
     lease: std::time::Duration,
-    /// What this process has won last: the fence, and the key that has it for its create revision.
+    /// What this process has won last.
     won: Mutex<Option<Won>>,
 }
 
@@ -118,9 +119,9 @@ impl EtcdStore {
         answer.kvs().first().map(|kv| Ok((version(kv), parsed(kv)?))).transpose()
     }
 
-    fn won(&self, fence: Fence) -> Option<String> {
+    fn won(&self, fence: Fence) -> Option<Won> {
         let won = self.won.lock().unwrap_or_else(PoisonError::into_inner);
-        won.as_ref().filter(|won| won.fence == fence).map(|won| won.key.clone())
+        won.clone().filter(|won| won.fence == fence)
     }
 
     async fn fenced(&self, fence: Fence) -> Error {
@@ -183,8 +184,7 @@ fn version(status: &KeyValue) -> Version {
 impl StateStore for EtcdStore {
     async fn campaign(&self) -> Result<Leadership, Error> {
         let (leadership, won) =
-            election::campaign(&self.connection, &self.keys.election(), &self.name, self.lease)
-                .await?;
+            election::campaign(&self.connection, &self.keys, &self.name, self.lease).await?;
         *self.won.lock().unwrap_or_else(PoisonError::into_inner) = Some(won);
         Ok(leadership)
     }
@@ -196,12 +196,16 @@ impl StateStore for EtcdStore {
             .with_prefix()
             .with_sort(SortTarget::Create, SortOrder::Ascend)
             .with_limit(1);
-        let get = client.get(format!("{}/", self.keys.election()), Some(oldest));
-        let answer = self.connection.bounded(action, get).await?;
-        Ok(answer.kvs().first().map(|kv| Leader {
-            name: String::from_utf8_lossy(kv.value()).into_owned(),
-            fence: Fence(kv.create_revision().cast_unsigned()),
-        }))
+        let oldest = TxnOp::get(format!("{}/", self.keys.election()), Some(oldest));
+        let both = Txn::new().and_then([oldest, TxnOp::get(self.keys.epoch(), None)]);
+        let answer = self.connection.bounded(action, client.txn(both)).await?;
+        match connection::first_of_each(&answer).as_slice() {
+            [Some(leader), Some(epoch)] => Ok(Some(Leader {
+                name: String::from_utf8_lossy(leader.value()).into_owned(),
+                fence: election::fence(epoch, leader.create_revision())?,
+            })),
+            _ => Ok(None),
+        }
     }
 
     async fn services(&self) -> Result<Vec<ServiceName>, Error> {
@@ -219,7 +223,7 @@ impl StateStore for EtcdStore {
         let both = both.map(|key| TxnOp::get(key, None));
         let txn = client.txn(Txn::new().and_then(both));
         let answer = self.connection.bounded(action, txn).await?;
-        let kvs = connection::first_of_each(answer);
+        let kvs = connection::first_of_each(&answer);
         let [Some(status), evidence] = kvs.as_slice() else { return Ok(None) };
         let record: Record = parsed(status)?;
         Ok(Some(Entry {
@@ -247,7 +251,7 @@ impl StateStore for EtcdStore {
     ) -> Result<Version, Error> {
         let action = "save a state";
         change.check()?;
-        let Some(leader) = self.won(fence) else { return Err(self.fenced(fence).await) };
+        let Some(won) = self.won(fence) else { return Err(self.fenced(fence).await) };
         // If it is another than the one read, the transaction says so; it also knows who leads.
         let before = self.record(action, service).await?;
         if before.is_none() && self.services().await?.len() >= limits::SERVICES {
@@ -259,23 +263,22 @@ impl StateStore for EtcdStore {
         let operations = self.operations(service, &record, &added, &evidence, &handled)?;
 
         let status = self.keys.status(service);
-        let leads =
-            Compare::create_revision(leader.clone(), CompareOp::Equal, fence.0.cast_signed());
+        let leads = Compare::create_revision(won.key.clone(), CompareOp::Equal, won.revision);
         let read_revision = read.map_or(0, |version| version.0.cast_signed());
         let unchanged = Compare::mod_revision(status.clone(), CompareOp::Equal, read_revision);
         let keys_only = || Some(GetOptions::new().with_keys_only());
         let txn = Txn::new()
             .when([leads, unchanged])
             .and_then(operations)
-            .or_else([TxnOp::get(leader, keys_only()), TxnOp::get(status, keys_only())]);
+            .or_else([TxnOp::get(won.key, keys_only()), TxnOp::get(status, keys_only())]);
         let mut client = self.connection.client(action).await?;
         let answer = self.connection.bounded(action, client.txn(txn)).await?;
         if answer.succeeded() {
             let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
             return Ok(Version(revision.cast_unsigned()));
         }
-        match connection::first_of_each(answer).as_slice() {
-            [Some(leader), status] if leader.create_revision() == fence.0.cast_signed() => {
+        match connection::first_of_each(&answer).as_slice() {
+            [Some(leader), status] if leader.create_revision() == won.revision => {
                 Err(Error::Conflict { read, found: status.as_ref().map(version) })
             }
             _ => Err(self.fenced(fence).await),

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use tokio::time::sleep;
 
-    fn leadership(sure: Sure) -> (Leadership, Holding) {
+    fn leads(sure: Sure) -> (Leadership, Holding) {
         let (claim, holding) = claim(sure);
         (claim.leads(Fence(3)), holding)
     }
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_is_sure_until_its_time_and_no_longer() {
         let soon = now() + Duration::from_millis(300);
-        let (leadership, holding) = leadership(Sure::Until(soon));
+        let (leadership, holding) = leads(Sure::Until(soon));
         leadership.check().unwrap();
         let later = soon + Duration::from_millis(300);
         holding.sure.send_replace(Sure::Until(later));
@@ -171,11 +171,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_ends_the_holder_ends_the_leadership() {
-        let (leadership, holding) = leadership(Sure::Always);
+        let (leadership, holding) = leads(Sure::Always);
         holding.sure.send_replace(Sure::Over("no more".to_owned()));
         assert_eq!(leadership.lost().await, "no more");
 
-        let (leadership, holding) = leadership(Sure::Always);
+        let (leadership, holding) = leads(Sure::Always);
         leadership.check().unwrap();
         drop(holding);
         assert!(leadership.lost().await.contains("ended"));
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_resignation_waits_for_the_holder() {
-        let (leadership, mut holding) = leadership(Sure::Always);
+        let (leadership, mut holding) = leads(Sure::Always);
         let holder = tokio::spawn(async move {
             let done = holding.end.recv().await.unwrap();
             sleep(Duration::from_millis(50)).await;
@@ -192,7 +192,7 @@ mod tests {
         leadership.resign().await;
         assert!(timeout(Duration::from_millis(20), holder).await.is_ok());
 
-        let (leadership, mut holding) = leadership(Sure::Always);
+        let (leadership, mut holding) = leads(Sure::Always);
         drop(leadership);
         assert!(holding.end.recv().await.is_none());
     }

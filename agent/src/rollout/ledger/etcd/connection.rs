@@ -166,7 +166,7 @@ fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// Of each operation of a transaction that gets something, the first key.
-pub(super) fn first_of_each(answer: TxnResponse) -> Vec<Option<KeyValue>> {
+pub(super) fn first_of_each(answer: &TxnResponse) -> Vec<Option<KeyValue>> {
     let first = |operation| match operation {
         TxnOpResponse::Get(mut get) => Some(get.take_kvs().into_iter().next()),
         _ => None,

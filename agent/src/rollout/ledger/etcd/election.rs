@@ -2,35 +2,50 @@
 //!
 //! etcd lets a candidate win whose lease has run out while it waited, so the lease is kept alive
 //! from the start, and after the campaign a read on the condition that the key is still there says
-//! that it was won. Whatever happens after that, the fence in each transaction is what counts.
+//! that it was won. Whatever happens after that, the key's create revision, on whose condition each
+//! transaction is made, is what counts.
+//!
+//! The fence is that revision and what the key `epoch` says: the time in which the store was first
+//! used, in milliseconds since 1970. So the fences of a new store, or of another kind, are greater
+//! than those of the one before, and agents take them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etcd_client::{Compare, CompareOp, Txn};
+use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 use tokio::time::{sleep, timeout};
 
-use super::super::leadership::{Claim, Holding, Sure, claim, now};
+use super::super::leadership::{Holding, Sure, claim, now};
 use super::super::{Error, Fence, Leadership};
-use super::connection::Connection;
+use super::connection::{Connection, first_of_each};
+use super::keys::Keys;
+use super::parsed;
 
 const ACTION: &str = "lead";
 /// How long to wait after a renewal that failed.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
 /// What was won.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Won {
-    /// The create revision of the key.
+    /// The number of the leadership.
     pub(super) fence: Fence,
     /// The key.
     pub(super) key: String,
+    /// The create revision of the key.
+    pub(super) revision: i64,
+}
+
+/// The fence of a key with this create revision.
+pub(super) fn fence(epoch: &KeyValue, revision: i64) -> Result<Fence, Error> {
+    let epoch: u64 = parsed(epoch)?;
+    Ok(Fence(epoch.saturating_add(revision.cast_unsigned())))
 }
 
 /// Waits until this process leads.
 pub(super) async fn campaign(
     connection: &Arc<Connection>,
-    election: &str,
+    keys: &Keys,
     name: &str,
     length: Duration,
 ) -> Result<(Leadership, Won), Error> {
@@ -44,7 +59,7 @@ pub(super) async fn campaign(
     tokio::spawn(keep_alive(Arc::clone(connection), lease.id(), length, asked, holding));
 
     let answer = tokio::select! {
-        answer = client.campaign(election, name, lease.id()) => answer,
+        answer = client.campaign(keys.election(), name, lease.id()) => answer,
         why = claim.lost() => return Err(connection.lost(ACTION, why)),
     };
     let answer = match answer {
@@ -55,26 +70,37 @@ pub(super) async fn campaign(
         }
     };
     let key = answer.leader().ok_or_else(|| lost(connection, "etcd did not say what was won"))?;
-    let fence = Fence(key.rev().cast_unsigned());
+    let revision = key.rev();
     let key = key.key_str().map_err(|error| lost(connection, &error.to_string()))?.to_owned();
-    confirm(connection, &claim, &key, fence).await?;
-    Ok((claim.leads(fence), Won { fence, key }))
+    let fence = confirm(connection, keys, &key, revision).await?;
+    claim.check().map_err(|why| connection.lost(ACTION, why))?;
+    Ok((claim.leads(fence), Won { fence, key, revision }))
 }
 
-/// That the key that was won is still there.
+/// That the key that was won is still there, and its fence. The first leader of all sets the epoch.
 async fn confirm(
     connection: &Connection,
-    claim: &Claim,
+    keys: &Keys,
     key: &str,
-    fence: Fence,
-) -> Result<(), Error> {
+    revision: i64,
+) -> Result<Fence, Error> {
+    let epoch = keys.epoch();
+    let there = || Compare::create_revision(key, CompareOp::Equal, revision);
+    let absent = Compare::create_revision(epoch.clone(), CompareOp::Equal, 0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let set = Txn::new().when([there(), absent]).and_then([TxnOp::put(
+        epoch.clone(),
+        now.to_string(),
+        None,
+    )]);
+    let get = Txn::new().when([there()]).and_then([TxnOp::get(epoch, None)]);
     let mut client = connection.client(ACTION).await?;
-    let there = Compare::create_revision(key, CompareOp::Equal, fence.0.cast_signed());
-    let answer = connection.bounded(ACTION, client.txn(Txn::new().when([there]))).await?;
-    if !answer.succeeded() {
-        return Err(lost(connection, "the lease ran out before the election was won"));
+    connection.bounded(ACTION, client.txn(set)).await?;
+    let answer = connection.bounded(ACTION, client.txn(get)).await?;
+    match first_of_each(&answer).as_slice() {
+        [Some(epoch)] => fence(epoch, revision),
+        _ => Err(lost(connection, "the lease ran out before the election was won")),
     }
-    claim.check().map_err(|why| connection.lost(ACTION, why))
 }
 
 fn lost(connection: &Connection, why: &str) -> Error {
@@ -84,7 +110,7 @@ fn lost(connection: &Connection, why: &str) -> Error {
 /// Until when a lease is sure that was renewed by a call made at `asked`. etcd counts from when the
 /// call came in, which is later; a tenth is left for clocks that do not run alike.
 fn sure_until(asked: Duration, length: Duration) -> Duration {
-    asked + length - length / 10
+    asked + length.mul_f64(0.9)
 }
 
 /// Renews a lease three times in its length, until its time is over or nobody wants it any longer;

@@ -20,6 +20,11 @@ impl Keys {
         format!("{}election", self.prefix)
     }
 
+    /// What fences begin from.
+    pub(super) fn epoch(&self) -> String {
+        format!("{}epoch", self.prefix)
+    }
+
     pub(super) fn status(&self, service: &ServiceName) -> String {
         format!("{}status/{service}", self.prefix)
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::entry::{limits, within};
-use super::super::{Command, Error};
+use super::super::{Command, CommandId, Error};
 use super::disk::Disk;
 use super::files::{FORM, io_error, list, make_directory, read};
 use crate::model::ServiceName;
@@ -25,7 +25,7 @@ impl Disk {
         let directory = self.commands_of(&command.service);
         make_directory(&directory)?;
         let path = directory.join(format!("{}.json", command.id));
-        let waiting = list(&directory)?.iter().filter(|name| name.ends_with(".json")).count();
+        let waiting = list(&directory)?.iter().filter(|name| is_command(name)).count();
         if waiting >= limits::COMMANDS && !path.exists() {
             return Err(Error::Full { what: "commands that wait", limit: limits::COMMANDS });
         }
@@ -48,7 +48,7 @@ impl Disk {
             let Ok(service) = ServiceName::new(&name) else { continue };
             let directory = self.commands_of(&service);
             let mut waiting = Vec::new();
-            for name in list(&directory)?.iter().filter(|name| name.ends_with(".json")) {
+            for name in list(&directory)?.iter().filter(|name| is_command(name)) {
                 match command(&directory.join(name))? {
                     Some(command) if command.service == service => waiting.push(command),
                     _ => {}
@@ -64,6 +64,11 @@ impl Disk {
         commands.sort_by(|a, b| (a.at_ms, &a.id).cmp(&(b.at_ms, &b.id)));
         Ok(commands)
     }
+}
+
+/// Whether a file of this name holds a command.
+fn is_command(name: &str) -> bool {
+    name.strip_suffix(".json").is_some_and(|id| CommandId::new(id).is_ok())
 }
 
 /// A command in a file; nothing if it is gone, or damaged: then it is put aside.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,7 +73,11 @@ impl Disk {
             return Ok(None);
         };
         let last = self.leader_file().load(unsealed::<Leader>)?.content.map_or(0, |l| l.fence.0);
-        let leader = Leader { name: name.to_owned(), fence: Fence(last + 1) };
+        // Where the file was lost, or there was a store of another kind, agents know a fence: the
+        // time is beyond it.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let fence = Fence(u64::try_from(now).unwrap_or(0).max(last + 1));
+        let leader = Leader { name: name.to_owned(), fence };
         self.leader_file().replace(&within("the leader", &leader, limits::EVENT)?)?;
         *holds = Some(leader.fence);
         Ok(Some((lock, leader.fence)))
