@@ -1,4 +1,4 @@
-//! Fault points: the steps between which an agent may be killed. Tests kill it at each.
+//! Fault points: the steps between which an agent or a coordinator may be killed. Tests kill it at each.
 //!
 //! Without the feature `fault-points` they are nothing. With it, an agent whose environment has
 //! `WEIR_FAULT=FILE` kills itself when it passes the point whose name is in that file. So a test
@@ -25,6 +25,11 @@ macro_rules! points {
             }
         }
     };
+}
+
+impl Point {
+    /// Those of a coordinator; the others are an agent's.
+    pub const COORDINATOR: &[Self] = &[Self::Ticked, Self::Persisted, Self::Ordered];
 }
 
 points! {

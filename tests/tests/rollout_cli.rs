@@ -37,7 +37,7 @@ drain: { idle: 1s, timeout: 2s }
 /// One agent with the service.
 fn fleet() -> Fleet {
     let fleet = Fleet::start(1, small_lab(), &[]).unwrap();
-    let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp).with("drain: { idle: 1s }");
+    let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp);
     fleet.apply(&[spec]).unwrap();
     fleet
 }

@@ -39,7 +39,7 @@ drain: { idle: 1s, timeout: 2s }
 /// Three agents with the service.
 fn fleet() -> Fleet {
     let fleet = Fleet::start(3, small_lab(), &[]).unwrap();
-    let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp).with("drain: { idle: 1s }");
+    let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp);
     fleet.apply(&[spec]).unwrap();
     fleet
 }

@@ -13,7 +13,7 @@ use weir_tests::fleet::{Coordinator, Release};
 use weir_tests::identity::Version::{Blue, Canary};
 use weir_tests::random::Random;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 
 const SPEC: &str = "\
 kind: Rollout
@@ -94,7 +94,7 @@ fn abort_works_without_a_coordinator() {
     let (socket, agents) = (coordinator.socket().to_owned(), fleet.agents_file().unwrap());
     coordinator.kill().unwrap();
     let began = Instant::now();
-    let arguments = ["abort", SERVICE, "--agents", agents.to_str().unwrap()];
+    let arguments = ["abort", SERVICE, "--to", "blue", "--agents", agents.to_str().unwrap()];
     let output = weir_tests::fleet::coordinator::output(&socket, &arguments).unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     println!("aborted without a coordinator in {:.1?}", began.elapsed());

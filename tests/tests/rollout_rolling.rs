@@ -13,7 +13,7 @@ use weir::model::Version::Blue;
 use weir_tests::fleet::Release;
 use weir_tests::fleet::release::{SERVICE, small_lab, unbroken};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const HEALTH: &str = "health: { type: tcp, port: 80, interval: 200ms, rise: 1, fall: 2 }";
 
 /// A program that replaces backends: it notes each call, and fails for one of them.

@@ -17,11 +17,13 @@ use crate::{
     client::Address,
     log,
     model::Fence,
+    observe::{self, Listen},
     rollout::{
         api::serve,
         external::Http,
         fleet::agents::{self, Agent},
         ledger::{self, StateStore, etcd::EtcdStore, file::FileStore},
+        observe as rollout_page,
         run::{self, Options, record::Record},
     },
 };
@@ -49,6 +51,13 @@ pub(super) struct Coordinator {
     /// Serve the API on this port too, over mutual TLS.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Serve a page for people (/), the rollouts (/rollouts) and series for Prometheus (/metrics) here, read-only,
+    /// over HTTP without any protection; or `off`.
+    #[arg(long, default_value = rollout_page::DEFAULT, value_name = "ADDRESS:PORT")]
+    http: Listen,
+    /// Let --http be an address that other hosts can reach. Whoever reaches it can read names and counters.
+    #[arg(long)]
+    http_anywhere: bool,
     /// Append what is judged to this file, as lines that `weir rollout replay` reads; at most 1 GiB.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -129,6 +138,7 @@ impl Coordinator {
         Fence::new(&name, 1)
             .map_err(|wrong| Failure::Usage(format!("--name: the fence {wrong}")))?;
         let store = self.state.open(&name)?;
+        let http_at = self.http.allowed(self.http_anywhere).map_err(Failure::Usage)?;
         let record = self.record.as_deref().map(Record::open).transpose()?;
         log::start(self.log_format, self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -142,6 +152,11 @@ impl Coordinator {
             tracing::info!(socket = %socket.display(), agents = agents.len(), "serving");
             let coordinator =
                 run::Coordinator::start(Options { name, agents, store, http: http()?, record });
+            let (bound, warning) = observe::bind(http_at);
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
+            let _page = bound.map(|bound| rollout_page::serve(bound, coordinator.clone()));
             let shutdown = async move {
                 tokio::select! {
                     _ = terminate.recv() => {}

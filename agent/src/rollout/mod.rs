@@ -9,6 +9,7 @@
 //! - [`external`]: what is asked of others: Prometheus, web hooks, commands
 //! - [`judge`]: what counters say of a candidate
 //! - [`machine`]: what is so now, and what should be asked for; pure
+//! - [`observe`]: a page, and series for Prometheus
 //! - [`name`], [`time`]: the words that all of them share
 
 pub mod api;
@@ -18,6 +19,7 @@ pub mod judge;
 pub mod ledger;
 pub mod machine;
 pub mod name;
+pub mod observe;
 pub mod run;
 pub mod schedule;
 pub mod spec;

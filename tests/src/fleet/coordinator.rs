@@ -143,12 +143,13 @@ impl Coordinator {
     ) -> Result<Value> {
         let deadline = Instant::now() + pace::wait(limit);
         loop {
-            let rollout = self.get(service)?;
-            if done(&rollout) {
-                return Ok(rollout);
+            // One that has just started may not know of it yet.
+            let rollout = self.get(service);
+            if rollout.as_ref().is_ok_and(&done) {
+                return rollout;
             }
             if Instant::now() > deadline {
-                bail!("not within {limit:?}: {rollout:#}");
+                bail!("not within {limit:?}: {:#}", rollout?);
             }
             thread::sleep(Duration::from_millis(100));
         }

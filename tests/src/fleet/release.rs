@@ -50,7 +50,7 @@ impl Release {
     pub fn start(agents: usize, lab: LabBuilder, more: &[&str]) -> Result<Self> {
         let fleet = Fleet::start(agents, lab, &[])?;
         let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp);
-        let spec = more.iter().fold(spec.with("drain: { idle: 1s }"), |spec, line| spec.with(line));
+        let spec = more.iter().fold(spec, |spec, line| spec.with(line));
         fleet.apply(&[spec])?;
         let coordinator = Self::coordinator(&fleet, "coordinator", &[])?;
         Ok(Self { coordinator, fleet })

@@ -1,9 +1,9 @@
 //! Without a coordinator: this process is one, or speaks to the agents itself.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use weir_proto::rollout::v1::PlanResponse;
 
 use super::Here;
@@ -16,8 +16,8 @@ use crate::{
         table::{Side::Left, Table, text, warning},
     },
     client::{Address, Client},
-    model::ServiceName,
-    node::messages::{ChangeOptions, InFlight, RollBack},
+    model::{ServiceName, Version, Weight, Weights},
+    node::messages::{ChangeOptions, InFlight, ServiceShift, ServiceStatus, Shift},
     rollout::{
         api::serve,
         fleet::agents::Agent,
@@ -104,10 +104,11 @@ struct Aborted {
     error: Option<String>,
 }
 
-/// Restores the last settled weights on every agent of the file, past any coordinator.
+/// Gives all new connections back to the stable version on every agent of the file, past any
+/// coordinator.
 pub(super) async fn abort(
     here: &Here<'_>,
-    file: &Path,
+    (file, to): (&Path, Option<Version>),
     service: &ServiceName,
     output: Output,
 ) -> Result<(), Failure> {
@@ -116,7 +117,7 @@ pub(super) async fn abort(
     for agent in agents {
         let service = service.clone();
         tasks.spawn(async move {
-            let outcome = abort_one(&agent, service).await;
+            let outcome = abort_one(&agent, service, to).await;
             let (weights, error) = match outcome {
                 Ok(weights) => (Some(weights), None),
                 Err(error) => (None, Some(error)),
@@ -147,19 +148,47 @@ pub(super) async fn abort(
     Err(Failure::Failed(format!("not aborted on {}: ask again", failed.join(", "))))
 }
 
-async fn abort_one(agent: &Agent, service: ServiceName) -> Result<String, String> {
-    let mut client =
-        Client::connect(agent.address.clone()).await.map_err(|error| error.to_string())?;
-    let status = client.get(&service).await.map_err(|error| error.to_string())?;
-    let rolled = RollBack {
-        service: service.clone(),
-        in_flight: InFlight::BySpec,
-        expected_generation: None,
-        options: ChangeOptions::default(),
+/// How long one agent may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+async fn abort_one(
+    agent: &Agent,
+    service: ServiceName,
+    to: Option<Version>,
+) -> Result<String, String> {
+    let abort = async {
+        let connected = Client::connect(agent.address.clone()).await;
+        let mut client = connected.map_err(|error| error.to_string())?;
+        let status = client.get(&service).await.map_err(|error| error.to_string())?;
+        let weights = match to {
+            Some(version) => Weights::all_to(version),
+            None => stable(&status)
+                .ok_or("it cannot tell which version is stable: name it, --to blue")?,
+        };
+        let shift = Shift {
+            shifts: vec![ServiceShift {
+                service,
+                set: weights.iter().collect(),
+                remainder: Version::Blue,
+                expected_generation: None,
+            }],
+            in_flight: InFlight::BySpec,
+            lease: None,
+            options: ChangeOptions::default(),
+        };
+        client.shift(&shift).await.map_err(|error| error.to_string())?;
+        Ok(weights.to_string())
     };
-    let now = status.versions.iter().map(|(_, row)| row.asked);
-    if !now.eq(status.settled.iter().map(|(_, weight)| weight)) {
-        client.roll_back(&rolled).await.map_err(|error| error.to_string())?;
+    match timeout(ANSWER, abort).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
     }
-    Ok(status.settled.to_string())
+}
+
+/// What a service had before its rollout, if that can be told without doubt.
+fn stable(status: &ServiceStatus) -> Option<Weights> {
+    let whole = |weights: &Weights| weights.iter().any(|(_, weight)| weight == Weight::FULL);
+    let guard = status.guard.and_then(|guard| guard.guard.fallback);
+    let lease = status.lease.map(|lease| lease.revert_to);
+    [guard, lease, Some(status.settled)].into_iter().flatten().find(whole)
 }

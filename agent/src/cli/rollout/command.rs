@@ -11,7 +11,7 @@ use crate::{
         fail::Failure,
         output::{Output, print},
     },
-    model::ServiceName,
+    model::{ServiceName, Version},
     rollout::api::Remote,
 };
 
@@ -53,14 +53,17 @@ pub(super) struct Resume {
 /// Give all new connections back to the old version, now.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a coordinator, --agents speaks to the agents themselves: each restores the weights that the
-service had when its tables last settled.")]
+Without a coordinator, --agents speaks to the agents themselves, all at once; no rollout need be known.")]
 pub(super) struct Abort {
     #[command(flatten)]
     which: Which,
     /// Go straight to the agents of this file, past the coordinator: for when it is gone.
     #[arg(long, value_name = "FILE")]
     agents: Option<PathBuf>,
+    /// With --agents: the version that gets everything. Without it, the one that the rollout's guard or lease names,
+    /// or that had everything when the tables last settled.
+    #[arg(long, requires = "agents", value_name = "VERSION")]
+    to: Option<Version>,
 }
 
 /// Try a degraded rollout again, from its first step.
@@ -114,7 +117,7 @@ impl Undo {
 impl Abort {
     pub(super) async fn run(self, here: &Here<'_>, output: Output) -> Result<(), Failure> {
         match &self.agents {
-            Some(file) => alone::abort(here, file, &self.which.service, output).await,
+            Some(file) => alone::abort(here, (file, self.to), &self.which.service, output).await,
             None => send(here.connect().await?, self.which, "abort", String::new()).await,
         }
     }

@@ -18,7 +18,7 @@ use tokio_stream::StreamExt as _;
 
 use super::{
     agents::Agent,
-    orders::{self, Numbered, Orders},
+    orders::{self, AGAIN, Numbered, Orders},
     seen::{Reach, Seen},
 };
 use crate::{
@@ -37,8 +37,6 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 const QUICK_LOOK: Duration = Duration::from_millis(100);
 /// For so long after a change looks are quick.
 const QUICK_FOR: Duration = Duration::from_secs(10);
-/// The least time between two attempts at the same orders.
-const AGAIN: Duration = Duration::from_millis(900);
 /// The first pause before another attempt to connect; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
@@ -112,7 +110,7 @@ impl Link {
         let mut events = Box::pin(within(client.watch_events(&query, true)).await?);
         // The first answer is of what was.
         timeout(ANSWER, events.next()).await.map_err(|_| "no events".to_owned())?;
-        self.look(&mut client, None).await?;
+        self.look(&mut client, None, None).await?;
         self.orders.mark_changed();
         let mut heard = Instant::now();
         loop {
@@ -123,26 +121,30 @@ impl Link {
                     let sample = sample.ok_or("it ended the stream of counters")?;
                     let sample = sample.map_err(|error| error.to_string())?;
                     heard = Instant::now();
-                    self.look(&mut client, Some(sample)).await?;
+                    self.look(&mut client, Some(sample), None).await?;
                 }
                 changed = self.orders.changed() => {
                     changed.map_err(|_| "nobody gives orders any more".to_owned())?;
-                    let Numbered { number, orders } = self.orders.borrow_and_update().clone();
-                    if self.is_due(&orders) {
-                        self.carry_out(&mut client, &orders).await;
-                        self.quick_until = Instant::now() + QUICK_FOR;
-                        // What is counted from here on is of the new state.
-                        self.look(&mut client, None).await?;
-                        let counters = within(client.counters(&services)).await?;
-                        self.sampled(Sample { counters, interval: None });
+                    let Numbered { number, orders, .. } = self.orders.borrow_and_update().clone();
+                    if !self.is_due(&orders) {
+                        self.tell(|seen| seen.done = number);
+                        continue;
                     }
-                    self.tell(|seen| seen.done = number);
+                    self.carry_out(&mut client, &orders).await;
+                    self.quick_until = Instant::now() + QUICK_FOR;
+                    // What was asked for again meanwhile is done, too.
+                    let newest = self.orders.borrow().clone();
+                    let done = if newest.orders == orders { newest.number } else { number };
+                    self.look(&mut client, None, Some(done)).await?;
+                    // What is counted from here on is of the new state.
+                    let counters = within(client.counters(&services)).await?;
+                    self.sampled(Sample { counters, interval: None });
                 }
                 event = events.next() => {
                     event.ok_or("it ended the stream of events")?.map_err(|error| error.to_string())?;
-                    self.look(&mut client, None).await?;
+                    self.look(&mut client, None, None).await?;
                 }
-                () = sleep(QUICK_LOOK), if self.is_quick() => self.look(&mut client, None).await?,
+                () = sleep(QUICK_LOOK), if self.is_quick() => self.look(&mut client, None, None).await?,
                 () = sleep_until(heard + SILENCE) => {
                     return Err(format!("it has said nothing for {} s", SILENCE.as_secs()));
                 }
@@ -177,8 +179,13 @@ impl Link {
     }
 
     /// Reads back what the agent does with the service; then takes the sample, so that the state is
-    /// never older than what was counted.
-    async fn look(&self, client: &mut Client, sample: Option<Sample>) -> Result<(), String> {
+    /// never older than what was counted. `done`: the orders that this shows the effect of.
+    async fn look(
+        &self,
+        client: &mut Client,
+        sample: Option<Sample>,
+        done: Option<u64>,
+    ) -> Result<(), String> {
         let status = within(client.get(&self.service)).await?;
         let drains = within(client.drains(std::slice::from_ref(&self.service))).await?;
         self.tell(|seen| {
@@ -188,6 +195,7 @@ impl Link {
             }
             seen.status = Some(Arc::new(status));
             seen.drains = drains.into();
+            seen.done = done.unwrap_or(seen.done);
         });
         if let Some(sample) = sample {
             self.sampled(sample);

@@ -19,12 +19,13 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 use self::{
     agents::Agent,
     link::Link,
-    orders::{Numbered, Orders},
+    orders::{AGAIN, Numbered, Orders},
     seen::Seen,
 };
 use crate::{model::ServiceName, rollout::name::AgentName};
@@ -56,7 +57,7 @@ impl Fleet {
         let news = Arc::new(Notify::new());
         let member = |agent: &Agent| {
             let (told, seen) = watch::channel(Seen::nothing(SystemTime::now()));
-            let (orders, given) = watch::channel(Numbered::default());
+            let (orders, given) = watch::channel(Numbered::nothing());
             let link = Link::new(agent.clone(), service.clone(), told, given, Arc::clone(&news));
             (agent.name.clone(), Member { seen, orders, task: tokio::spawn(link.run()) })
         };
@@ -88,13 +89,15 @@ impl Fleet {
     /// begun yet.
     pub fn order(&self, agent: &AgentName, orders: Orders) {
         if let Some(member) = self.members.get(agent) {
-            // What is asked for again is tried again; nothing after nothing is no news.
+            // What is asked for again is tried again after a while; nothing after nothing is no news.
             member.orders.send_if_modified(|given| {
-                let news = !(given.orders.list.is_empty() && orders.list.is_empty());
-                if news {
-                    *given = Numbered { number: given.number + 1, orders };
+                let nothing = given.orders.list.is_empty() && orders.list.is_empty();
+                let again = given.orders == orders && given.at.elapsed() < AGAIN;
+                if nothing || again {
+                    return false;
                 }
-                news
+                *given = Numbered { number: given.number + 1, at: Instant::now(), orders };
+                true
             });
         }
     }

@@ -1,9 +1,10 @@
 //! What an agent is asked for, and how.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use crate::{
     client::{Client, ClientError},
@@ -31,11 +32,23 @@ pub struct Orders {
     pub fence: Option<Fence>,
 }
 
+/// The least time between two attempts at the same orders.
+pub(super) const AGAIN: Duration = Duration::from_millis(900);
+
 /// Orders with their number: later ones have higher numbers.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Numbered {
     pub(super) number: u64,
+    /// When they were given.
+    pub(super) at: Instant,
     pub(super) orders: Orders,
+}
+
+impl Numbered {
+    /// Before anything is asked for.
+    pub(super) fn nothing() -> Self {
+        Self { number: 0, at: Instant::now(), orders: Orders::default() }
+    }
 }
 
 /// One thing that an agent is asked for.

@@ -6,7 +6,7 @@ use crate::{
     model::{Handshakes, ServiceName, TableShare, Traffic, Version},
     node::{
         interval::{Interval, VersionInterval},
-        messages::{Counters, ServiceStatus},
+        messages::{BackendStatus, Counters, ServiceStatus},
     },
     rollout::{
         judge::{Arm, BackendArm, Tick},
@@ -28,8 +28,10 @@ pub enum Compare {
     Backends {
         /// The version.
         version: Version,
-        /// Those that are tried.
+        /// Those that were replaced so far.
         fresh: BTreeSet<SocketAddr>,
+        /// Those that were replaced last: they are compared with the rest when all were replaced.
+        last: BTreeSet<SocketAddr>,
     },
 }
 
@@ -53,8 +55,13 @@ pub fn tick(
                 |version: Version| whole(&versions[version], status.versions[version].table);
             (whole(*candidate), whole(*stable))
         }
-        Compare::Backends { version, fresh } => {
+        Compare::Backends { version, fresh, last } => {
             let all = &versions[*version];
+            let old = |one: &BackendStatus| {
+                !fresh.contains(&SocketAddr::new(one.address, one.port)) && one.slots > 0
+            };
+            let rest = status.versions[*version].backends.iter().any(old);
+            let fresh = if rest { fresh } else { last };
             let slots = |wanted: bool| {
                 let backends = status.versions[*version].backends.iter();
                 let chosen = backends.filter(|one| {

@@ -248,6 +248,17 @@ impl Coordinator {
         Ok(v1::ListResponse { rollouts, leader, leading })
     }
 
+    /// All rollouts, as they are told.
+    pub(crate) fn told(&self) -> Vec<v1::Rollout> {
+        let runners = self.shared.runners();
+        runners.values().map(|handle| v1::Rollout::clone(&handle.told.borrow())).collect()
+    }
+
+    /// Whether this coordinator leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.shared.lead.borrow().leads()
+    }
+
     /// The rollout of a service, as it changes.
     pub async fn watch(
         &self,

@@ -1,10 +1,6 @@
 //! The judge of a service's rollout, fed by the counters of all agents.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -145,11 +141,14 @@ fn compare(state: &State) -> Option<Compare> {
     if roles.candidate != roles.stable {
         return Some(Compare::Versions { candidate: roles.candidate, stable: roles.stable });
     }
-    Some(Compare::Backends { version: roles.stable, fresh: fresh(state) })
+    let batches = batches(state);
+    let last = batches.last().into_iter().flatten().copied().collect();
+    let fresh = batches.into_iter().flatten().collect();
+    Some(Compare::Backends { version: roles.stable, fresh, last })
 }
 
-/// With `rolling`: the backends that were replaced, those of the step that runs among them.
-fn fresh(state: &State) -> BTreeSet<std::net::SocketAddr> {
+/// With `rolling`: the backends that were replaced, those of the step that runs last.
+fn batches(state: &State) -> Vec<Vec<SocketAddr>> {
     let reached = match &state.phase {
         Phase::Progressing(position) => {
             position.step + usize::from(position.stage >= Stage::Readying)
@@ -159,8 +158,8 @@ fn fresh(state: &State) -> BTreeSet<std::net::SocketAddr> {
         _ => 0,
     };
     let replaced = |step: &Step| match step {
-        Step::Replace { backends, revert: false } => backends.clone(),
-        _ => Vec::new(),
+        Step::Replace { backends, revert: false } => Some(backends.clone()),
+        _ => None,
     };
-    state.steps.iter().take(reached).flat_map(replaced).collect()
+    state.steps.iter().take(reached).filter_map(replaced).collect()
 }

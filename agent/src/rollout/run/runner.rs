@@ -272,7 +272,9 @@ impl Runner {
         let handled: Vec<CommandId> = handled.collect();
         let news = !same(state, &next) || !handled.is_empty() || self.kept.ahead;
         let due = !next.is_at_rest() && self.kept.saved.elapsed() >= SAVE;
-        fault::point(Point::Ticked);
+        if news {
+            fault::point(Point::Ticked);
+        }
         let saved = match fence {
             // The store has not answered in this turn: it is not asked again.
             Some(_) if self.kept.stale => false,
@@ -292,7 +294,9 @@ impl Runner {
             }
             None => false,
         };
-        fault::point(Point::Persisted);
+        if news {
+            fault::point(Point::Persisted);
+        }
         if !saved && !next.is_going_back() {
             return;
         }
@@ -300,7 +304,9 @@ impl Runner {
             self.kept.run_ahead(next.clone());
         }
         self.carry_out(&next, effects, observed);
-        fault::point(Point::Ordered);
+        if news {
+            fault::point(Point::Ordered);
+        }
     }
 
     /// Hands effects to whom they are for.
