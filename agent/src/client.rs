@@ -284,7 +284,7 @@ impl Client {
 }
 
 /// A request with a bound on the wait for its answer.
-fn bounded<T>(message: T) -> tonic::Request<T> {
+pub(crate) fn bounded<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(ANSWER_WAIT);
     request
@@ -295,7 +295,7 @@ fn texts(services: &[ServiceName]) -> Vec<String> {
 }
 
 /// Sorts a status: refused by the agent, failed in it, or lost on the way.
-fn from_status(address: &Address, status: &Status) -> ClientError {
+pub(crate) fn from_status(address: &Address, status: &Status) -> ClientError {
     let details = status.get_error_details();
     match status.code() {
         Code::InvalidArgument

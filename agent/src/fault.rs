@@ -1,4 +1,4 @@
-//! Fault points: the steps between which an agent may be killed. Tests kill it at each.
+//! Fault points: the steps between which an agent or a coordinator may be killed. Tests kill it at each.
 //!
 //! Without the feature `fault-points` they are nothing. With it, an agent whose environment has
 //! `WEIR_FAULT=FILE` kills itself when it passes the point whose name is in that file. So a test
@@ -27,6 +27,11 @@ macro_rules! points {
     };
 }
 
+impl Point {
+    /// Those of a coordinator; the others are an agent's.
+    pub const COORDINATOR: &[Self] = &[Self::Ticked, Self::Persisted, Self::Ordered];
+}
+
 points! {
     PoolWritten "pool.written" "Tables were written to lines of the pool that no record names.";
     BackendsWritten "backends.written" "Records of new backends were written.";
@@ -41,6 +46,9 @@ points! {
     Stored "stored" "The state was stored.";
     Settled "settle.first" "The first half of a settle was committed.";
     Untracked "settle.second" "The second half was committed.";
+    Ticked "rollout.ticked" "A coordinator has worked out the next state of a rollout.";
+    Persisted "rollout.persisted" "It has saved that state.";
+    Ordered "rollout.ordered" "It has told the agents what follows from it.";
     Released "release" "Backends were released, and that is not stored yet.";
 }
 

@@ -5,6 +5,7 @@
 //! - [`load`]: the clients: fresh connections, long-lived connections, UDP flows.
 //! - [`agent`]: a running `weir agent` on the balancer host, and calls of the command line.
 //! - [`node`]: a lab, its agent and a gRPC client in one: what most tests begin with.
+//! - [`fleet`]: several labs with their agents, and a coordinator.
 //! - [`demo`]: a release in front of your eyes, with a verdict.
 //! - [`identity`]: which version and backend answered.
 //! - [`interrupt`]: Ctrl-C as a value, so that a program can clean up.
@@ -34,6 +35,7 @@ pub mod cases;
 pub mod certificates;
 pub mod decap;
 pub mod demo;
+pub mod fleet;
 pub mod frames;
 pub mod history;
 pub mod identity;

@@ -21,6 +21,11 @@ use crate::lab::{Lab, LabBuilder, Offloads};
 /// Load disturbs load: of all nodes of this process one at a time is up.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits until no other node of this process is up.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How weir is attached to all interfaces of the balancer host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -67,7 +72,7 @@ impl Node {
     /// Builds the lab, with the offloads that suit `mode`, and starts the agent with further
     /// `arguments`.
     pub fn start(lab: LabBuilder, mode: Mode, arguments: &[&str]) -> Result<Self> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let lab = lab.offloads(mode.offloads()).start()?;
         let options = AgentOptions::new(&lab).mode(mode.name());
         let options = arguments.iter().fold(options, |options, one| options.argument(one));

@@ -13,7 +13,7 @@ const NAME: usize = 15;
 
 /// The other end of a connection. Every request that comes by it has this among its extensions.
 #[derive(Debug, Clone)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// A process of this host, which the socket's mode has let in.
     Local(UdsConnectInfo),
     /// A client on the network, whose certificate was verified.
@@ -22,7 +22,7 @@ pub(super) enum Peer {
 
 impl Peer {
     /// Who that is.
-    pub(super) fn caller(&self) -> Option<Caller> {
+    pub(crate) fn caller(&self) -> Option<Caller> {
         match self {
             Self::Local(info) => process(info),
             Self::Remote(identity) => {

@@ -15,22 +15,22 @@ use super::caller::Peer;
 
 /// The most connections at once, at the socket and at the port each. Further clients wait in the
 /// backlog until one leaves.
-pub(super) const MAX_CONNECTIONS: usize = 1_024;
+pub(crate) const MAX_CONNECTIONS: usize = 1_024;
 
 /// What clients speak through.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection, which makes room when it is dropped.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     peer: Peer,
     _room: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    pub(super) fn new(
+    pub(crate) fn new(
         stream: impl Stream + 'static,
         peer: Peer,
         room: OwnedSemaphorePermit,
@@ -40,16 +40,16 @@ impl Connection {
 }
 
 /// Where connections are handed over to the server.
-pub(super) type Connections = mpsc::Sender<io::Result<Connection>>;
+pub(crate) type Connections = mpsc::Sender<io::Result<Connection>>;
 
 /// The connections of the server, and where they come from.
-pub(super) fn channel() -> (Connections, ReceiverStream<io::Result<Connection>>) {
+pub(crate) fn channel() -> (Connections, ReceiverStream<io::Result<Connection>>) {
     let (connections, accepted) = mpsc::channel(1);
     (connections, ReceiverStream::new(accepted))
 }
 
 /// Accepts connections at the Unix socket until nobody takes them any more.
-pub(super) async fn accept(listener: UnixListener, connections: Connections) {
+pub(crate) async fn accept(listener: UnixListener, connections: Connections) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // The semaphore is never closed.
     while let Ok(room) = Arc::clone(&room).acquire_owned().await {

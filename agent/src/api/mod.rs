@@ -13,8 +13,8 @@
 //! - [`convert`]: between `weir.v1` and the node's messages, both ways
 //! - [`error`]: from the node's errors to gRPC statuses
 
-mod caller;
-mod clients;
+pub(crate) mod caller;
+pub(crate) mod clients;
 pub mod convert;
 mod counters;
 pub mod error;

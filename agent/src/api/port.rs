@@ -84,10 +84,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections at the port until nobody takes them any more. What becomes of files that
-/// change is told to the node.
-pub(super) async fn accept(port: Port, node: Handle, connections: Connections) {
+/// change is told to the node, if there is one, and else logged.
+pub(crate) async fn accept(port: Port, node: Option<Handle>, connections: Connections) {
     let (configs, config) = watch::channel(port.config);
-    let follow = reload::follow(port.files, port.contents, configs, |became| tell(&node, became));
+    let follow =
+        reload::follow(port.files, port.contents, configs, |became| tell(node.as_ref(), became));
     tokio::select! {
         () = follow => {}
         () = shake_hands(&port.listener, &config, &connections) => {}
@@ -147,7 +148,7 @@ async fn shake_hand(
 }
 
 /// Records what became of files that have changed.
-async fn tell(node: &Handle, became: Result<(), String>) {
+async fn tell(node: Option<&Handle>, became: Result<(), String>) {
     let event = match became {
         Ok(()) => Event::new(
             Kind::CertificatesReloaded,
@@ -158,7 +159,10 @@ async fn tell(node: &Handle, became: Result<(), String>) {
             format!("new TLS files cannot be used, so those before are: {why}"),
         ),
     };
-    node.tell(event).await;
+    match node {
+        Some(node) => node.tell(event).await,
+        None => tracing::info!("{}", event.text),
+    }
 }
 
 /// Says at most one thing a second, whatever others do; and how often it has said nothing.

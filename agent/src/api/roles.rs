@@ -40,6 +40,14 @@ pub const TABLE: &[(&str, Role)] = &[
     ("/weir.v1.Weir/Delete", Role::Admin),
     // It shows what is in packets.
     ("/weir.v1.Weir/TraceLive", Role::Admin),
+    ("/weir.rollout.v1.Rollouts/Plan", Role::Reader),
+    ("/weir.rollout.v1.Rollouts/Get", Role::Reader),
+    ("/weir.rollout.v1.Rollouts/List", Role::Reader),
+    ("/weir.rollout.v1.Rollouts/Watch", Role::Reader),
+    ("/weir.rollout.v1.Rollouts/History", Role::Reader),
+    ("/weir.rollout.v1.Rollouts/Command", Role::Shifter),
+    // Its hooks are programs that the coordinator runs.
+    ("/weir.rollout.v1.Rollouts/Start", Role::Admin),
     ("/grpc.health.v1.Health/Check", Role::Reader),
     ("/grpc.health.v1.Health/Watch", Role::Reader),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Role::Reader),
@@ -87,7 +95,7 @@ fn denied(message: &str, reason: &str, metadata: &HashMap<String, String>) -> St
 
 /// Lets through what the table allows.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Roles;
+pub(crate) struct Roles;
 
 impl<S> Layer<S> for Roles {
     type Service = Checked<S>;
@@ -99,7 +107,7 @@ impl<S> Layer<S> for Roles {
 
 /// A service of which callers get what the table allows.
 #[derive(Debug, Clone)]
-pub(super) struct Checked<S> {
+pub(crate) struct Checked<S> {
     inner: S,
 }
 

@@ -57,7 +57,7 @@ pub async fn serve(
     let (connections, accepted) = clients::channel();
     tokio::spawn(clients::accept(listener, connections.clone()));
     if let Some(port) = port {
-        tokio::spawn(port::accept(port, node.clone(), connections));
+        tokio::spawn(port::accept(port, Some(node.clone()), connections));
     }
     let weir = WeirServer::new(Weir::new(node, stopping.clone()))
         .max_decoding_message_size(MAX_MESSAGE)

@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Differs(String),
     /// Exit code 6: changed, but with what effect cannot be told.
     Untold(String),
+    /// An exit code of the verb's own.
+    Exit(u8, String),
     /// The reader of the output is gone: not worth a word.
     Closed,
 }
@@ -33,6 +35,7 @@ impl Failure {
             Self::Refused(message) => (4, message),
             Self::Differs(message) => (5, message),
             Self::Untold(message) => (6, message),
+            Self::Exit(code, message) => (code, message),
             Self::Closed => return ExitCode::SUCCESS,
         };
         eprintln!("weir: {message}");

@@ -8,6 +8,7 @@ mod agent;
 mod apply;
 mod change;
 mod completions;
+mod coordinator;
 mod counters;
 mod decap;
 mod delete;
@@ -22,6 +23,7 @@ mod guard;
 mod output;
 mod renew;
 mod rollback;
+mod rollout;
 mod settle;
 mod shift;
 mod status;
@@ -31,7 +33,7 @@ mod top;
 mod trace;
 mod verify;
 
-use std::{future::Future, path::PathBuf, process::ExitCode};
+use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -156,6 +158,14 @@ struct Tls {
 }
 
 impl Tls {
+    /// An address to listen at, with the three files.
+    fn listen(&self, address: SocketAddr) -> Result<(SocketAddr, Files), Failure> {
+        let files = self.files().ok_or_else(|| {
+            Failure::Usage(format!("--listen {address} takes --tls-cert, --tls-key and --tls-ca"))
+        })?;
+        Ok((address, files))
+    }
+
     /// The three files, if all are given.
     fn files(&self) -> Option<Files> {
         let Self { cert, key, ca, .. } = self;
@@ -176,6 +186,8 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Agent(agent::Agent),
+    Coordinator(coordinator::Coordinator),
+    Rollout(rollout::Rollout),
     Apply(apply::Apply),
     Get(get::Get),
     Delete(delete::Delete),
@@ -214,6 +226,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output::new(global.output, global.color);
     match verb {
         Verb::Agent(verb) => verb.run(global.socket, global.tls.files()),
+        Verb::Coordinator(verb) => verb.run(&global.tls),
+        Verb::Rollout(verb) => verb.run(&global, output),
         Verb::Detach(verb) => verb.run(),
         Verb::Decap(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(),

@@ -61,6 +61,11 @@ impl Output {
         self.format == Format::Table
     }
 
+    /// Whether a person looks on.
+    pub(super) fn is_terminal(self) -> bool {
+        self.terminal
+    }
+
     /// Whether answers are coloured.
     pub(super) fn has_colour(self) -> bool {
         self.colour

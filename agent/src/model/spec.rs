@@ -51,7 +51,7 @@
 mod health;
 
 pub use health::{CheckType, HealthSpec};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 use super::{
@@ -257,23 +257,31 @@ pub struct SpecError {
 impl SpecFile {
     /// Reads the text of a file.
     pub fn parse(yaml: &str) -> Result<Self, SpecError> {
-        let options = serde_saphyr::options! {
-            with_snippet: false,
-            // A file is bounded by its size; so many backends as fit in 16 MiB shall not be refused as odd.
-            budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
-        };
-        serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
-            let place = error.location();
-            SpecError {
-                line: place.map_or(1, |place| place.line()),
-                column: place.map_or(1, |place| place.column()),
-                // The formatter for users speaks of the file, not of Rust types.
-                message: UserMessageFormatter.format_message(&error).into_owned(),
-            }
-        })
+        parse(yaml)
     }
 }
 
+/// Reads YAML that people have written.
+///
+/// # Errors
+///
+/// What is wrong with its shape, and where.
+pub fn parse<T: DeserializeOwned>(yaml: &str) -> Result<T, SpecError> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        // A file is bounded by its size; so many backends as fit in 16 MiB shall not be refused as odd.
+        budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
+    };
+    serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
+        let place = error.location();
+        SpecError {
+            line: place.map_or(1, |place| place.line()),
+            column: place.map_or(1, |place| place.column()),
+            // The formatter for users speaks of the file, not of Rust types.
+            message: UserMessageFormatter.format_message(&error).into_owned(),
+        }
+    })
+}
 /// A weight in a file: percent as text, basis points as text or as a number.
 mod weight_text {
     use std::fmt;

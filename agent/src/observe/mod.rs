@@ -17,9 +17,9 @@ pub mod metrics;
 mod page;
 mod patient;
 mod ready;
-mod route;
+pub(crate) mod route;
 mod rows;
-mod server;
+pub(crate) mod server;
 mod view;
 
 pub use listen::{Bound, DEFAULT, Listen, bind};

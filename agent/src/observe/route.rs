@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::collect::{CollectError, Collector, Snapshot};
 use super::exposition::Format;
 use super::feed::{CLIENTS, Feed};
+use super::server::Answers;
 use super::{metrics, page, ready};
 use crate::node::Handle;
 
@@ -30,8 +31,8 @@ const LIST: &str = "\
 ";
 
 /// The body of an answer: whole, or a stream without end.
-pub(super) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
-pub(super) type Answer = Response<Body>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+pub(crate) type Answer = Response<Body>;
 
 /// All that is served.
 #[derive(Debug)]
@@ -49,9 +50,10 @@ impl Site {
         let feed = Feed::start(Arc::clone(&collector));
         Self { collector, feed, near: address.ip().is_loopback() }
     }
+}
 
-    /// Answers a request. What a client does not wait for is not done to the end.
-    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Answer {
+impl Answers for Site {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer =
                 text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: all of it is read-only\n");
@@ -80,7 +82,9 @@ impl Site {
             }
         }
     }
+}
 
+impl Site {
     async fn alive(&self) -> Answer {
         match timeout(ALIVE, self.collector.node().status()).await {
             Ok(Ok(_)) => text(StatusCode::OK, "ok\n"),
@@ -151,7 +155,7 @@ async fn rendered(look: Arc<Snapshot>, format: Format) -> Option<Bytes> {
 
 /// Whether `Host` is an address or `localhost`. A browser can be led to send a request for any other
 /// name here, and to show the answer to the page that did so.
-fn names_this_host(request: &Request<Incoming>) -> bool {
+pub(crate) fn names_this_host(request: &Request<Incoming>) -> bool {
     let Some(host) = request.headers().get(header::HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };
     if host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() {
@@ -175,6 +179,19 @@ fn page() -> Answer {
     answer
 }
 
+/// A page with what a browser lets it do.
+pub(crate) fn policed(html: impl Into<Bytes>, policy: &'static str) -> Answer {
+    let mut answer = whole(StatusCode::OK, "text/html; charset=utf-8", html);
+    let fields = [
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    for (name, value) in fields {
+        answer.headers_mut().insert(name, value);
+    }
+    answer
+}
+
 fn not_found(what: &str) -> Answer {
     text(StatusCode::NOT_FOUND, format!("there is no {what:.100}; there are\n{LIST}"))
 }
@@ -183,12 +200,12 @@ fn unavailable(error: &CollectError) -> Answer {
     text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     whole(status, "text/plain; charset=utf-8", text)
 }
 
 /// An answer with a whole body. Nothing of it is kept by anybody.
-fn whole(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn whole(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Answer {
     answer(status, media, Full::new(body.into()).boxed_unsync())
 }
 

@@ -1,9 +1,13 @@
 //! Connections: few at once, none for long without a reason.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,7 +19,7 @@ use tokio::time::sleep;
 
 use super::listen::Bound;
 use super::patient::Patient;
-use super::route::Site;
+use super::route::{Answer, Site};
 use crate::node::Handle;
 
 /// Connections at once; more wait in the kernel's queue.
@@ -40,20 +44,34 @@ pub struct Serving {
     _task: JoinSet<()>,
 }
 
+/// Something that answers requests.
+pub(crate) trait Answers: Send + Sync + 'static {
+    /// Answers a request. What a client does not wait for is not done to the end.
+    fn answer(&self, request: &Request<Incoming>) -> impl Future<Output = Answer> + Send;
+}
+
 /// Serves what the node says. To be called within a tokio runtime.
 #[must_use]
 pub fn serve(bound: Bound, node: Handle) -> Serving {
+    serve_with(bound, |address| Site::new(node, address))
+}
+
+/// Serves what a site says, which is made of its address. To be called within a tokio runtime.
+pub(crate) fn serve_with<S: Answers>(
+    bound: Bound,
+    site: impl FnOnce(SocketAddr) -> S + Send + 'static,
+) -> Serving {
     let mut task = JoinSet::new();
     task.spawn(async move {
         match TcpListener::from_std(bound.listener) {
-            Ok(listener) => accept(listener, Arc::new(Site::new(node, bound.address))).await,
+            Ok(listener) => accept(listener, Arc::new(site(bound.address))).await,
             Err(error) => tracing::warn!(%error, "HTTP cannot be served"),
         }
     });
     Serving { _task: task }
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>) {
+async fn accept<S: Answers>(listener: TcpListener, site: Arc<S>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     // The semaphore is never closed.
@@ -71,7 +89,7 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
     }
 }
 
-async fn connection(stream: TcpStream, site: &Arc<Site>) {
+async fn connection<S: Answers>(stream: TcpStream, site: &Arc<S>) {
     // A look a second is not to wait for an acknowledgement. Failures only make it slower.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);

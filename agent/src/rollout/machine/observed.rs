@@ -44,6 +44,9 @@ pub struct AgentView {
     pub reachable: bool,
     /// Since when it has been (un)reachable.
     pub since: Timestamp,
+    /// Something that it was asked for is under way, or was done and not looked at since: the rest is
+    /// how it was before.
+    pub pending: bool,
     /// The weights by the kernel's table, read back: each within one slot.
     pub weights: PerVersion<Weight>,
     /// Counts the changes of the service there.

@@ -23,11 +23,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Whether the kernel's table says it.
+    /// Whether the kernel's table says it. What it said before something that is under way is no
+    /// answer: an abort that comes while weights rise must wait until they can be read back.
     pub(super) fn is_met(&self, view: &AgentView) -> bool {
-        Version::ALL.into_iter().all(|version| {
-            self.weights.get(version).bp().abs_diff(view.weights[version].bp()) <= SLOT
-        })
+        !view.pending
+            && Version::ALL.into_iter().all(|version| {
+                self.weights.get(version).bp().abs_diff(view.weights[version].bp()) <= SLOT
+            })
     }
 
     /// The first version whose weight would rise though nothing there is ready to serve it.

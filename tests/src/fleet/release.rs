@@ -1,0 +1,127 @@
+//! What most tests of rollouts begin with: a fleet with one service, and a coordinator.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Coordinator, Fleet};
+use crate::identity::Version;
+use crate::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
+use crate::lab::spec::Protocol;
+use crate::lab::{Lab, LabBuilder};
+use crate::load::fresh::{Close, Fresh, FreshPlan};
+use crate::load::long_lived::{LongLived, LongLivedPlan};
+
+/// The service. It takes every port, so that short and long connections are of one service.
+pub const SERVICE: &str = "web";
+
+/// A fleet with a coordinator. Fields drop in order.
+#[derive(Debug)]
+pub struct Release {
+    /// The coordinator.
+    pub coordinator: Coordinator,
+    /// The agents and their labs.
+    pub fleet: Fleet,
+}
+
+/// A lab that is small enough to have several of.
+#[must_use]
+pub fn small_lab() -> LabBuilder {
+    LabBuilder::new().families(&[Family::V4]).clients(100)
+}
+
+/// Where clients connect to.
+#[must_use]
+pub fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(vip(Family::V4, 0), port)
+}
+
+/// Short connections, so many a second.
+#[must_use]
+pub fn short(lab: &Lab, rate: u32) -> FreshPlan {
+    let clients = lab.client_addresses(Family::V4);
+    FreshPlan::new(at(HTTP_PORT), clients).rate(rate).close(Close::Reset)
+}
+
+impl Release {
+    /// So many agents with the service, everything on blue, and further lines of its spec.
+    pub fn start(agents: usize, lab: LabBuilder, more: &[&str]) -> Result<Self> {
+        let fleet = Fleet::start(agents, lab, &[])?;
+        let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp);
+        let spec = more.iter().fold(spec, |spec, line| spec.with(line));
+        fleet.apply(&[spec])?;
+        let coordinator = Self::coordinator(&fleet, "coordinator", &[])?;
+        Ok(Self { coordinator, fleet })
+    }
+
+    /// Starts a coordinator with the fleet's agents and a directory for its state.
+    pub fn coordinator(fleet: &Fleet, name: &str, more: &[&str]) -> Result<Coordinator> {
+        let (agents, state) = (fleet.agents_file()?, fleet.directory().join("rollouts"));
+        let [agents, state] = [&agents, &state].map(|path| path.to_str().context("a path"));
+        let arguments = ["--agents", agents?, "--state", state?, "--name", name];
+        Coordinator::start(fleet.directory(), name, &[&arguments[..], more].concat())
+    }
+
+    /// Short connections through each agent, so many a second.
+    pub fn load(&self, rate: u32) -> Result<Vec<Fresh>> {
+        self.fleet.load(|lab| short(lab, rate))
+    }
+
+    /// Long-lived connections through each agent.
+    pub fn long_lived(&self, connections: u32) -> Result<Vec<LongLived>> {
+        let plan = |lab: &Lab| {
+            LongLivedPlan::new(at(ECHO_PORT), lab.client_addresses(Family::V4), connections)
+        };
+        self.fleet.long_lived(plan)
+    }
+
+    /// Begins a rollout.
+    pub fn run(&self, spec: &str) -> Result<Instant> {
+        let file = self.fleet.write("rollout.yaml", spec)?;
+        let file = file.to_str().context("a path")?;
+        self.coordinator.rollout(&["run", "--detach", file])?;
+        Ok(Instant::now())
+    }
+
+    /// Waits until the rollout of `revision` is in `phase`, shows it, and gives it.
+    pub fn ends(
+        &self,
+        revision: &str,
+        phase: &str,
+        began: Instant,
+        limit: Duration,
+    ) -> Result<Value> {
+        let done = |rollout: &Value| rollout["revision"] == revision && is_over(rollout, phase);
+        let rollout = self.coordinator.wait(SERVICE, limit, done)?;
+        let took = began.elapsed();
+        println!("{revision} is {} after {took:.1?}: {}", rollout["phase"], rollout["reason"]);
+        print!("{}", self.coordinator.rollout(&["get", SERVICE])?);
+        if rollout["phase"] != phase {
+            anyhow::bail!(
+                "{} instead of {phase}:\n{}\n{}",
+                rollout["phase"],
+                self.coordinator.rollout(&["history", SERVICE])?,
+                self.coordinator.log_tail()
+            );
+        }
+        Ok(rollout)
+    }
+
+    /// The weights of a version on all agents, in basis points.
+    pub fn weights(&self, version: Version) -> Result<Vec<u32>> {
+        self.fleet.weights(SERVICE, version)
+    }
+}
+
+/// Whether it is in the phase that is waited for, or nothing more will happen.
+fn is_over(rollout: &Value, phase: &str) -> bool {
+    let now = rollout["phase"].as_str().unwrap_or_default();
+    now == phase || ["healthy", "degraded"].contains(&now)
+}
+
+/// An error if a connection has broken.
+pub fn unbroken(connections: &[LongLived]) -> Result<()> {
+    connections.iter().try_for_each(|some| some.verify().check())
+}

@@ -1,0 +1,166 @@
+//! Coordinators with one etcd: a takeover, a leader that slept through its lease, and etcd itself
+//! gone in the middle of a release.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use weir_tests::fleet::release::{SERVICE, at, short, small_lab, unbroken};
+use weir_tests::fleet::{Coordinator, Fleet};
+use weir_tests::identity::Version::{Blue, Canary};
+use weir_tests::lab::Lab;
+use weir_tests::lab::addresses::{ECHO_PORT, Family};
+use weir_tests::lab::spec::Protocol;
+use weir_tests::ledger::etcd::Etcd;
+use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const SPEC: &str = "\
+kind: Rollout
+service: web
+revision: v2
+strategy:
+  canary:
+    steps:
+      - setWeight: 10%
+      - pause: { duration: 6s }
+      - setWeight: 50%
+      - pause: { duration: 2s }
+bake: 1s
+drain: { idle: 1s, timeout: 2s }
+";
+
+/// Three agents with the service.
+fn fleet() -> Fleet {
+    let fleet = Fleet::start(3, small_lab(), &[]).unwrap();
+    let spec = fleet.lab().service(SERVICE, at(0), Protocol::Tcp);
+    fleet.apply(&[spec]).unwrap();
+    fleet
+}
+
+fn coordinator(fleet: &Fleet, etcd: &Etcd, name: &str) -> Coordinator {
+    let (agents, endpoint) = (fleet.agents_file().unwrap(), etcd.endpoint());
+    let agents = agents.to_str().unwrap();
+    let arguments = ["--agents", agents, "--etcd", &endpoint, "--etcd-lease", "2s", "--name", name];
+    Coordinator::start(fleet.directory(), name, &arguments).unwrap()
+}
+
+fn run(fleet: &Fleet, coordinator: &Coordinator, spec: &str) {
+    let file = fleet.write("rollout.yaml", spec).unwrap();
+    coordinator.rollout(&["run", "--detach", file.to_str().unwrap()]).unwrap();
+}
+
+fn waiting(rollout: &Value) -> bool {
+    rollout["phase"] == "progressing" && rollout["activity"] == "waiting"
+}
+
+fn long_lived(fleet: &Fleet) -> Vec<LongLived> {
+    let plan = |lab: &Lab| LongLivedPlan::new(at(ECHO_PORT), lab.client_addresses(Family::V4), 200);
+    fleet.long_lived(plan).unwrap()
+}
+
+/// What was shifted at an agent, and how often.
+fn shifts(fleet: &Fleet, place: usize) -> BTreeMap<String, usize> {
+    let events = fleet.members()[place].lab().weir(&["events", SERVICE, "-o", "json"]).unwrap();
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let mut shifts = BTreeMap::new();
+    for event in events["events"].as_array().unwrap() {
+        if event["kind"] == "shifted" {
+            *shifts.entry(event["text"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    shifts
+}
+
+/// The leader sleeps past its lease while another leads: when it wakes, it changes nothing.
+#[test]
+fn a_leader_that_slept_is_overtaken_and_each_effect_happens_once() {
+    let etcd = Etcd::start().unwrap();
+    let fleet = fleet();
+    let load = fleet.load(|lab| short(lab, 100)).unwrap();
+    let long = long_lived(&fleet);
+    let first = coordinator(&fleet, &etcd, "first");
+    run(&fleet, &first, SPEC);
+    first.wait(SERVICE, LIMIT, waiting).unwrap();
+    let second = coordinator(&fleet, &etcd, "second");
+    second.wait(SERVICE, LIMIT, waiting).unwrap();
+
+    first.signal(Signal::SIGSTOP).unwrap();
+    let stopped = Instant::now();
+    let leads = |one: &Value| one["held"] == "" && one["leader"] == "second";
+    let taken = second.wait(SERVICE, LIMIT, leads).unwrap();
+    println!("taken over after {:.1?} in step {}", stopped.elapsed(), taken["step"]);
+    assert_eq!(taken["step"], 1, "it goes on where the first one was");
+    sleep(Duration::from_secs(1));
+    first.signal(Signal::SIGCONT).unwrap();
+    second.wait_for(SERVICE, "healthy", LIMIT).unwrap();
+    first.wait_for(SERVICE, "healthy", LIMIT).unwrap();
+    println!("{}", second.rollout(&["history", SERVICE]).unwrap());
+    for place in 0..3 {
+        let shifts = shifts(&fleet, place);
+        println!("{shifts:#?}");
+        assert_eq!(shifts.len(), 3, "10, 50 and 100 %: {shifts:#?}");
+        assert!(shifts.values().all(|times| *times == 1), "{shifts:#?}");
+    }
+    for load in load {
+        load.stop().unwrap().check().unwrap();
+    }
+    unbroken(&long).unwrap();
+}
+
+/// Without etcd the weights hold; an abort works all the same, and is known when etcd is back.
+#[test]
+fn without_etcd_weights_hold_and_abort_works() {
+    let mut etcd = Etcd::start().unwrap();
+    let fleet = fleet();
+    let load = fleet.load(|lab| short(lab, 100)).unwrap();
+    let long = long_lived(&fleet);
+    let only = coordinator(&fleet, &etcd, "only");
+    run(&fleet, &only, SPEC);
+    only.wait(SERVICE, LIMIT, waiting).unwrap();
+    etcd.kill().unwrap();
+    // Longer than the pause: nothing advances.
+    sleep(Duration::from_secs(8));
+    assert_eq!(fleet.weights(SERVICE, Canary).unwrap(), [1_000; 3], "the weights hold");
+    let held = only.get(SERVICE).unwrap();
+    println!("held: {}", held["held"]);
+    assert_ne!(held["held"], "");
+
+    let asked = Instant::now();
+    only.rollout(&["abort", SERVICE, "--why", "etcd is gone"]).unwrap();
+    while fleet.weights(SERVICE, Blue).unwrap() != [10_000; 3] {
+        assert!(asked.elapsed() < LIMIT, "{}", only.log_tail());
+    }
+    println!("aborted without etcd in {:.1?}", asked.elapsed());
+    etcd.restart().unwrap();
+    let rollout = only.wait_for(SERVICE, "degraded", LIMIT).unwrap();
+    let known = |one: &Value| one["held"] == "";
+    only.wait(SERVICE, LIMIT, known).unwrap();
+    println!("{rollout:#}\n{}", only.rollout(&["history", SERVICE]).unwrap());
+    for load in load {
+        load.stop().unwrap().check().unwrap();
+    }
+    unbroken(&long).unwrap();
+}
+
+/// etcd is away for a moment: it goes on where it was.
+#[test]
+fn etcd_that_comes_back_is_gone_on_with() {
+    let mut etcd = Etcd::start().unwrap();
+    let fleet = fleet();
+    let only = coordinator(&fleet, &etcd, "only");
+    run(&fleet, &only, SPEC);
+    only.wait(SERVICE, LIMIT, waiting).unwrap();
+    etcd.kill().unwrap();
+    sleep(Duration::from_secs(4));
+    etcd.restart().unwrap();
+    only.wait_for(SERVICE, "healthy", LIMIT).unwrap();
+    assert_eq!(shifts(&fleet, 0).len(), 3);
+    assert!(shifts(&fleet, 0).values().all(|times| *times == 1));
+}
