@@ -72,7 +72,7 @@ fn green_gets_everything_and_gives_it_back_at_once() {
     unbroken(&during).unwrap();
 }
 
-/// CodeDeploy's presets, from start to healthy; a person ends their pauses, which are minutes.
+/// `CodeDeploy`'s presets, from start to healthy; a person ends their pauses, which are minutes.
 #[test]
 fn presets_come_to_their_end() {
     let release = Release::start(3, small_lab(), &[]).unwrap();
@@ -135,13 +135,13 @@ fn green_is_tried_by_its_preview_first() {
     release.fleet.apply_text(&text.replace(&own, &more)).unwrap();
     let load = release.load(150).unwrap();
     let trying = FreshPlan { target: preview, ..short(lab, 150) };
-    let tries = Fresh::start(lab.clients(), trying).unwrap();
+    let previews = Fresh::start(lab.clients(), trying).unwrap();
 
     let strategy = "{ blueGreen: { preview: listener, autoPromotion: never, \
                     prePromotionAnalysis: { minDuration: 2s, maxDuration: 4s } } }";
     let began = release.run(&spec_of("v2", strategy, "1s")).unwrap();
     release.coordinator.wait(SERVICE, LIMIT, |one| one["activity"] == "waiting").unwrap();
-    let tried = tries.stop().unwrap();
+    let tried = previews.stop().unwrap();
     println!("by the preview: {tried}");
     tried.check().unwrap();
     assert_eq!((tried.by_version()[0], tried.by_version()[2]), (0, 0), "all of it is green's");

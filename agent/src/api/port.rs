@@ -159,10 +159,7 @@ async fn tell(node: Option<&Handle>, became: Result<(), String>) {
             format!("new TLS files cannot be used, so those before are: {why}"),
         ),
     };
-    match node {
-        Some(node) => node.tell(event).await,
-        None => tracing::info!("{}", event.text),
-    }
+    if let Some(node) = node { node.tell(event).await } else { tracing::info!("{}", event.text) }
 }
 
 /// Says at most one thing a second, whatever others do; and how often it has said nothing.

@@ -85,7 +85,7 @@ fn render(plan: &PlanResponse, colour: bool) -> String {
         lines.push_str(&table.render());
     }
     for one in &plan.warnings {
-        lines.push_str(&format!("warning: {one}\n"));
+        lines.extend(["warning: ", one, "\n"]);
     }
     lines
 }

@@ -266,9 +266,9 @@ fn render(replayed: &Replayed, colour: bool) -> String {
     let mut lines = table.render();
     let judged = Duration::from_secs(replayed.explanation.judged_s);
     let judged = humantime::format_duration(judged);
-    lines.push_str(&format!("\n{} ticks, {judged} judged\n", replayed.ticks));
+    lines.extend([format!("\n{} ticks, {judged} judged\n", replayed.ticks)]);
     for finding in &replayed.explanation.findings {
-        lines.push_str(&format!("{}\n", finding.reason));
+        lines.extend([&finding.reason, "\n"]);
     }
     lines
 }

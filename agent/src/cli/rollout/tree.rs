@@ -35,7 +35,7 @@ pub(super) fn render(rollout: &Rollout, now_ms: i64, colour: bool) -> String {
         text.push_str(&inside(rollout, now_ms, colour));
     }
     let events: Vec<Vec<Word>> =
-        rollout.events.iter().rev().take(EVENTS).rev().map(|one| event(one)).collect();
+        rollout.events.iter().rev().take(EVENTS).rev().map(event).collect();
     if !events.is_empty() {
         text.push('\n');
     }

@@ -69,7 +69,7 @@ impl rollouts_server::Rollouts for Rollouts {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
-        let rollout = self.coordinator.get(&service(&request.get_ref().service)?).await?;
+        let rollout = self.coordinator.get(&service(&request.get_ref().service)?)?;
         Ok(Response::new(v1::GetResponse { rollout: Some(rollout) }))
     }
 
@@ -88,7 +88,7 @@ impl rollouts_server::Rollouts for Rollouts {
         let permit = Arc::clone(&self.watchers)
             .try_acquire_owned()
             .map_err(|_| Refusal::TooMany { what: "watchers", limit: MAX_WATCHERS })?;
-        let mut rollouts = self.coordinator.watch(&service).await?;
+        let mut rollouts = self.coordinator.watch(&service)?;
         let (answers, stream) = mpsc::channel(1);
         let mut stopping = self.stopping.clone();
         tokio::spawn(async move {

@@ -92,8 +92,8 @@ fn request_id(name: &str, generation: u64, place: usize) -> Option<RequestId> {
         whole
     } else {
         let digest = Sha256::digest(name.as_bytes());
-        let short: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        format!("{short}/{generation}.{place}")
+        let short = digest.iter().take(8).fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+        format!("{short:016x}/{generation}.{place}")
     };
     RequestId::new(&id).ok()
 }

@@ -227,8 +227,8 @@ impl Coordinator {
     }
 
     /// The rollout of a service.
-    pub async fn get(&self, service: &ServiceName) -> Result<v1::Rollout, Refusal> {
-        Ok(v1::Rollout::clone(&self.watch(service).await?.borrow()))
+    pub fn get(&self, service: &ServiceName) -> Result<v1::Rollout, Refusal> {
+        Ok(v1::Rollout::clone(&self.watch(service)?.borrow()))
     }
 
     /// All rollouts, without their agents and events.
@@ -260,7 +260,7 @@ impl Coordinator {
     }
 
     /// The rollout of a service, as it changes.
-    pub async fn watch(
+    pub fn watch(
         &self,
         service: &ServiceName,
     ) -> Result<watch::Receiver<Arc<v1::Rollout>>, Refusal> {

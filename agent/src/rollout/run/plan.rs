@@ -218,8 +218,8 @@ async fn survey(agent: &Agent, rollout: &Rollout) -> Result<Survey, String> {
             options: ChangeOptions { dry_run: true, force: true, ..ChangeOptions::default() },
         };
         let changed = within(client.shift(&shift)).await?;
-        let moves = changed.changes.iter().flat_map(|change| &change.moves);
-        moved.push(moves.map(|one| one.slots).sum());
+        let slots = changed.changes.iter().flat_map(|change| &change.moves).map(|one| one.slots);
+        moved.push(slots.sum());
     }
     let of = |version: Version| {
         let counters = sample.counters.services.first();

@@ -201,9 +201,10 @@ impl Runner {
     fn commands(&mut self, leads: bool, now: Timestamp) -> (Vec<Command>, Vec<(u64, CommandId)>) {
         let urgent =
             mem::take(&mut *self.inbox.abort.lock().unwrap_or_else(PoisonError::into_inner));
-        let waiting = match leads && !self.kept.stale {
-            true => self.inbox.commands.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            false => Vec::new(),
+        let waiting = if leads && !self.kept.stale {
+            self.inbox.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            Vec::new()
         };
         let (mut commands, mut ids) = (Vec::new(), Vec::new());
         for one in waiting {

@@ -74,7 +74,7 @@ pub(super) fn rollout(known: &Known<'_>, leader: &str) -> v1::Rollout {
         step: u32::try_from(at).unwrap_or(u32::MAX),
         steps: steps(way, at, state),
         agents: seen.iter().map(|(name, seen)| agent(name, seen, wave.contains(&name))).collect(),
-        analysis: evidence.map(|evidence| analysis(evidence)),
+        analysis: evidence.map(analysis),
         events: recent.events(),
         leader: leader.to_owned(),
         held: held.clone(),
@@ -85,9 +85,8 @@ pub(super) fn rollout(known: &Known<'_>, leader: &str) -> v1::Rollout {
 fn way(state: &State) -> (&[Step], usize) {
     match &state.phase {
         Phase::Pending | Phase::Preflight => (&state.steps, 0),
-        Phase::Progressing(position) => (&state.steps, position.step),
+        Phase::Progressing(position) | Phase::Aborting(position) => (&state.steps, position.step),
         Phase::Paused(paused) => (&state.steps, paused.at.map_or(0, |at| at.step)),
-        Phase::Aborting(position) => (&state.steps, position.step),
         Phase::RollingBack(position) => (&state.back, position.step),
         Phase::Healthy if state.back.is_empty() => (&state.steps, state.steps.len()),
         Phase::Healthy | Phase::Degraded => (&state.back, state.back.len()),
@@ -116,7 +115,9 @@ fn steps(way: &[Step], at: usize, state: &State) -> Vec<v1::Step> {
             _ => {}
         }
         let agents = match step {
-            Step::Wave(_) => wave(state, index).iter().map(|name| name.to_string()).collect(),
+            Step::Wave(_) => {
+                wave(state, index).iter().map(std::string::ToString::to_string).collect()
+            }
             _ => Vec::new(),
         };
         v1::Step {
@@ -155,11 +156,11 @@ pub const fn kind_of(step: &Step) -> &'static str {
 
 /// What it does in its step.
 const fn activity(state: &State) -> &'static str {
-    let stage = match &state.phase {
-        Phase::Progressing(at) | Phase::Aborting(at) | Phase::RollingBack(at) => at.stage,
-        _ => return "",
+    let (Phase::Progressing(at) | Phase::Aborting(at) | Phase::RollingBack(at)) = &state.phase
+    else {
+        return "";
     };
-    match stage {
+    match at.stage {
         Stage::Before => "asking hooks",
         Stage::Emptying => "emptying",
         Stage::Replacing => "replacing",
