@@ -36,7 +36,7 @@ fn green_gets_everything_and_gives_it_back_at_once() {
     let (load, long) = (release.load(150).unwrap(), release.long_lived(200).unwrap());
 
     let blue_green = "{ blueGreen: { autoPromotion: never } }";
-    let began = release.run(&spec_of("v2", blue_green, "1h")).unwrap();
+    let began = release.run(&spec_of("v2", blue_green, "5m")).unwrap();
     release.coordinator.wait(SERVICE, LIMIT, |one| one["activity"] == "waiting").unwrap();
     assert_eq!(release.weights(Green).unwrap(), [0; 3], "it is not promoted yet");
     let promoted = Instant::now();
@@ -125,9 +125,10 @@ fn presets_come_to_their_end() {
 /// Green is tried through a listener of its own before it has any weight.
 #[test]
 fn green_is_tried_by_its_preview_first() {
-    let release = Release::start(1, small_lab(), &[]).unwrap();
+    // In nat a preview would be a service of its own.
+    let release = Release::start(1, small_lab().direct(), &[]).unwrap();
     let (lab, preview) = (release.fleet.lab(), SocketAddr::new(vip(Family::V4, 1), 80));
-    let spec = lab.service(SERVICE, at(0), Protocol::Tcp);
+    let spec = lab.service(SERVICE, at(0), Protocol::Tcp).forwarding("dsr-l2");
     let text = yaml(&[spec]);
     let (main, also) = (at(0).ip(), preview.ip());
     let own = format!(r#"{{ address: "{main}", port: 0, protocol: tcp }}"#);

@@ -12,7 +12,7 @@ use weir_tests::identity::Version::{self, Blue, Canary};
 use weir_tests::lab::Lab;
 use weir_tests::lab::addresses::Family::V4;
 
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(80);
 
 fn spec(revision: &str, insufficient: &str) -> String {
     format!(

@@ -128,6 +128,7 @@ fn an_agent_that_is_lost_and_returns_is_led_on() {
 #[test]
 fn a_leader_that_was_stopped_changes_nothing_when_it_wakes() {
     let release = Release::start(3, small_lab(), &[]).unwrap();
+    let load = release.load(100).unwrap();
     let second: Coordinator = Release::coordinator(&release.fleet, "second", &[]).unwrap();
     let began = release.run(SPEC).unwrap();
     release.coordinator.wait(SERVICE, LIMIT, |one| one["activity"] == "waiting").unwrap();
@@ -139,4 +140,7 @@ fn a_leader_that_was_stopped_changes_nothing_when_it_wakes() {
     release.coordinator.signal(Signal::SIGCONT).unwrap();
     release.ends("v2", "healthy", began, LIMIT).unwrap();
     assert_eq!(shifts(&release, 0).len(), 4);
+    for load in load {
+        load.stop().unwrap().check().unwrap();
+    }
 }

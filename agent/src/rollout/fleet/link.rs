@@ -132,10 +132,7 @@ impl Link {
                     }
                     self.carry_out(&mut client, &orders).await;
                     self.quick_until = Instant::now() + QUICK_FOR;
-                    // What was asked for again meanwhile is done, too.
-                    let newest = self.orders.borrow().clone();
-                    let done = if newest.orders == orders { newest.number } else { number };
-                    self.look(&mut client, None, Some(done)).await?;
+                    self.look(&mut client, None, Some((number, &orders))).await?;
                     // What is counted from here on is of the new state.
                     let counters = within(client.counters(&services)).await?;
                     self.sampled(Sample { counters, interval: None });
@@ -184,7 +181,7 @@ impl Link {
         &self,
         client: &mut Client,
         sample: Option<Sample>,
-        done: Option<u64>,
+        done: Option<(u64, &Orders)>,
     ) -> Result<(), String> {
         let status = within(client.get(&self.service)).await?;
         let drains = within(client.drains(std::slice::from_ref(&self.service))).await?;
@@ -195,7 +192,12 @@ impl Link {
             }
             seen.status = Some(Arc::new(status));
             seen.drains = drains.into();
-            seen.done = done.unwrap_or(seen.done);
+            if let Some((number, orders)) = done {
+                // The same that was asked for again meanwhile is done, too.
+                let newest = self.orders.borrow();
+                let same = newest.orders.list == orders.list;
+                seen.done = if same { newest.number } else { number };
+            }
         });
         if let Some(sample) = sample {
             self.sampled(sample);

@@ -6,12 +6,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
+    time::{sleep, timeout},
 };
 use weir_proto::rollout::v1;
 
@@ -36,6 +37,10 @@ use crate::{
 
 /// The most services that have had a rollout.
 pub const MAX_ROLLOUTS: usize = 64;
+
+/// How long a first rollout is waited for until it is known, and the time between two looks.
+const KNOWN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a coordinator is started with.
 #[derive(Debug)]
@@ -199,8 +204,22 @@ impl Coordinator {
             return Err(Refusal::Active { service, revision, phase });
         }
         self.submit(&service, Verb::Run(Box::new(rollout)), who, why).await?;
+        self.known(&service).await;
         let outcome = if active.is_some() { "queued" } else { "started" }.to_owned();
         Ok(v1::StartResponse { service: service.to_string(), revision, outcome })
+    }
+
+    /// Waits, for a while, until the first rollout of a service is known here: whoever has begun one will
+    /// ask for it at once.
+    async fn known(&self, service: &ServiceName) {
+        let known = async {
+            while self.handle(service).is_none_or(|handle| handle.told.borrow().revision.is_empty())
+            {
+                sleep(LOOK).await;
+            }
+        };
+        // If it takes longer, whoever asks is told that there is none yet.
+        let _ = timeout(KNOWN, known).await;
     }
 
     /// Tells whoever leads what a person wants. An abort that cannot be told, because the store does
