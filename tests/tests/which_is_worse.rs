@@ -148,7 +148,8 @@ fn which_version_is_worse_and_why_is_seen_on_one_screen() {
             |row: &Row| row.success >= 100.0 && row.refused + row.unanswered + row.resets == 0;
         assert!(well(blue), "{service}: {blue:?}");
         let told = match service {
-            "slow" => well(canary) && canary.p50 >= DELAY && blue.p50 < DELAY / 4,
+            // A quantile is within 6.25 % of the true one.
+            "slow" => well(canary) && canary.p50 > DELAY * 15 / 16 && blue.p50 < DELAY / 4,
             "refusing" => canary.success == 0.0 && canary.refused > 0 && canary.unanswered == 0,
             "silent" => canary.success == 0.0 && canary.unanswered > 0 && canary.resent > 0,
             "resetting" => canary.success >= 100.0 && canary.resets > 0 && canary.refused == 0,
