@@ -128,6 +128,21 @@ impl Coordinator {
         Ok(out.into_owned())
     }
 
+    /// Waits until it leads.
+    pub fn leads(&self) -> Result<()> {
+        let deadline = Instant::now() + pace::wait(START_LIMIT);
+        loop {
+            let list: Value = serde_json::from_str(&self.rollout(&["get", "-o", "json"])?)?;
+            if list["leading"] == true {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("it does not lead; its log:\n{}", self.log_tail());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// What it says of a rollout.
     pub fn get(&self, service: &str) -> Result<Value> {
         let text = self.rollout(&["get", service, "-o", "json"])?;

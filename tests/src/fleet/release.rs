@@ -11,7 +11,7 @@ use crate::identity::Version;
 use crate::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
 use crate::lab::spec::Protocol;
 use crate::lab::{Lab, LabBuilder};
-use crate::load::fresh::{Close, Fresh, FreshPlan};
+use crate::load::fresh::{Fresh, FreshPlan};
 use crate::load::long_lived::{LongLived, LongLivedPlan};
 
 /// The service. It takes every port, so that short and long connections are of one service.
@@ -42,7 +42,7 @@ pub fn at(port: u16) -> SocketAddr {
 #[must_use]
 pub fn short(lab: &Lab, rate: u32) -> FreshPlan {
     let clients = lab.client_addresses(Family::V4);
-    FreshPlan::new(at(HTTP_PORT), clients).rate(rate).close(Close::Reset)
+    FreshPlan::new(at(HTTP_PORT), clients).rate(rate)
 }
 
 impl Release {
@@ -53,6 +53,7 @@ impl Release {
         let spec = more.iter().fold(spec, |spec, line| spec.with(line));
         fleet.apply(&[spec])?;
         let coordinator = Self::coordinator(&fleet, "coordinator", &[])?;
+        coordinator.leads()?;
         Ok(Self { coordinator, fleet })
     }
 

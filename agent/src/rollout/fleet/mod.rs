@@ -89,6 +89,12 @@ impl Fleet {
     /// begun yet.
     pub fn order(&self, agent: &AgentName, orders: Orders) {
         if let Some(member) = self.members.get(agent) {
+            // Worked out from what has changed since: the next tick knows better.
+            let status = member.seen.borrow().status.clone();
+            let known = status.is_some_and(|status| status.generation == orders.generation);
+            if !known && !orders.list.is_empty() {
+                return;
+            }
             // What is asked for again is tried again after a while; nothing after nothing is no news.
             member.orders.send_if_modified(|given| {
                 let nothing = given.orders.list.is_empty() && orders.list.is_empty();
