@@ -23,6 +23,9 @@ pub enum Compare {
         candidate: Version,
         /// The one that it is held against.
         stable: Version,
+        /// Backends of the candidate that were taken out: what comes late of theirs, such as
+        /// handshakes that are given up only now, is not the candidate's.
+        ejected: BTreeSet<SocketAddr>,
     },
     /// Backends of a version with the rest of it.
     Backends {
@@ -50,10 +53,14 @@ pub fn tick(
     }
     let versions = &interval.of(service)?.versions;
     let (candidate, baseline) = match compare {
-        Compare::Versions { candidate, stable } => {
-            let whole =
-                |version: Version| whole(&versions[version], status.versions[version].table);
-            (whole(*candidate), whole(*stable))
+        Compare::Versions { candidate, stable, ejected } => {
+            let asked = |version: Version| status.versions[version].table;
+            let tried = if ejected.is_empty() {
+                whole(&versions[*candidate], asked(*candidate))
+            } else {
+                part(&versions[*candidate], ejected, false, asked(*candidate))
+            };
+            (tried, whole(&versions[*stable], asked(*stable)))
         }
         Compare::Backends { version, fresh, last } => {
             let all = &versions[*version];
@@ -92,17 +99,17 @@ fn whole(version: &VersionInterval, asked: TableShare) -> Arm {
     }
 }
 
-/// The backends of a version that are in `fresh`, or that are not.
+/// The backends of a version that are in a set, or that are not.
 fn part(
     version: &VersionInterval,
-    fresh: &BTreeSet<SocketAddr>,
+    set: &BTreeSet<SocketAddr>,
     wanted: bool,
     asked: TableShare,
 ) -> Arm {
     let (mut traffic, mut handshakes) = (Traffic::default(), Handshakes::default());
     let mut backends = Vec::new();
     for one in &version.backends {
-        if fresh.contains(&SocketAddr::new(one.address, one.port)) != wanted {
+        if set.contains(&SocketAddr::new(one.address, one.port)) != wanted {
             continue;
         }
         traffic.add(&one.delta.traffic);

@@ -139,7 +139,11 @@ impl Court {
 fn compare(state: &State) -> Option<Compare> {
     let roles = state.roles?;
     if roles.candidate != roles.stable {
-        return Some(Compare::Versions { candidate: roles.candidate, stable: roles.stable });
+        return Some(Compare::Versions {
+            candidate: roles.candidate,
+            stable: roles.stable,
+            ejected: state.ejected.clone(),
+        });
     }
     let batches = batches(state);
     let last = batches.last().into_iter().flatten().copied().collect();
