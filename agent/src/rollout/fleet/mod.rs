@@ -95,11 +95,14 @@ impl Fleet {
             if !known && !orders.list.is_empty() {
                 return;
             }
-            // What is asked for again is tried again after a while; nothing after nothing is no news.
+            // What is asked for again is tried again after a while.
             member.orders.send_if_modified(|given| {
-                let nothing = given.orders.list.is_empty() && orders.list.is_empty();
-                let again = given.orders == orders && given.at.elapsed() < AGAIN;
-                if nothing || again {
+                if orders.list.is_empty() {
+                    // What has not begun is withdrawn, and nothing is under way for it.
+                    given.orders = orders;
+                    return false;
+                }
+                if given.orders == orders && given.at.elapsed() < AGAIN {
                     return false;
                 }
                 *given = Numbered { number: given.number + 1, at: Instant::now(), orders };
