@@ -53,14 +53,16 @@ impl Word {
     }
 }
 
-/// Lines of which the words stand below each other, two spaces apart; the last of each as it is. Words with digits alone, but
-/// for what stands between them, are set to the right.
+/// Lines of which the words stand below each other, two spaces apart; the last of each as it is.
+/// Words with digits alone, but for what stands between them, are set to the right.
 pub(super) fn align(rows: &[Vec<Word>], colour: bool) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    // The last word of a line may be a sentence; nothing stands behind it.
+    // The last word of a line may be a sentence: nothing stands behind it, so it takes no room.
+    let takes_room = |row: &&Vec<Word>, column: usize| {
+        row.len() > column + 1 || row.get(column).is_some_and(|word| is_number(&word.text))
+    };
     let width = |column: usize| {
-        let words =
-            rows.iter().filter(|row| row.len() > column + 1).filter_map(|row| row.get(column));
+        let words = rows.iter().filter(|row| takes_room(row, column)).map(|row| &row[column]);
         words.map(Word::width).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
