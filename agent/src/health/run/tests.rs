@@ -192,8 +192,9 @@ async fn who_is_asked_for_is_checked_and_nobody_else() {
     sleep(FIRST + SECOND).await;
     let slow = world.times(1).len();
     assert!(checks.report(&subject(1)).unwrap().failing);
+    // After the first its place in the hour may be anywhere, so also within these minutes.
     sleep(600 * SECOND).await;
-    assert_eq!(world.times(1).len(), slow);
+    assert!(world.times(1).len() <= slow + 1);
     checks.ask(wanted(1..3, &often));
     sleep(10 * SECOND).await;
     assert!(world.times(1).len() >= slow + 15);
