@@ -135,7 +135,10 @@ impl Link {
                     self.look(&mut client, None, Some((number, &orders))).await?;
                     // What is counted from here on is of the new state.
                     let counters = within(client.counters(&services)).await?;
-                    self.sampled(Sample { counters, interval: None });
+                    self.tell(|seen| {
+                        let tables = seen.status.clone();
+                        seen.take(Sample { counters, interval: None }, tables);
+                    });
                 }
                 event = events.next() => {
                     event.ok_or("it ended the stream of events")?.map_err(|error| error.to_string())?;
@@ -149,23 +152,6 @@ impl Link {
         }
     }
 
-    /// Takes a sample of the counters, unless a newer one was taken.
-    fn sampled(&self, sample: Sample) {
-        let rate = sample.interval.as_ref().and_then(|interval| interval.of(&self.service));
-        let rate =
-            rate.map(|of| of.versions.iter().map(|(_, one)| one.delta.connections_per_s).sum());
-        let counters = Arc::new(sample.counters);
-        self.seen.send_modify(|seen| {
-            let newest = seen.counters.as_ref().map(|known| (known.epoch, known.time));
-            let old = newest
-                .is_some_and(|(epoch, time)| epoch == counters.epoch && counters.time <= time);
-            if !old {
-                seen.counters = Some(counters);
-                seen.rate = rate.unwrap_or(seen.rate);
-            }
-        });
-    }
-
     /// Whether the next look should come soon: a change is young, and its effect not yet told.
     fn is_quick(&self) -> bool {
         let untold = |seen: &Seen| {
@@ -175,23 +161,27 @@ impl Link {
         Instant::now() < self.quick_until && untold(&self.seen.borrow())
     }
 
-    /// Reads back what the agent does with the service; then takes the sample, so that the state is
-    /// never older than what was counted. `done`: the orders that this shows the effect of.
+    /// Reads back what the agent does with the service, beside a sample that was taken just before.
+    /// `done`: the orders that this shows the effect of.
     async fn look(
         &self,
         client: &mut Client,
         sample: Option<Sample>,
         done: Option<(u64, &Orders)>,
     ) -> Result<(), String> {
-        let status = within(client.get(&self.service)).await?;
+        let status = Arc::new(within(client.get(&self.service)).await?);
         let drains = within(client.drains(std::slice::from_ref(&self.service))).await?;
         self.tell(|seen| {
             if let Reach::Lost { .. } = seen.reach {
                 tracing::info!(agent = %self.agent.name, "reached");
                 seen.reach = Reach::Reached { since: SystemTime::now() };
             }
-            seen.status = Some(Arc::new(status));
+            let before = seen.status.replace(Arc::clone(&status));
             seen.drains = drains.into();
+            if let Some(sample) = sample {
+                // Tables that are the same before and after are those that decided.
+                seen.take(sample, before.filter(|before| before.digest == status.digest));
+            }
             if let Some((number, orders)) = done {
                 // The same that was asked for again meanwhile is done, too.
                 let newest = self.orders.borrow();
@@ -199,10 +189,6 @@ impl Link {
                 seen.done = if same { newest.number } else { number };
             }
         });
-        if let Some(sample) = sample {
-            self.sampled(sample);
-            self.news.notify_one();
-        }
         Ok(())
     }
 

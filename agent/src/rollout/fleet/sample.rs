@@ -6,9 +6,10 @@ use crate::{
     model::{Handshakes, ServiceName, TableShare, Traffic, Version},
     node::{
         interval::{Interval, VersionInterval},
-        messages::{BackendStatus, Counters, ServiceStatus},
+        messages::BackendStatus,
     },
     rollout::{
+        fleet::seen::Sampled,
         judge::{Arm, BackendArm, Tick},
         name::AgentName,
     },
@@ -44,29 +45,33 @@ pub fn tick(
     agent: &AgentName,
     service: &ServiceName,
     compare: &Compare,
-    (earlier, later): (&Counters, &Counters),
-    status: &ServiceStatus,
+    (earlier, later): (&Sampled, &Sampled),
 ) -> Option<Tick> {
-    let interval = Interval::between(earlier, later);
+    let interval = Interval::between(&earlier.counters, &later.counters);
     if interval.gap {
         return None;
     }
     let versions = &interval.of(service)?.versions;
+    // Where the tables changed there are no shares to hold connections against.
+    let table = |version: Version| {
+        let tables = later.tables.as_ref();
+        tables.map_or_else(TableShare::default, |status| status.versions[version].table)
+    };
     let (candidate, baseline) = match compare {
         Compare::Versions { candidate, stable, ejected } => {
-            let asked = |version: Version| status.versions[version].table;
             let tried = if ejected.is_empty() {
-                whole(&versions[*candidate], asked(*candidate))
+                whole(&versions[*candidate], table(*candidate))
             } else {
-                part(&versions[*candidate], ejected, false, asked(*candidate))
+                part(&versions[*candidate], ejected, false, table(*candidate))
             };
-            (tried, whole(&versions[*stable], asked(*stable)))
+            (tried, whole(&versions[*stable], table(*stable)))
         }
         Compare::Backends { version, fresh, last } => {
             let all = &versions[*version];
             let old = |one: &BackendStatus| {
                 !fresh.contains(&SocketAddr::new(one.address, one.port)) && one.slots > 0
             };
+            let status = later.tables.as_ref()?;
             let rest = status.versions[*version].backends.iter().any(old);
             let fresh = if rest { fresh } else { last };
             let slots = |wanted: bool| {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use crate::node::messages::{Counters, DrainStatus, ServiceStatus};
+use crate::node::messages::{Counters, DrainStatus, Sample, ServiceStatus};
 
 /// Whether an agent answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,15 @@ pub enum Reach {
     },
 }
 
+/// A sample of an agent's counters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// What was counted.
+    pub counters: Counters,
+    /// The tables that decided when it was taken; nothing: they changed about then.
+    pub tables: Option<Arc<ServiceStatus>>,
+}
+
 /// What was seen of an agent last. What stands here of an agent that is lost is what it did then.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
@@ -31,7 +40,7 @@ pub struct Seen {
     /// What drains of it.
     pub drains: Arc<[DrainStatus]>,
     /// The newest sample of its counters.
-    pub counters: Option<Arc<Counters>>,
+    pub sample: Option<Arc<Sampled>>,
     /// New connections of the service a second, within the last sample.
     pub rate: f64,
     /// Something was asked for, and the agent was not looked at since it was done.
@@ -50,12 +59,27 @@ impl Seen {
             reach: Reach::Lost { since: now, error: "not connected yet".to_owned() },
             status: None,
             drains: Arc::default(),
-            counters: None,
+            sample: None,
             rate: 0.0,
             pending: false,
             done: 0,
             failed: None,
         }
+    }
+
+    /// Takes a sample, unless a newer one was taken. `tables`: those that decided when it was taken.
+    pub(super) fn take(&mut self, sample: Sample, tables: Option<Arc<ServiceStatus>>) {
+        let Sample { counters, interval } = sample;
+        let newest = self.sample.as_ref().map(|known| &known.counters);
+        if newest.is_some_and(|known| known.epoch == counters.epoch && counters.time <= known.time)
+        {
+            return;
+        }
+        let only = interval.as_ref().and_then(|interval| interval.services.first());
+        if let Some(service) = only {
+            self.rate = service.versions.iter().map(|(_, one)| one.delta.connections_per_s).sum();
+        }
+        self.sample = Some(Arc::new(Sampled { counters, tables }));
     }
 
     /// Whether it answers.

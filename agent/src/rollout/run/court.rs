@@ -7,12 +7,11 @@ use tokio::time::Instant;
 
 use crate::{
     model::ServiceName,
-    node::messages::Counters,
     rollout::{
         external::{Http, Series},
         fleet::{
             sample::{self, Compare},
-            seen::Seen,
+            seen::{Sampled, Seen},
         },
         judge::{Config, Judge, Tick},
         machine::{JudgeStart, Judged, Phase, Stage, State},
@@ -43,7 +42,7 @@ pub(super) struct Court {
     /// What other systems measure, while there is something to judge.
     series: Option<Series>,
     /// The samples up to which all is judged.
-    last: BTreeMap<AgentName, Arc<Counters>>,
+    last: BTreeMap<AgentName, Arc<Sampled>>,
     /// When that was done.
     judged: Option<Instant>,
 }
@@ -71,7 +70,7 @@ impl Court {
         self.evidence = Some(Evidence { start, since: now, judge });
         self.series = None;
         let newest = |(name, seen): (&AgentName, &Seen)| {
-            Some((name.clone(), Arc::clone(seen.counters.as_ref()?)))
+            Some((name.clone(), Arc::clone(seen.sample.as_ref()?)))
         };
         self.last = seen.iter().filter_map(newest).collect();
     }
@@ -100,7 +99,7 @@ impl Court {
         let Some(compare) = compare(state) else { return Vec::new() };
         // All agents of a second are judged together; one that is late is not waited for for long.
         let reached = || seen.iter().filter(|(_, seen)| seen.is_reached());
-        let late = |(name, seen): (&AgentName, &Seen)| match (&seen.counters, self.last.get(name)) {
+        let late = |(name, seen): (&AgentName, &Seen)| match (&seen.sample, self.last.get(name)) {
             (Some(now), Some(last)) => Arc::ptr_eq(now, last),
             (None, _) => true,
             (Some(_), None) => false,
@@ -111,11 +110,11 @@ impl Court {
         }
         let mut ticks = Vec::new();
         for (name, seen) in reached() {
-            let (Some(now), Some(status)) = (&seen.counters, &seen.status) else { continue };
+            let Some(now) = &seen.sample else { continue };
             match self.last.get(name) {
                 Some(last) if Arc::ptr_eq(last, now) => continue,
                 Some(last) => {
-                    ticks.extend(sample::tick(name, service, &compare, (last, now), status));
+                    ticks.extend(sample::tick(name, service, &compare, (last, now)));
                 }
                 None => {}
             }
