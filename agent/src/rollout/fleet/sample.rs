@@ -24,8 +24,8 @@ pub enum Compare {
         candidate: Version,
         /// The one that it is held against.
         stable: Version,
-        /// Backends of the candidate that were taken out: what comes late of theirs, such as
-        /// handshakes that are given up only now, is not the candidate's.
+        /// Backends that were taken out: what comes late of theirs, such as handshakes that are
+        /// given up only now, speaks of neither.
         ejected: BTreeSet<SocketAddr>,
     },
     /// Backends of a version with the rest of it.
@@ -59,12 +59,11 @@ pub fn tick(
     };
     let (candidate, baseline) = match compare {
         Compare::Versions { candidate, stable, ejected } => {
-            let tried = if ejected.is_empty() {
-                whole(&versions[*candidate], table(*candidate))
-            } else {
-                part(&versions[*candidate], ejected, false, table(*candidate))
+            let arm = |version: Version| match ejected.is_empty() {
+                true => whole(&versions[version], table(version)),
+                false => part(&versions[version], ejected, false, table(version)),
             };
-            (tried, whole(&versions[*stable], table(*stable)))
+            (arm(*candidate), arm(*stable))
         }
         Compare::Backends { version, fresh, last } => {
             let all = &versions[*version];

@@ -31,7 +31,8 @@ impl Turn<'_> {
         }
     }
 
-    /// One backend fails alone: without it, the evidence begins anew. Unless it is the last.
+    /// One backend fails alone: without it, the evidence begins anew. Unless it is the last, or still
+    /// speaks against its version although it was taken out.
     fn eject(&mut self, at: Position, backend: SocketAddr, role: Role, reason: String) -> bool {
         let Some(roles) = self.roles() else { return false };
         let rolling = roles.candidate == roles.stable;
@@ -40,9 +41,10 @@ impl Turn<'_> {
             Role::Baseline => roles.stable,
         };
         let last = self.reachable().any(|(.., view)| view.ready[version] <= 1);
+        let stays = rolling || last || self.state.ejected.contains(&backend);
         match role {
-            Role::Candidate if rolling || last => self.fail(at, reason, true),
-            Role::Baseline if rolling || last => self.pause(at, Cause::Incident, reason),
+            Role::Candidate if stays => self.fail(at, reason, true),
+            Role::Baseline if stays => self.pause(at, Cause::Incident, reason),
             _ => {
                 let before = self.state.status();
                 self.state.ejected.insert(backend);

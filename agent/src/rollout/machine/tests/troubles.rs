@@ -90,6 +90,17 @@ fn one_bad_backend_is_taken_out_and_the_rollout_goes_on() {
 }
 
 #[test]
+fn a_backend_is_taken_out_once() {
+    let mut world = waiting("", 2);
+    // Not one of the candidate's own: as many of those are ready as before.
+    world.verdict = bad(address(Version::Green, 0), Role::Candidate);
+    world.run(1);
+    assert_eq!(world.state.status(), Status::Progressing);
+    world.until(Status::Degraded, 5);
+    assert_eq!(world.weights(Version::Canary), [0; 2]);
+}
+
+#[test]
 fn a_guard_leads_back_even_if_a_person_has_paused() {
     let guard = "guard: { connectSuccess: \">= 50%\" }\nonFailure: freeze\n";
     let mut world = waiting(guard, 3);

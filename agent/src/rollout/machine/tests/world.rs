@@ -295,6 +295,7 @@ impl World {
                     (late, _) => agent.coming.push((late - 1, effect)),
                 }
             }
+            agent.view.pending = !agent.coming.is_empty();
             if self.busy {
                 agent.view.may_stop = PerVersion::new(false, false, false);
             }
