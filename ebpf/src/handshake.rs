@@ -141,7 +141,8 @@ pub enum Verdict {
     Unanswered,
     /// It was lost sight of.
     Lost,
-    /// It has succeeded, and within a second the server resets the connection.
+    /// It has succeeded, and within a second the server resets the connection, which the client had
+    /// not.
     EarlyReset,
 }
 
@@ -150,14 +151,19 @@ pub enum Verdict {
 #[must_use]
 pub const fn step(word: Word, time: u64, event: Event, now: u64) -> (Word, Verdict) {
     let age = now.saturating_sub(time);
+    let over = word.at(OVER);
     if !word.is_waiting() {
-        let early = matches!(event, Event::ServerReset)
-            && word.state() == ANSWERED
+        let answered = word.state() == ANSWERED;
+        // What a client sends beside its own RST may come after it, and is answered by a RST.
+        if answered && matches!(event, Event::ClientReset) {
+            return (over, Verdict::None);
+        }
+        let early = answered
+            && matches!(event, Event::ServerReset)
             && word.is_timed()
             && age <= EARLY_NS;
         return (word, if early { Verdict::EarlyReset } else { Verdict::None });
     }
-    let over = word.at(OVER);
     if age >= UNANSWERED_NS && !matches!(event, Event::Unwatched) {
         return (over, Verdict::Unanswered);
     }
@@ -222,6 +228,10 @@ mod tests {
         let reset = |now| step(next, 2_000, Event::ServerReset, now);
         assert_eq!(reset(2_000 + EARLY_NS), (next, Verdict::EarlyReset));
         assert_eq!(reset(2_001 + EARLY_NS), (next, Verdict::None));
+        // Who was reset by the client has no word in it any more.
+        let (gone, verdict) = step(next, 2_000, Event::ClientReset, 2_500);
+        assert_eq!(verdict, Verdict::None);
+        assert_eq!(step(gone, 2_000, Event::ServerReset, 2_600), (gone, Verdict::None));
         let end = |event, now| step(word, 0, event, now).1;
         assert_eq!(end(Event::ServerReset, 1), Verdict::Refused);
         assert_eq!(end(Event::ClientReset, 1), Verdict::Abandoned);
@@ -273,7 +283,7 @@ mod tests {
             events in proptest::collection::vec((event(), 0_u64..2_000_000_000), 0..12),
         ) {
             let mut word = Word(before).then(hash, backend, Begin { watched, timed });
-            let (mut now, mut time, mut ends) = (1_u64, 1_u64, 0);
+            let (mut now, mut time, mut ends, mut reset) = (1_u64, 1_u64, 0, false);
             let last = (Event::Look, UNANSWERED_NS);
             for (event, pause) in events.into_iter().chain([last]) {
                 now += pause;
@@ -281,8 +291,13 @@ mod tests {
                 prop_assert!(next.is_of(hash, backend), "the place stays whose it is");
                 prop_assert_eq!(next.0 & 0xff, word.0 & 0xff);
                 match verdict {
+                    Verdict::None if event == Event::ClientReset => {
+                        prop_assert!(!next.is_waiting());
+                        reset = true;
+                    }
                     Verdict::None => prop_assert_eq!(next, word),
                     Verdict::EarlyReset => {
+                        prop_assert!(!reset, "the client was first");
                         prop_assert!(timed && event == Event::ServerReset && now - time <= EARLY_NS);
                         prop_assert_eq!(next, word);
                     }
