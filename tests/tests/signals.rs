@@ -241,6 +241,15 @@ fn resets_after_the_handshake() {
         side.client(late, RST);
         let wanted = Signals { established: 4, resets_out: 4, resets_in: 1, ..early };
         side.counted(4, wanted, 4);
+        // What the client sent before its RST comes after it.
+        let hasty = side.flow(3_000);
+        side.client(hasty, SYN);
+        side.server(hasty, SYN | ACK);
+        side.client(hasty, RST);
+        side.client(hasty, ACK);
+        side.server(hasty, RST);
+        let wanted = Signals { established: 5, resets_out: 5, resets_in: 2, ..wanted };
+        side.counted(5, wanted, 5);
     });
 }
 

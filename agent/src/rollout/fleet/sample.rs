@@ -59,9 +59,12 @@ pub fn tick(
     };
     let (candidate, baseline) = match compare {
         Compare::Versions { candidate, stable, ejected } => {
-            let arm = |version: Version| match ejected.is_empty() {
-                true => whole(&versions[version], table(version)),
-                false => part(&versions[version], ejected, false, table(version)),
+            let arm = |version: Version| {
+                if ejected.is_empty() {
+                    whole(&versions[version], table(version))
+                } else {
+                    part(&versions[version], ejected, false, table(version))
+                }
             };
             (arm(*candidate), arm(*stable))
         }
