@@ -158,10 +158,8 @@ pub const fn step(word: Word, time: u64, event: Event, now: u64) -> (Word, Verdi
         if answered && matches!(event, Event::ClientReset) {
             return (over, Verdict::None);
         }
-        let early = answered
-            && matches!(event, Event::ServerReset)
-            && word.is_timed()
-            && age <= EARLY_NS;
+        let early =
+            answered && matches!(event, Event::ServerReset) && word.is_timed() && age <= EARLY_NS;
         return (word, if early { Verdict::EarlyReset } else { Verdict::None });
     }
     if age >= UNANSWERED_NS && !matches!(event, Event::Unwatched) {

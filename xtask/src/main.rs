@@ -16,6 +16,7 @@ mod build_ebpf;
 mod lab;
 mod run;
 mod setup;
+mod suite;
 mod test;
 mod vm;
 
@@ -82,9 +83,8 @@ enum Task {
     },
     /// Check formatting, lints and docs, and run all tests
     Test {
-        /// Arguments of cargo test
-        #[arg(last = true)]
-        arguments: Vec<String>,
+        /// Of the test programs only these, by name
+        programs: Vec<String>,
     },
     /// Run the end-to-end tests under a kernel of Debian's, in a virtual machine
     Vm(vm::Options),
@@ -104,7 +104,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => lab::run(&root, "weir-demo", Profile::Dev, &arguments),
         Task::Lab { arguments } => lab::run(&root, "weir-lab", Profile::Dev, &arguments),
         Task::Soak { arguments } => lab::soak(&root, arguments),
-        Task::Test { arguments } => test::test(&root, &arguments),
+        Task::Test { programs } => test::test(&root, &programs),
         Task::Vm(options) => vm::vm(&root, &options),
     };
     report(result)

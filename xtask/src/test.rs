@@ -8,11 +8,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::setup::{self, Rights};
+use crate::suite::Suite;
 use crate::{bpf, lab, run};
 
-/// Formatting, lints, docs and tests, in this order, up to the first that fails. `arguments` go
-/// to `cargo test`.
-pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
+/// Formatting, lints, docs and tests, in this order, up to the first that fails. `programs`: the
+/// names of the test programs to run; all if there are none.
+pub(crate) fn test(root: &Path, programs: &[String]) -> Result<()> {
     let start = Instant::now();
     let machine = setup::ensure(root)?;
     if let Some(lack) = machine.lacks().first() {
@@ -40,20 +41,19 @@ pub(crate) fn test(root: &Path, arguments: &[String]) -> Result<()> {
     let weir = bpf::target_dir(root).join("debug/weir");
     let faulty = build_faulty(root)?;
     run::open("cargo build", &mut cargo("build --package weir"))?;
-    let mut tests = cargo("test --workspace");
-    tests.args(arguments).env("WEIR_BIN", weir).env("WEIR_FAULTY_BIN", faulty);
     if machine.rights == Rights::Sudo {
         run::say(
             "the tests make network namespaces, which needs root: sudo may ask for your password",
         );
-        tests.env(runner_variable(), "sudo -E");
     }
-    run::open("cargo test --workspace", &mut tests)?;
+    let variables = vec![("WEIR_BIN", weir), ("WEIR_FAULTY_BIN", faulty)];
+    let tests = Suite { root, rights: machine.rights, variables }.run(programs)?;
+    run::open("cargo test --workspace --doc", &mut cargo("test --workspace --doc"))?;
 
     let took = run::seconds(start.elapsed());
     run::say(&format!(
         "\n{}",
-        run::bold(&format!("passed in {took}: fmt, clippy, {bpf}doc, tests"))
+        run::bold(&format!("passed in {took}: fmt, clippy, {bpf}doc, {tests}"))
     ));
     Ok(())
 }
@@ -84,10 +84,4 @@ fn lint_bpf(root: &Path) -> Result<&'static str> {
     command.arg("clippy").args(toolchain.arguments(root)).args(["--", "-D", "warnings"]);
     run::open("cargo clippy, for the BPF target", &mut command)?;
     Ok("clippy for BPF, ")
-}
-
-/// The variable that tells cargo how to start this host's test programs.
-fn runner_variable() -> String {
-    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    format!("CARGO_TARGET_{}_RUNNER", host.replace('-', "_").to_uppercase())
 }

@@ -1,0 +1,266 @@
+//! The test programs of the workspace, as many at a time as there are processors.
+//!
+//! Tests with real traffic wait for the most part, so that one program after the other leaves a
+//! processor idle. But load disturbs load: a test of the lab that fails beside others runs once more,
+//! by itself, and that counts. It is named as unsteady, with the file that has what it said first.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::Value;
+
+use crate::setup::Rights;
+use crate::{bpf, lab, run};
+
+/// The package whose tests have real traffic.
+const LAB: &str = "weir-tests";
+/// The longest that a program may take.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// How often a program is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// The most programs at a time.
+const MOST_AT_A_TIME: usize = 8;
+/// More failures than this are no accidents of load: none runs again.
+const MOST_AGAIN: usize = 5;
+
+/// What the test programs need to know.
+pub(crate) struct Suite<'a> {
+    /// The top of the workspace.
+    pub(crate) root: &'a Path,
+    /// How they may make network namespaces.
+    pub(crate) rights: Rights,
+    /// Their environment.
+    pub(crate) variables: Vec<(&'a str, PathBuf)>,
+}
+
+/// One test program.
+struct Program {
+    package: String,
+    name: String,
+    path: PathBuf,
+    directory: PathBuf,
+}
+
+/// How a program has ended.
+struct Ended {
+    program: Program,
+    passed: bool,
+    took: Duration,
+    log: PathBuf,
+}
+
+impl Suite<'_> {
+    /// Runs the programs with these names, or all. Says for the last line how it went.
+    pub(crate) fn run(&self, names: &[String]) -> Result<String> {
+        let programs = self.build(names)?;
+        let logs = bpf::target_dir(self.root).join("test-logs");
+        fs::create_dir_all(&logs)
+            .with_context(|| format!("cannot make the directory {}", logs.display()))?;
+        let count = programs.len();
+        let cores = thread::available_parallelism().map_or(1, usize::from).min(MOST_AT_A_TIME);
+        run::say(&format!(
+            "\n{}",
+            run::bold(&format!("== {count} test programs, {cores} at a time"))
+        ));
+        let ended = self.all(programs, cores, &logs)?;
+        let unsteady = self.again(&ended, &logs)?;
+        Ok(match unsteady {
+            0 => format!("{count} test programs"),
+            some => format!("{count} test programs ({some} unsteady tests, see above)"),
+        })
+    }
+
+    /// Builds every test program, and gives those that are asked for.
+    fn build(&self, names: &[String]) -> Result<Vec<Program>> {
+        let line = "cargo test --workspace --no-run";
+        run::say(&format!("\n{}", run::bold(&format!("== {line}"))));
+        let mut cargo = lab::cargo(self.root, "test");
+        cargo.args(["--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
+        let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+        if !output.status.success() {
+            bail!("{line}: {}", output.status);
+        }
+        let text = String::from_utf8(output.stdout).context("cargo's messages")?;
+        let mut programs: Vec<Program> = text.lines().filter_map(program).collect();
+        if let Some(name) = names.iter().find(|name| !programs.iter().any(|one| one.name == **name))
+        {
+            bail!("there is no test program {name:?}; `cargo test --workspace --no-run` names all");
+        }
+        programs.retain(|one| names.is_empty() || names.contains(&one.name));
+        Ok(programs)
+    }
+
+    /// Runs programs, so many at a time.
+    fn all(&self, programs: Vec<Program>, cores: usize, logs: &Path) -> Result<Vec<Ended>> {
+        let queue = Mutex::new(VecDeque::from(programs));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = || -> Result<Vec<Ended>> {
+            let mut ended = Vec::new();
+            while let Some(program) = next() {
+                let log = logs.join(format!("{}.{}.log", program.package, program.name));
+                let start = Instant::now();
+                let passed = self.start(&program, &["--test-threads=1"], &log)?.success();
+                let one = Ended { program, passed, took: start.elapsed(), log };
+                run::say(&one.line()?);
+                ended.push(one);
+            }
+            Ok(ended)
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+            let mut all = Vec::new();
+            for worker in workers {
+                all.extend(worker.join().map_err(|_| anyhow!("a worker has panicked"))??);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Runs a program to its end, with its output in the file `log`.
+    fn start(&self, program: &Program, arguments: &[&str], log: &Path) -> Result<ExitStatus> {
+        let mut command = match self.rights {
+            Rights::Sudo => {
+                let mut command = Command::new("sudo");
+                command.args(["-E", "--"]).arg(&program.path);
+                command
+            }
+            Rights::Root | Rights::None => Command::new(&program.path),
+        };
+        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.args(arguments).current_dir(&program.directory).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, path)| (name, path)));
+        command.stdout(file.try_clone()?).stderr(file);
+        let cannot = || format!("cannot run {}", program.path.display());
+        let mut child = command.spawn().with_context(cannot)?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > LONGEST {
+                child.kill()?;
+                run::say(&format!("   {} has not ended in {} s", program.name, LONGEST.as_secs()));
+                return Ok(child.wait()?);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Gives failed tests of the lab a second chance, each by itself, and counts those that took it.
+    /// What is said of the rest ends the run.
+    fn again(&self, ended: &[Ended], logs: &Path) -> Result<usize> {
+        let tests: Vec<(&Ended, Vec<String>)> = ended
+            .iter()
+            .filter(|one| !one.passed)
+            .map(|one| Ok((one, failures(&one.read()?))))
+            .collect::<Result<_>>()?;
+        let count: usize = tests.iter().map(|(_, names)| names.len()).sum();
+        let mut red = Vec::new();
+        for (one, names) in &tests {
+            run::say(&format!(
+                "\n{}\n{}",
+                run::bold(&format!("== {}", one.program.name)),
+                one.read()?
+            ));
+            if names.is_empty() || one.program.package != LAB || count > MOST_AGAIN {
+                red.push(format!("{} ({})", one.program.name, names.join(", ")));
+                continue;
+            }
+            for name in names {
+                let log = logs.join(format!("{}.{name}.again.log", one.program.name));
+                run::say(&format!("   {name} runs again, by itself ..."));
+                if self.start(&one.program, &["--exact", name], &log)?.success() {
+                    let first = one.log.display();
+                    run::say(&format!(
+                        "   unsteady: {name} passed; what it said first is in {first}"
+                    ));
+                } else {
+                    run::say(&fs::read_to_string(&log).unwrap_or_default());
+                    red.push(format!("{} ({name})", one.program.name));
+                }
+            }
+        }
+        if red.is_empty() { Ok(count) } else { bail!("failed: {}", red.join("; ")) }
+    }
+}
+
+impl Ended {
+    fn read(&self) -> Result<String> {
+        let bytes =
+            fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// One line: how it ended, how long it took, how many tests it has.
+    fn line(&self) -> Result<String> {
+        let verdict = if self.passed { "ok    " } else { "FAILED" };
+        let passed = self.read()?.lines().filter(|line| line.ends_with(" ... ok")).count();
+        let (took, Program { package, name, .. }) = (run::seconds(self.took), &self.program);
+        Ok(format!("   {verdict} {took:>8}  {package:<10}  {name}: {passed} passed"))
+    }
+}
+
+/// The test program that a message of cargo tells of, if it does.
+fn program(line: &str) -> Option<Program> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let directory = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    let package = message["package_id"].as_str()?.rsplit_once('#')?;
+    // `path+file:///weir/agent#weir@0.1.0`, or `…/xtask#0.1.0` where the two names are the same.
+    let package = match package.1.split_once('@') {
+        Some((name, _)) => name,
+        None => package.0.rsplit('/').next()?,
+    };
+    Some(Program {
+        package: package.to_owned(),
+        name: message["target"]["name"].as_str()?.to_owned(),
+        path: message["executable"].as_str()?.into(),
+        directory,
+    })
+}
+
+/// The names below the last `failures:` of a test program's output.
+fn failures(output: &str) -> Vec<String> {
+    let Some((_, list)) = output.rsplit_once("\nfailures:\n") else { return Vec::new() };
+    let names = list.lines().map_while(|line| line.strip_prefix("    "));
+    names.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn programs_are_read_from_what_cargo_says() {
+        let line = |id: &str, test: bool| {
+            format!(
+                r#"{{"reason":"compiler-artifact","package_id":"{id}","manifest_path":"/w/agent/Cargo.toml",
+                "target":{{"name":"api"}},"profile":{{"test":{test}}},"executable":"/t/api-1"}}"#
+            )
+        };
+        let one = program(&line("path+file:///w/agent#weir@0.1.0", true)).unwrap();
+        assert_eq!((one.package.as_str(), one.name.as_str()), ("weir", "api"));
+        assert_eq!((one.path, one.directory), ("/t/api-1".into(), "/w/agent".into()));
+        assert_eq!(program(&line("path+file:///w/xtask#0.1.0", true)).unwrap().package, "xtask");
+        assert!(program(&line("path+file:///w/agent#weir@0.1.0", false)).is_none());
+        assert!(program("not JSON").is_none());
+    }
+
+    #[test]
+    fn failures_are_those_of_the_list() {
+        let output = "running 2 tests\ntest a ... FAILED\ntest b ... ok\n\nfailures:\n\n---- a stdout ----\n    no\n\n
+failures:\n    a\n    c::d\n\ntest result: FAILED. 1 passed";
+        assert_eq!(failures(output), ["a", "c::d"]);
+        assert_eq!(failures("Segmentation fault"), Vec::<String>::new());
+    }
+}
