@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    api::{port::Port, serve, socket},
+    api::{Ends, port::Port, serve, socket},
     dataplane::{
         DataPlane as _, OuterSource,
         kernel::{AttachError, BpfLog, Kernel, Options as KernelOptions, PinError, Pins},
@@ -136,7 +136,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
         tracing::info!("stopping");
     };
-    serve(listener, port, &guard, handle, shutdown).await?;
+    serve(Ends { socket: listener, guard: &guard, port }, handle, shutdown).await?;
     drop(observing);
     // Not by the last handle's end: a client that hangs keeps its connection, and that a handle.
     drop(stop);

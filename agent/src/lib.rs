@@ -1,5 +1,6 @@
 //! The rooms of weir, lowest first. A room depends only on rooms above it in this list.
 
+mod causes;
 pub mod fault;
 pub mod log;
 pub mod pcapng;

@@ -27,7 +27,7 @@ pub mod socket;
 mod trace;
 mod watch;
 
-pub use server::serve;
+pub use server::{Ends, serve};
 
 /// The most bytes of one message: some 10 000 backends in a request fit many times.
 pub const MAX_MESSAGE: usize = 16 << 20;

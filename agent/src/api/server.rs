@@ -1,11 +1,12 @@
 //! What is served on the socket and the port, and until when.
 
-use std::{future::Future, time::Duration};
+use std::{convert::Infallible, future::Future, time::Duration};
 
+use http::{Request, Response};
 use tokio::{net::UnixListener, sync::watch, time::sleep};
-use tonic::transport::Server;
+use tonic::{body::Body, server::NamedService, transport::Server};
 use tonic_reflection::server::Builder;
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::{Service, limit::GlobalConcurrencyLimitLayer};
 use weir_proto::{FILE_DESCRIPTOR_SET, v1::weir_server::WeirServer};
 
 use super::{
@@ -44,29 +45,60 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves the API on a socket that [`super::socket::bind`] made, and on a port if there is one, until `shutdown` is
-/// ready; then removes the socket's file and lets calls under way end for a few seconds.
+/// Where an API is served.
+pub struct Ends<'a> {
+    /// A socket that [`super::socket::bind`] made.
+    pub socket: UnixListener,
+    /// Its file.
+    pub guard: &'a SocketGuard,
+    /// The port, if there is one.
+    pub port: Option<Port>,
+}
+
+/// Serves the agent's API until `shutdown` is ready; then removes the socket's file and lets calls
+/// under way end for a few seconds.
 pub async fn serve(
-    listener: UnixListener,
-    port: Option<Port>,
-    guard: &SocketGuard,
+    ends: Ends<'_>,
     node: Handle,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let weir = |stopping| {
+        WeirServer::new(Weir::new(node.clone(), stopping))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    };
+    run(ends, Some(node.clone()), FILE_DESCRIPTOR_SET, weir, shutdown).await
+}
+
+/// Serves an API and what goes with each, within the bounds of each. `service` gets what says that the
+/// server stops; `node` is told what becomes of the port's files, if there is one.
+pub(crate) async fn run<S>(
+    ends: Ends<'_>,
+    node: Option<Handle>,
+    descriptors: &'static [u8],
+    service: impl FnOnce(watch::Receiver<bool>) -> S,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
     let (stop, stopping) = watch::channel(false);
     let (connections, accepted) = clients::channel();
-    tokio::spawn(clients::accept(listener, connections.clone()));
-    if let Some(port) = port {
-        tokio::spawn(port::accept(port, Some(node.clone()), connections));
+    tokio::spawn(clients::accept(ends.socket, connections.clone()));
+    if let Some(port) = ends.port {
+        tokio::spawn(port::accept(port, node, connections));
     }
-    let weir = WeirServer::new(Weir::new(node, stopping.clone()))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
     let (health, health_server) = tonic_health::server::health_reporter();
-    health.set_serving::<WeirServer<Weir>>().await;
+    health.set_serving::<S>().await;
     let reflection = || {
         Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(descriptors)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let mut stopped = stopping.clone();
@@ -79,7 +111,7 @@ pub async fn serve(
         .timeout(CALL_WAIT)
         .layer(Roles)
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CALLS))
-        .add_service(weir)
+        .add_service(service(stopping))
         .add_service(health_server)
         .add_service(reflection().build_v1()?)
         // grpcurl before 1.9 speaks only the older name of the protocol.
@@ -91,7 +123,7 @@ pub async fn serve(
     let stop = async {
         shutdown.await;
         // No new client may find the socket while the old ones leave.
-        guard.unlink();
+        ends.guard.unlink();
         stop.send_replace(true);
         sleep(GRACE).await;
     };

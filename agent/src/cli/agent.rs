@@ -8,11 +8,10 @@ use std::{
 
 use clap::Args;
 
-use super::fail::Failure;
+use super::{fail::Failure, log_args::LogArgs};
 use crate::{
     agent::{self, DEFAULT_BPFFS, OnExit, Options},
     dataplane::kernel::BpfLog,
-    log,
     model::InterfaceSpec,
     node::DEFAULT_IDLE,
     observe::{self, Listen},
@@ -61,19 +60,8 @@ pub(super) struct Agent {
     /// Let --http be an address that other hosts can reach. Whoever reaches it can read names, addresses and counters.
     #[arg(long)]
     http_anywhere: bool,
-    /// Which lines to log.
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
-    log: log::Level,
-    /// How to log: text on a terminal and JSON otherwise, or always the one or the other.
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        env = "WEIR_LOG_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT"
-    )]
-    log_format: log::Format,
+    #[command(flatten)]
+    log: LogArgs,
     /// Which lines the program in the kernel adds to the log: none, or packets it drops though that should never be,
     /// or all packets it drops, or also flows it remembers. At off, the program has none of it and pays for none.
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
@@ -109,8 +97,8 @@ impl Agent {
             drain_idle: self.drain_idle,
             outer_source,
             http: self.http.allowed(self.http_anywhere).map_err(Failure::Usage)?,
-            log: self.log,
-            log_format: self.log_format,
+            log: self.log.log,
+            log_format: self.log.log_format,
             bpf_log: self.bpf_log,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

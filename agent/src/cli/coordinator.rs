@@ -11,9 +11,9 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Tls, fail::Failure, rollout::At};
+use super::{Tls, fail::Failure, log_args::LogArgs, rollout::At};
 use crate::{
-    api::{port::Port, socket},
+    api::{Ends, port::Port, socket},
     client::Address,
     log,
     model::Fence,
@@ -64,19 +64,8 @@ pub(super) struct Coordinator {
     /// What it is called in event logs and when it leads; the name of the host unless said otherwise.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Which lines to log.
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
-    log: log::Level,
-    /// How to log: text on a terminal and JSON otherwise, or always the one or the other.
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        env = "WEIR_LOG_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT"
-    )]
-    log_format: log::Format,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Where the states of rollouts are kept.
@@ -140,7 +129,7 @@ impl Coordinator {
         let store = self.state.open(&name)?;
         let http_at = self.http.allowed(self.http_anywhere).map_err(Failure::Usage)?;
         let record = self.record.as_deref().map(Record::open).transpose()?;
-        log::start(self.log_format, self.log);
+        log::start(self.log.log_format, self.log.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
@@ -164,7 +153,12 @@ impl Coordinator {
                 }
                 tracing::info!("stopping");
             };
-            let served = serve(listener, port, &guard, coordinator.clone(), shutdown).await;
+            let served = serve(
+                Ends { socket: listener, guard: &guard, port },
+                coordinator.clone(),
+                shutdown,
+            )
+            .await;
             coordinator.stop().await;
             served.map_err(|error| Failure::Failed(error.to_string()))
         })

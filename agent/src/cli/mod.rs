@@ -20,6 +20,7 @@ mod fail;
 mod figures;
 mod get;
 mod guard;
+mod log_args;
 mod output;
 mod renew;
 mod rollback;

@@ -9,6 +9,7 @@ use tonic::transport::{Channel, Endpoint, Error};
 use tower::service_fn;
 
 use super::{Address, ClientError, TlsAddress};
+use crate::causes::causes;
 use crate::tls::explain;
 
 /// How long it may take to connect.
@@ -101,7 +102,7 @@ fn failed(address: &Address, error: &Error) -> ClientError {
         Some(error) if matches!(address, Address::Tls(_)) => {
             unreachable(address, error.to_string())
         }
-        _ => unreachable(address, chain(error)),
+        _ => unreachable(address, causes(error)),
     }
 }
 
@@ -115,16 +116,4 @@ fn io_error(error: &Error) -> Option<&io::Error> {
         source = error.source();
     }
     None
-}
-
-/// An error with its causes, which the transport leaves out of its own message.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

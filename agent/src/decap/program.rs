@@ -10,8 +10,9 @@ use weir_ebpf::abi::Address;
 use weir_ebpf::decap::abi::{Config, Counters, MAX_LOCALS};
 
 use super::totals::{Pin, Totals};
+use crate::causes::causes;
 use crate::dataplane::kernel::{
-    Attach, AttachError, LoadError, Run, attach, attach_tc, attach_xdp, chain, load_error, program,
+    Attach, AttachError, LoadError, Run, attach, attach_tc, attach_xdp, load_error, program,
     refused, run,
 };
 use crate::model::{AttachMode, Hook};
@@ -161,5 +162,5 @@ fn take<M: TryFrom<Map, Error = MapError>>(
 ) -> Result<M, LoadError> {
     let wrong = |reason| LoadError::Map { map: name, reason };
     let map = object.take_map(name).ok_or_else(|| wrong("is not in the object".to_owned()))?;
-    map.try_into().map_err(|error| wrong(chain(&error)))
+    map.try_into().map_err(|error| wrong(causes(&error)))
 }

@@ -9,7 +9,8 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use serde::Serialize;
 use weir_ebpf::decap::abi::{Counters, Kind, Reason};
 
-use crate::dataplane::kernel::{PinError, chain, require_bpffs, try_lock};
+use crate::causes::causes;
+use crate::dataplane::kernel::{PinError, require_bpffs, try_lock};
 
 /// Name of the counters' pin in its directory.
 const NAME: &str = "COUNTERS";
@@ -86,7 +87,7 @@ impl Totals {
         }
         let path = bpffs.join(NAME);
         let foreign =
-            |error: MapError| NotRunning::Foreign { path: path.clone(), reason: chain(&error) };
+            |error: MapError| NotRunning::Foreign { path: path.clone(), reason: causes(&error) };
         let data = MapData::from_pin(&path).map_err(foreign)?;
         let size = data.info().map_err(foreign)?.value_size();
         if size as usize != size_of::<Counters>() {

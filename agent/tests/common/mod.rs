@@ -27,7 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 use weir::{
-    api::{port::Port, serve, socket},
+    api::{Ends, port::Port, serve, socket},
     client::Client,
     health::Counts,
     model::{
@@ -523,7 +523,11 @@ impl FakeAgent {
         let (listener, guard) = socket::bind(&path).unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
-            serve(listener, port, &guard, handle, async { drop(stopped.await) }).await.unwrap();
+            serve(Ends { socket: listener, guard: &guard, port }, handle, async {
+                drop(stopped.await);
+            })
+            .await
+            .unwrap();
         });
         Self { socket: path, planted, stop: Some(stop), server, node, _directory: directory }
     }

@@ -8,7 +8,7 @@ use weir_proto::rollout::v1::PlanResponse;
 
 use super::Here;
 use crate::{
-    api::socket,
+    api::{Ends, socket},
     cli::{
         coordinator::{StateArgs, host_name, http, read_agents},
         fail::Failure,
@@ -76,7 +76,10 @@ pub(super) fn start(
                 // An error means that the process ends.
                 let _ = stopped.await;
             };
-            if let Err(error) = serve(listener, None, &guard, coordinator, shutdown).await {
+            if let Err(error) =
+                serve(Ends { socket: listener, guard: &guard, port: None }, coordinator, shutdown)
+                    .await
+            {
                 eprintln!("weir: {error}");
             }
         }

@@ -13,10 +13,11 @@ use aya::{Ebpf, maps::Map};
 use aya_log::EbpfLogger;
 
 use super::bpf_log::{Forward, Lines};
-use super::load::{LoadError, chain, kernel_has, refused};
+use super::load::{LoadError, kernel_has, refused};
 use super::pins::{self, PinError, Pins};
 use super::rare::RARE;
 use super::{Kernel, clsact, links};
+use crate::causes::causes;
 use crate::model::{AttachMode, Hook};
 
 const XDP: &str = "weir_xdp";
@@ -310,8 +311,8 @@ fn is_hardware(interface: &str) -> bool {
     Path::new("/sys/class/net").join(interface).join("device").exists()
 }
 
-fn attach_error(interface: &str, hook: Hook, error: &dyn Error) -> AttachError {
-    let said = chain(error);
+fn attach_error(interface: &str, hook: Hook, error: &(dyn Error + 'static)) -> AttachError {
+    let said = causes(error);
     let busy = said.contains("os error 16");
     let unsupported = said.contains("os error 95") || said.contains("os error 22");
     let reason = if busy {

@@ -7,9 +7,10 @@ use aya::maps::{HashMap as HashMapMap, IterableMap as _, Map, MapData, MapError}
 use weir_ebpf::abi::{FORGET_BATCH, FlowEntry, FlowKey, TCP};
 
 use super::attach::Programs;
-use super::load::{LoadError, chain, wrong};
+use super::load::{LoadError, wrong};
 use super::run::run;
 use super::{Kernel, map_error, pins};
+use crate::causes::causes;
 use crate::dataplane::sys::{Batches, Place};
 use crate::dataplane::{Error, Swept, Use};
 
@@ -206,12 +207,12 @@ impl Kernel {
 /// Runs the program that forgets TCP flows.
 fn forget(programs: &Programs, flows: &[(FlowKey, FlowEntry)]) -> Result<u64, Error> {
     let failed = |reason: String| Error::Map { map: "FLOWS", reason };
-    let program = programs.forget().map_err(|error| failed(chain(&error)))?;
+    let program = programs.forget().map_err(|error| failed(causes(&error)))?;
     let (mut forgotten, mut list) = (0, Vec::with_capacity(FORGET_BATCH * RECORD));
     for batch in flows.chunks(FORGET_BATCH) {
         list.clear();
         list.extend(batch.iter().flat_map(|(key, entry)| record(key, *entry)));
-        let run = run(program, &list, 1).map_err(|error| failed(chain(&error)))?;
+        let run = run(program, &list, 1).map_err(|error| failed(causes(&error)))?;
         forgotten += u64::from(run.verdict.cast_unsigned());
     }
     Ok(forgotten)

@@ -23,6 +23,7 @@ use super::pending::Places;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
 use super::tap::KernelTap;
+use crate::causes::causes;
 use crate::dataplane::OuterSource;
 use crate::dataplane::pool::Pool;
 use crate::dataplane::sys::Mapped;
@@ -101,20 +102,6 @@ pub enum LoadError {
 /// Whether this kernel is of the given release or newer.
 pub(super) fn kernel_has(major: u8, minor: u8) -> bool {
     KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(major, minor, 0))
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The last lines of a text that may be very long.
@@ -272,7 +259,7 @@ fn load_object(
 
 /// What the kernel said of an object.
 pub(crate) fn load_error(error: &EbpfError) -> LoadError {
-    if is_permission(error) { LoadError::Rights } else { LoadError::Object(chain(error)) }
+    if is_permission(error) { LoadError::Rights } else { LoadError::Object(causes(error)) }
 }
 
 /// What the verifier or the kernel said of a program.
@@ -285,12 +272,12 @@ pub(crate) fn refused(program: &'static str) -> impl Fn(ProgramError) -> LoadErr
             }
             LoadError::Program { program, reason: format!("{io_error}: {log}") }
         }
-        other => LoadError::Program { program, reason: tail(&chain(other)) },
+        other => LoadError::Program { program, reason: tail(&causes(other)) },
     }
 }
 
 pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
-    move |error| LoadError::Map { map, reason: chain(&error) }
+    move |error| LoadError::Map { map, reason: causes(&error) }
 }
 
 fn mapped(map: &'static str, data: &MapData, bytes: usize) -> Result<Mapped, LoadError> {

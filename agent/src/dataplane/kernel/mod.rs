@@ -49,7 +49,7 @@ pub use attach::AttachError;
 pub(crate) use attach::{Attach, attach, attach_tc, attach_xdp, program};
 pub use bpf_log::{BpfLog, Lines};
 pub use load::{LoadError, Options};
-pub(crate) use load::{chain, load_error, refused};
+pub(crate) use load::{load_error, refused};
 pub use pins::{PinError, Pins};
 pub(crate) use pins::{require_bpffs, try_lock};
 pub(crate) use run::run;
@@ -61,6 +61,7 @@ use super::next_hop::NextHop;
 use super::pool::Pool;
 use super::sys::Mapped;
 use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use};
+use crate::causes::causes;
 use crate::model::{AttachMode, Handshakes, Hook};
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
@@ -127,7 +128,7 @@ impl Live {
 }
 
 fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
-    move |error| Error::Map { map, reason: load::chain(&error) }
+    move |error| Error::Map { map, reason: causes(&error) }
 }
 
 impl Kernel {
@@ -243,7 +244,7 @@ impl DataPlane for Kernel {
     }
 
     fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
-        self.programs.attached(interfaces).map_err(|error| load::chain(&error))
+        self.programs.attached(interfaces).map_err(|error| causes(&error))
     }
 
     fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<Hook, AttachError> {

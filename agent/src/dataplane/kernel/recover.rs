@@ -9,13 +9,14 @@ use weir_ebpf::abi::{
     Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, NO_BACKEND, Return, Service, VERSION_LINES,
 };
 
-use super::load::{LoadError, chain};
+use super::load::LoadError;
 use super::{Kernel, Live};
+use crate::causes::causes;
 use crate::dataplane::DataPlane as _;
 use crate::plan::steering::Steering;
 
 fn unreadable(map: &'static str) -> impl Fn(MapError) -> LoadError {
-    move |error| LoadError::Map { map, reason: chain(&error) }
+    move |error| LoadError::Map { map, reason: causes(&error) }
 }
 
 impl Kernel {

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use aya::maps::MapError;
 use weir_ebpf::abi::{GOES_BACK, IN_BUFFERS, Link, MAX_DEVICES, MAX_LINKS, NextHop as HopWord};
 
-use super::load::chain;
 use super::{BACKEND_WORDS, Kernel, NEXT_HOP_WORD, map_error};
+use crate::causes::causes;
 use crate::dataplane::next_hop::NextHop;
 use crate::dataplane::{Devices, Error};
 
@@ -81,7 +81,7 @@ impl Kernel {
                 refused = Some(format!(
                     "interface {index} is missing among {} entries of {MAX_DEVICES}: {}",
                     keys.len(),
-                    chain(&error)
+                    causes(&error)
                 ));
             }
         }

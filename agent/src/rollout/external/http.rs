@@ -16,6 +16,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore, crypto};
 use tokio::time::timeout;
 
+use crate::causes::causes;
+
 /// The longest answer that is read, in bytes.
 pub(super) const MAX_ANSWER: usize = 1 << 20;
 /// The most characters of an answer that are told on.
@@ -128,18 +130,4 @@ pub(super) fn one_line(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let text: String = text.trim().chars().take(MAX_TOLD).map(plain).collect();
     text.trim_end().to_owned()
-}
-
-/// An error and what caused it, outermost first.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        cause = error.source();
-    }
-    said
 }

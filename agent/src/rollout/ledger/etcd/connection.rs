@@ -14,6 +14,7 @@ use tonic::Code;
 
 use super::super::Error;
 use super::Options;
+use crate::causes::causes;
 
 /// How often the connection is asked whether it lives. etcd takes more than one in 5 s amiss.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -88,7 +89,7 @@ impl Connection {
         let store = self.store();
         match error {
             etcd_client::Error::GRpcStatus(status) => {
-                let reason = reason(status);
+                let reason = causes(status);
                 match status.code() {
                     Code::Unauthenticated
                     | Code::PermissionDenied
@@ -98,7 +99,7 @@ impl Connection {
                 }
             }
             etcd_client::Error::TransportError(error) => {
-                Error::Unavailable { store, action, reason: reason(error) }
+                Error::Unavailable { store, action, reason: causes(error) }
             }
             other => Error::Unavailable { store, action, reason: other.to_string() },
         }
@@ -121,23 +122,6 @@ impl Connection {
     fn store(&self) -> String {
         format!("etcd at {}", self.options.endpoints.join(", "))
     }
-}
-
-/// An error with its causes, outermost first, each once.
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said = match error.downcast_ref::<tonic::Status>() {
-        Some(status) => status.message().to_owned(),
-        None => error.to_string(),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        cause = error.source();
-    }
-    said
 }
 
 fn connect_options(options: &Options) -> Result<ConnectOptions, Error> {
