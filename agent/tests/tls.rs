@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use common::FakeAgent;
 use common::certificates::{AGENT, Authority, Wanted};
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -140,6 +141,11 @@ async fn each_role_may_call_what_the_table_says_and_the_table_forgets_no_method(
     assert!(methods.len() > 19, "{methods:?}");
     // The older name of the reflection does not tell of itself.
     methods.push("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo".to_owned());
+    // A coordinator serves the same and these.
+    let pool = DescriptorPool::decode(weir_proto::ROLLOUT_DESCRIPTOR_SET).unwrap();
+    let rollouts = pool.get_service_by_name("weir.rollout.v1.Rollouts").unwrap();
+    let path = |method: MethodDescriptor| format!("/{}/{}", rollouts.full_name(), method.name());
+    methods.extend(rollouts.methods().map(path));
     methods.sort();
     let mut table: Vec<String> = TABLE.iter().map(|(method, _)| (*method).to_owned()).collect();
     table.sort();
