@@ -114,7 +114,7 @@ fn main() -> ExitCode {
 fn build_faulty(root: &Path) -> Result<()> {
     let path = test::build_faulty(root)?;
     let mut usual = lab::cargo(root, "build");
-    run::open("cargo build --package weir", usual.arg("--package=weir"))?;
+    run::open("cargo build", usual.args(["--workspace", "--bin=weir"]))?;
     run::say(&format!("\nbuilt {}", path.display()));
     Ok(())
 }

@@ -40,7 +40,6 @@ pub(crate) fn test(root: &Path, programs: &[String]) -> Result<()> {
 
     let weir = bpf::target_dir(root).join("debug/weir");
     let faulty = build_faulty(root)?;
-    run::open("cargo build", &mut cargo("build --package weir"))?;
     if machine.rights == Rights::Sudo {
         run::say(
             "the tests make network namespaces, which needs root: sudo may ask for your password",
@@ -59,12 +58,11 @@ pub(crate) fn test(root: &Path, programs: &[String]) -> Result<()> {
 }
 
 /// Builds a `weir` that tests can tell to kill itself at a step, beside the one that cannot, and
-/// gives its path. The next build puts the usual one back.
+/// gives its path. The next build, also that of the tests, puts the usual one back.
 pub(crate) fn build_faulty(root: &Path) -> Result<PathBuf> {
-    let title = "cargo build --package weir --features fault-points";
-    let mut build = lab::cargo(root, "build");
-    build.args(["--package=weir", "--features=fault-points"]);
-    run::open(title, &mut build)?;
+    // Of the whole workspace, so that what it depends on is built once for this and for the tests.
+    let line = "build --workspace --bin weir --features weir/fault-points";
+    run::open(&format!("cargo {line}"), lab::cargo(root, "build").args(line.split(' ').skip(1)))?;
     let weir = bpf::target_dir(root).join("debug/weir");
     let faulty = weir.with_file_name("weir-faulty");
     // Not over the old one, which may be running.
