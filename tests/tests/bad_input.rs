@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use weir::api::convert::request::apply_to_proto;
-use weir::api::{serve, socket};
+use weir::api::{Ends, serve, socket};
 use weir::dataplane::kernel::{Kernel, Options};
 use weir::dataplane::next_hop::{NextHop, Resolver};
 use weir::dataplane::shared::Shared;
@@ -105,7 +105,8 @@ async fn agent(
     let owner = node::serve(owner, asked, resolver, followed, stopped);
     let (listener, guard) = socket::bind(&directory.join("weir.sock")).unwrap();
     ready.send(()).unwrap();
-    let api = serve(listener, None, &guard, handle, async { drop(stop.await) });
+    let ends = Ends { socket: listener, guard: &guard, port: None };
+    let api = serve(ends, handle, async { drop(stop.await) });
     let (_, served) = tokio::join!(owner, api);
     served.unwrap();
 }
