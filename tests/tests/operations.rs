@@ -84,4 +84,17 @@ fn what_was_broken_stays_mended() {
     ];
     let tally = run(&mut World::new(Setting { ipv6: true, ..ALL }), "by hand", &steps);
     assert_eq!(tally.flows, 36);
+    // After a rollback to weights of which a part is stood in for.
+    let steps = [
+        Step::ByHand(37_666, 1),
+        Step::Abandon([0, 9_500, 500]),
+        Step::Shift([841, 6_038, 3_121]),
+        Step::Remove(38_306),
+        Step::Remove(27_069),
+        Step::RollBack,
+        Step::Open(80),
+    ];
+    let setting = Setting { inserts_per_second: 20, ..ALL };
+    let tally = run(&mut World::new(setting), "stood in for", &steps);
+    assert_eq!((tally.flows, tally.rolled_back), (80, 1));
 }

@@ -34,21 +34,12 @@ impl Spec {
         if let Some(version) = rule.filter(|version| self.takes(*version) || self.holds()) {
             return version;
         }
-        let (low, high) = seed.split_at(8);
-        let word = |half: &[u8]| u64::from_le_bytes(half.try_into().unwrap());
-        let service = Service {
-            seed: [word(low), word(high)],
-            affinity: AFFINITY_CONNECTION,
-            ..Service::default()
-        };
-        let slot = slots(&service, key).version;
-        let edge = |points: u32| (points * VERSION_SLOTS + 5_000) / 10_000;
-        let [_, green, canary] = self.effective();
-        match slot {
-            _ if slot < edge(green) => 1,
-            _ if slot >= edge(10_000 - canary) => 2,
-            _ => 0,
-        }
+        by_weights(seed, key, self.effective())
+    }
+
+    /// The version that it goes to by the weights alone, whoever takes new flows.
+    pub(super) fn asked(&self, seed: [u8; 16], key: &FlowKey) -> u8 {
+        by_weights(seed, key, self.weights.map(u32::from))
     }
 
     /// Where new flows of a version may go: if nothing takes any, wherever they would.
@@ -83,6 +74,24 @@ impl Spec {
         let rest = 10_000 - given.iter().sum::<u32>();
         *given.iter_mut().find(|given| **given > 0).unwrap() += rest;
         given
+    }
+}
+
+/// Where weights put a new flow.
+fn by_weights(seed: [u8; 16], key: &FlowKey, [_, green, canary]: [u32; 3]) -> u8 {
+    let (low, high) = seed.split_at(8);
+    let word = |half: &[u8]| u64::from_le_bytes(half.try_into().unwrap());
+    let service = Service {
+        seed: [word(low), word(high)],
+        affinity: AFFINITY_CONNECTION,
+        ..Service::default()
+    };
+    let slot = slots(&service, key).version;
+    let edge = |points: u32| (points * VERSION_SLOTS + 5_000) / 10_000;
+    match slot {
+        _ if slot < edge(green) => 1,
+        _ if slot >= edge(10_000 - canary) => 2,
+        _ => 0,
     }
 }
 
