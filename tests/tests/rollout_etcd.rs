@@ -4,13 +4,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use weir_tests::fleet::release::{SERVICE, at, short, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, at, shifts, short, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Fleet};
 use weir_tests::identity::Version::{Blue, Canary};
 use weir_tests::lab::Lab;
@@ -65,19 +64,6 @@ fn long_lived(fleet: &Fleet) -> Vec<LongLived> {
     fleet.long_lived(plan).unwrap()
 }
 
-/// What was shifted at an agent, and how often.
-fn shifts(fleet: &Fleet, place: usize) -> BTreeMap<String, usize> {
-    let events = fleet.members()[place].lab().weir(&["events", SERVICE, "-o", "json"]).unwrap();
-    let events: Value = serde_json::from_str(&events).unwrap();
-    let mut shifts = BTreeMap::new();
-    for event in events["events"].as_array().unwrap() {
-        if event["kind"] == "shifted" {
-            *shifts.entry(event["text"].as_str().unwrap().to_owned()).or_default() += 1;
-        }
-    }
-    shifts
-}
-
 /// The leader sleeps past its lease while another leads: when it wakes, it changes nothing.
 #[test]
 fn a_leader_that_slept_is_overtaken_and_each_effect_happens_once() {
@@ -103,7 +89,7 @@ fn a_leader_that_slept_is_overtaken_and_each_effect_happens_once() {
     first.wait_for(SERVICE, "healthy", LIMIT).unwrap();
     println!("{}", second.rollout(&["history", SERVICE]).unwrap());
     for place in 0..3 {
-        let shifts = shifts(&fleet, place);
+        let shifts = shifts(&fleet, place).unwrap();
         println!("{shifts:#?}");
         assert_eq!(shifts.len(), 3, "10, 50 and 100 %: {shifts:#?}");
         assert!(shifts.values().all(|times| *times == 1), "{shifts:#?}");
@@ -161,6 +147,6 @@ fn etcd_that_comes_back_is_gone_on_with() {
     sleep(Duration::from_secs(4));
     etcd.restart().unwrap();
     only.wait_for(SERVICE, "healthy", LIMIT).unwrap();
-    assert_eq!(shifts(&fleet, 0).len(), 3);
-    assert!(shifts(&fleet, 0).values().all(|times| *times == 1));
+    assert_eq!(shifts(&fleet, 0).unwrap().len(), 3);
+    assert!(shifts(&fleet, 0).unwrap().values().all(|times| *times == 1));
 }

@@ -3,12 +3,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use weir_tests::fleet::release::{SERVICE, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, shifts, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Release};
 use weir_tests::identity::Version::{Blue, Canary};
 use weir_tests::random::Random;
@@ -31,20 +30,6 @@ strategy:
 bake: 1s
 drain: { idle: 1s, timeout: 2s }
 ";
-
-/// How often each weight of the canary was set at an agent, by its events.
-fn shifts(release: &Release, place: usize) -> BTreeMap<String, usize> {
-    let lab = release.fleet.members()[place].lab();
-    let events = lab.weir(&["events", SERVICE, "-o", "json"]).unwrap();
-    let events: serde_json::Value = serde_json::from_str(&events).unwrap();
-    let mut shifts = BTreeMap::new();
-    for event in events["events"].as_array().unwrap() {
-        if event["kind"] == "shifted" {
-            *shifts.entry(event["text"].as_str().unwrap().to_owned()).or_default() += 1;
-        }
-    }
-    shifts
-}
 
 /// Killed again and again at any moment, the next one goes on: each weight is set exactly once.
 #[test]
@@ -70,7 +55,7 @@ fn killed_at_random_moments_each_effect_happens_once() {
     }
     release.ends("v2", "healthy", began, LIMIT).unwrap();
     for place in 0..3 {
-        let shifts = shifts(&release, place);
+        let shifts = shifts(&release.fleet, place).unwrap();
         println!("{shifts:#?}");
         assert_eq!(shifts.len(), 4, "10, 40, 70 and 100 %: {shifts:#?}");
         assert!(shifts.values().all(|times| *times == 1), "{shifts:#?}");
@@ -139,7 +124,7 @@ fn a_leader_that_was_stopped_changes_nothing_when_it_wakes() {
     assert_eq!(release.weights(Canary).unwrap(), [1_000; 3], "the weights hold");
     release.coordinator.signal(Signal::SIGCONT).unwrap();
     release.ends("v2", "healthy", began, LIMIT).unwrap();
-    assert_eq!(shifts(&release, 0).len(), 4);
+    assert_eq!(shifts(&release.fleet, 0).unwrap().len(), 4);
     for load in load {
         load.stop().unwrap().check().unwrap();
     }

@@ -1,12 +1,15 @@
 //! What most tests of rollouts begin with: a fleet with one service, and a coordinator.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{Coordinator, Fleet};
+use crate::agent;
 use crate::identity::Version;
 use crate::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, vip};
 use crate::lab::spec::Protocol;
@@ -45,6 +48,19 @@ pub fn short(lab: &Lab, rate: u32) -> FreshPlan {
     FreshPlan::new(at(HTTP_PORT), clients).rate(rate)
 }
 
+/// How often each change of weights was made at an agent, by its events.
+pub fn shifts(fleet: &Fleet, place: usize) -> Result<BTreeMap<String, usize>> {
+    let events = fleet.members()[place].lab().weir(&["events", SERVICE, "-o", "json"])?;
+    let events: Value = serde_json::from_str(&events)?;
+    let mut shifts = BTreeMap::new();
+    for event in events["events"].as_array().context("no events")? {
+        if event["kind"] == "shifted" {
+            *shifts.entry(event["text"].as_str().context("no text")?.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(shifts)
+}
+
 impl Release {
     /// So many agents with the service, everything on blue, and further lines of its spec.
     pub fn start(agents: usize, lab: LabBuilder, more: &[&str]) -> Result<Self> {
@@ -59,10 +75,22 @@ impl Release {
 
     /// Starts a coordinator with the fleet's agents and a directory for its state.
     pub fn coordinator(fleet: &Fleet, name: &str, more: &[&str]) -> Result<Coordinator> {
+        Self::coordinator_of(&agent::binary()?, fleet, name, more, &[])
+    }
+
+    /// The same by another binary, with variables of its environment.
+    pub fn coordinator_of(
+        binary: &Path,
+        fleet: &Fleet,
+        name: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Coordinator> {
         let (agents, state) = (fleet.agents_file()?, fleet.directory().join("rollouts"));
         let [agents, state] = [&agents, &state].map(|path| path.to_str().context("a path"));
         let arguments = ["--agents", agents?, "--state", state?, "--name", name];
-        Coordinator::start(fleet.directory(), name, &[&arguments[..], more].concat())
+        let arguments = [&arguments[..], more].concat();
+        Coordinator::start_with(binary, fleet.directory(), name, &arguments, environment)
     }
 
     /// Short connections through each agent, so many a second.
