@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, Error, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair,
+    IsCa, KeyPair, SanType,
 };
 
 /// An authority.
@@ -42,8 +42,25 @@ impl Authority {
     ///
     /// No key can be made.
     pub fn issue(&self, name: &str) -> Result<Identity, Error> {
+        self.issue_to(name, &["127.0.0.1".to_owned()], None)
+    }
+
+    /// For a server or a client of this name at these addresses or names; with a URI, as a role is.
+    ///
+    /// # Errors
+    ///
+    /// No key can be made, or a name cannot stand in a certificate.
+    pub fn issue_to(
+        &self,
+        name: &str,
+        at: &[String],
+        uri: Option<&str>,
+    ) -> Result<Identity, Error> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+        let mut params = CertificateParams::new(at)?;
+        if let Some(uri) = uri {
+            params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        }
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

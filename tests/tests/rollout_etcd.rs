@@ -11,9 +11,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use weir_tests::fleet::release::{SERVICE, at, shifts, short, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Fleet};
-use weir_tests::identity::Version::{Blue, Canary};
+use weir_tests::identity::Version::{Blue, Canary, Green};
 use weir_tests::lab::Lab;
-use weir_tests::lab::addresses::{ECHO_PORT, Family};
+use weir_tests::lab::addresses::{ECHO_PORT, Family, backend};
 use weir_tests::lab::spec::Protocol;
 use weir_tests::ledger::etcd::Etcd;
 use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
@@ -44,10 +44,16 @@ fn fleet() -> Fleet {
 }
 
 fn coordinator(fleet: &Fleet, etcd: &Etcd, name: &str) -> Coordinator {
+    let arguments = arguments(fleet, etcd, name);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Coordinator::start(fleet.directory(), name, &arguments).unwrap()
+}
+
+fn arguments(fleet: &Fleet, etcd: &Etcd, name: &str) -> [String; 8] {
     let (agents, endpoint) = (fleet.agents_file().unwrap(), etcd.endpoint());
     let agents = agents.to_str().unwrap();
-    let arguments = ["--agents", agents, "--etcd", &endpoint, "--etcd-lease", "2s", "--name", name];
-    Coordinator::start(fleet.directory(), name, &arguments).unwrap()
+    ["--agents", agents, "--etcd", &endpoint, "--etcd-lease", "2s", "--name", name]
+        .map(str::to_owned)
 }
 
 fn run(fleet: &Fleet, coordinator: &Coordinator, spec: &str) {
@@ -132,6 +138,44 @@ fn without_etcd_weights_hold_and_abort_works() {
     for load in load {
         load.stop().unwrap().check().unwrap();
     }
+    unbroken(&long).unwrap();
+}
+
+/// The network between them loses whatever etcd says: the weights hold, an abort works, and both are
+/// of one mind when the network is whole again.
+#[test]
+fn cut_off_from_etcd_weights_hold_and_abort_works() {
+    let fleet = fleet();
+    let green = fleet.lab().version(Green);
+    let etcd = Etcd::start_in(green, backend(Family::V4, Green, 0)).unwrap();
+    let long = long_lived(&fleet);
+    let arguments = arguments(&fleet, &etcd, "far");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let clients = fleet.lab().clients();
+    let far = Coordinator::start_in(clients, fleet.directory(), "far", &arguments).unwrap();
+    far.leads().unwrap();
+    run(&fleet, &far, SPEC);
+    far.wait(SERVICE, LIMIT, waiting).unwrap();
+    let lost = Family::V4.clients();
+    green.ip(&[format!("route add blackhole {lost}")]).unwrap();
+    sleep(Duration::from_secs(8));
+    assert_eq!(fleet.weights(SERVICE, Canary).unwrap(), [1_000; 3], "the weights hold");
+    let held = far.get(SERVICE).unwrap();
+    println!("held: {}", held["held"]);
+    assert_ne!(held["held"], "");
+
+    let asked = Instant::now();
+    far.rollout(&["abort", SERVICE, "--why", "etcd is cut off"]).unwrap();
+    while fleet.weights(SERVICE, Blue).unwrap() != [10_000; 3] {
+        assert!(asked.elapsed() < LIMIT, "{}", far.log_tail());
+    }
+    println!("aborted without etcd in {:.1?}", asked.elapsed());
+    green.ip(&[format!("route del blackhole {lost}")]).unwrap();
+    far.wait_for(SERVICE, "degraded", LIMIT).unwrap();
+    far.wait(SERVICE, LIMIT, |one| one["held"] == "").unwrap();
+    let history = far.rollout(&["history", SERVICE]).unwrap();
+    println!("{history}");
+    assert!(history.contains("etcd is cut off"), "{history}");
     unbroken(&long).unwrap();
 }
 

@@ -8,6 +8,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -53,8 +54,9 @@ fn killed_when_it_has_told_the_agents() {
 
 /// A coordinator that ends at the point that the file names, as soon as there is one.
 fn coordinator(fleet: &Fleet, name: &str, trigger: &Path) -> Coordinator {
-    let environment = [("WEIR_FAULT", trigger.to_str().unwrap())];
-    Release::coordinator_of(&faulty_binary().unwrap(), fleet, name, &[], &environment).unwrap()
+    let mut command = Command::new(faulty_binary().unwrap());
+    command.env("WEIR_FAULT", trigger);
+    Release::coordinator_by(command, fleet, name, &[]).unwrap()
 }
 
 /// Where the release is.

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::agent;
-use crate::lab::bounded;
+use crate::lab::{Namespace, bounded};
 use crate::pace;
 
 /// How long it may take until it answers.
@@ -34,16 +34,27 @@ impl Coordinator {
     /// Starts `weir coordinator ARGUMENTS…` with its socket and log in `directory`, under the name
     /// `name`, and waits until it answers.
     pub fn start(directory: &Path, name: &str, arguments: &[&str]) -> Result<Self> {
-        Self::start_with(&agent::binary()?, directory, name, arguments, &[])
+        Self::start_by(Command::new(agent::binary()?), directory, name, arguments)
     }
 
-    /// The same by another binary, with variables of its environment.
-    pub fn start_with(
-        binary: &Path,
+    /// The same in a namespace.
+    pub fn start_in(
+        namespace: &Namespace,
         directory: &Path,
         name: &str,
         arguments: &[&str],
-        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace.name()]).arg(agent::binary()?);
+        Self::start_by(command, directory, name, arguments)
+    }
+
+    /// The same by a command that becomes another binary, or has an environment of its own.
+    pub fn start_by(
+        mut command: Command,
+        directory: &Path,
+        name: &str,
+        arguments: &[&str],
     ) -> Result<Self> {
         let (socket, log) =
             (directory.join(format!("{name}.sock")), directory.join(format!("{name}.log")));
@@ -52,13 +63,12 @@ impl Coordinator {
             fs::remove_file(&socket).context("removing the last coordinator's socket")?;
         }
         let output = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(binary);
         command.args(["coordinator", "--coordinator"]).arg(&socket).args(arguments);
-        command.envs(environment.iter().copied()).env("WEIR_LOG_FORMAT", "text");
+        command.env("WEIR_LOG_FORMAT", "text");
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A Ctrl-C in the terminal is for us alone.
         command.process_group(0);
-        let child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let mut coordinator = Self { child, socket, log };
         let deadline = Instant::now() + pace::wait(START_LIMIT);
         while UnixStream::connect(&coordinator.socket).is_err() {

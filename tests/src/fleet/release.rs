@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -75,22 +75,21 @@ impl Release {
 
     /// Starts a coordinator with the fleet's agents and a directory for its state.
     pub fn coordinator(fleet: &Fleet, name: &str, more: &[&str]) -> Result<Coordinator> {
-        Self::coordinator_of(&agent::binary()?, fleet, name, more, &[])
+        Self::coordinator_by(Command::new(agent::binary()?), fleet, name, more)
     }
 
-    /// The same by another binary, with variables of its environment.
-    pub fn coordinator_of(
-        binary: &Path,
+    /// The same by a command that becomes another binary, or has an environment of its own.
+    pub fn coordinator_by(
+        command: Command,
         fleet: &Fleet,
         name: &str,
         more: &[&str],
-        environment: &[(&str, &str)],
     ) -> Result<Coordinator> {
         let (agents, state) = (fleet.agents_file()?, fleet.directory().join("rollouts"));
         let [agents, state] = [&agents, &state].map(|path| path.to_str().context("a path"));
         let arguments = ["--agents", agents?, "--state", state?, "--name", name];
         let arguments = [&arguments[..], more].concat();
-        Coordinator::start_with(binary, fleet.directory(), name, &arguments, environment)
+        Coordinator::start_by(command, fleet.directory(), name, &arguments)
     }
 
     /// Short connections through each agent, so many a second.

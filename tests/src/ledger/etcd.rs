@@ -1,7 +1,7 @@
-//! A real etcd on loopback, with a directory of its own, that ends with its handle.
+//! A real etcd on loopback, or in a namespace, with a directory of its own, that ends with its handle.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::{panicking, sleep};
@@ -12,11 +12,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::lab::Namespace;
 use crate::pace;
 use crate::watch::require;
 
 /// How long it may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// Its ports where nobody else has any.
+const PORTS: [u16; 2] = [2_379, 2_380];
 /// How often free ports are looked for: somebody else may take them first.
 const TRIES: usize = 5;
 
@@ -25,7 +28,17 @@ const TRIES: usize = 5;
 pub struct Etcd {
     child: Child,
     directory: TempDir,
-    ports: [u16; 2],
+    place: Place,
+}
+
+/// Where it runs, and how.
+#[derive(Debug, Clone)]
+struct Place {
+    /// The namespace; ours if there is none.
+    namespace: Option<String>,
+    clients: SocketAddr,
+    /// The port for its like, on loopback.
+    peers: u16,
     /// More arguments, as for TLS.
     more: Vec<String>,
 }
@@ -49,23 +62,40 @@ impl Etcd {
         require("etcd")?;
         let mut said = String::new();
         for _ in 0..TRIES {
-            let directory = tempfile::tempdir().context("making a directory")?;
-            let ports = free_ports()?;
-            let child = spawn(&directory, ports, more)?;
-            let mut etcd = Self { child, directory, ports, more: more.to_owned() };
-            match etcd.wait() {
-                Ok(()) => return Ok(etcd),
+            let [clients, peers] = free_ports()?;
+            let clients = (Ipv4Addr::LOCALHOST, clients).into();
+            let place = Place { namespace: None, clients, peers, more: more.to_owned() };
+            match Self::start_at(place) {
+                Ok(etcd) => return Ok(etcd),
                 Err(error) => said = format!("{error:#}"),
             }
         }
         bail!("etcd does not start: {said}")
     }
 
+    /// Starts one in a namespace, for clients at one of its addresses.
+    ///
+    /// # Errors
+    ///
+    /// As in [`Etcd::start`].
+    pub fn start_in(namespace: &Namespace, address: IpAddr) -> Result<Self> {
+        require("etcd")?;
+        let [clients, peers] = PORTS;
+        let (namespace, clients) = (Some(namespace.name().to_owned()), (address, clients).into());
+        Self::start_at(Place { namespace, clients, peers, more: Vec::new() })
+    }
+
+    fn start_at(place: Place) -> Result<Self> {
+        let directory = tempfile::tempdir().context("making a directory")?;
+        let mut etcd = Self { child: spawn(&directory, &place)?, directory, place };
+        etcd.wait()?;
+        Ok(etcd)
+    }
+
     /// Where clients reach it.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        let scheme = if self.more.is_empty() { "http" } else { "https" };
-        format!("{scheme}://127.0.0.1:{}", self.ports[0])
+        self.place.url()
     }
 
     /// Kills it, as a power cut does.
@@ -86,7 +116,7 @@ impl Etcd {
     /// As in [`Etcd::start`].
     pub fn restart(&mut self) -> Result<()> {
         let _ = self.kill();
-        self.child = spawn(&self.directory, self.ports, &self.more)?;
+        self.child = spawn(&self.directory, &self.place)?;
         self.wait()
     }
 
@@ -122,7 +152,8 @@ impl Etcd {
         let ready = "serving client traffic";
         loop {
             let said = std::fs::read_to_string(self.log()).unwrap_or_default();
-            let listens = TcpStream::connect(("127.0.0.1", self.ports[0])).is_ok();
+            let listens =
+                self.place.namespace.is_some() || TcpStream::connect(self.place.clients).is_ok();
             if listens && said.contains(ready) {
                 return Ok(());
             }
@@ -150,13 +181,25 @@ fn log(directory: &TempDir) -> PathBuf {
     directory.path().join("log")
 }
 
-fn spawn(directory: &TempDir, ports: [u16; 2], more: &[String]) -> Result<Child> {
+impl Place {
+    /// Where clients reach it.
+    fn url(&self) -> String {
+        let scheme = if self.more.is_empty() { "http" } else { "https" };
+        format!("{scheme}://{}", self.clients)
+    }
+}
+
+fn spawn(directory: &TempDir, place: &Place) -> Result<Child> {
     let log = File::create(log(directory))?;
-    let scheme = if more.is_empty() { "http" } else { "https" };
-    let [clients, peers] = ports;
-    let clients = format!("{scheme}://127.0.0.1:{clients}");
-    let peers = format!("http://127.0.0.1:{peers}");
-    let mut command = Command::new("etcd");
+    let (clients, peers) = (place.url(), format!("http://127.0.0.1:{}", place.peers));
+    let mut command = match &place.namespace {
+        None => Command::new("etcd"),
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace, "etcd"]);
+            command
+        }
+    };
     command
         .arg("--data-dir")
         .arg(directory.path().join("data"))
@@ -164,7 +207,7 @@ fn spawn(directory: &TempDir, ports: [u16; 2], more: &[String]) -> Result<Child>
         .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
         .args(["--initial-cluster", &format!("default={peers}")])
         .args(["--log-outputs", "stderr", "--logger", "zap"])
-        .args(more)
+        .args(&place.more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);

@@ -203,7 +203,8 @@ impl Coordinator {
             let (revision, phase) = (active.revision.clone(), active.phase.clone());
             return Err(Refusal::Active { service, revision, phase });
         }
-        self.submit(&service, Verb::Run(Box::new(rollout)), who, why).await?;
+        let who = with_reason(who, &why);
+        self.submit(&service, Verb::Run(Box::new(rollout)), who).await?;
         self.known(&service).await;
         let outcome = if active.is_some() { "queued" } else { "started" }.to_owned();
         Ok(v1::StartResponse { service: service.to_string(), revision, outcome })
@@ -235,7 +236,8 @@ impl Coordinator {
             return Err(Refusal::NoRollout(service.clone()));
         };
         let abort = wish == Wish::Abort;
-        match self.submit(service, wish.verb(), who.clone(), why).await {
+        let who = with_reason(who, &why);
+        match self.submit(service, wish.verb(), who.clone()).await {
             Err(Refusal::Store(error)) if abort => {
                 tracing::warn!(%service, error, "the store does not answer; aborting without it");
                 handle.abort(who);
@@ -306,20 +308,13 @@ impl Coordinator {
     }
 
     /// Puts a command for whoever leads.
-    async fn submit(
-        &self,
-        service: &ServiceName,
-        verb: Verb,
-        who: String,
-        why: String,
-    ) -> Result<(), Refusal> {
+    async fn submit(&self, service: &ServiceName, verb: Verb, who: String) -> Result<(), Refusal> {
         let number = self.shared.commands.fetch_add(1, Ordering::Relaxed);
         let at = timestamp(SystemTime::now()).0;
         let id = format!("{at:x}-{:x}-{number:x}", std::process::id());
         let id = CommandId::new(&id).map_err(Refusal::NotNow)?;
         let request =
             serde_json::to_value(&verb).map_err(|error| Refusal::NotNow(error.to_string()))?;
-        let who = if why.is_empty() { who } else { format!("{who}: {why}") };
         let command = Command { id, service: service.clone(), at_ms: at, who, request };
         let store = &self.shared.options.store;
         store.submit(command).await.map_err(|error| failed(&error))?;
@@ -335,6 +330,11 @@ impl Shared {
         let start = || Runner::start(Arc::clone(self), service.clone());
         runners.entry(service.clone()).or_insert_with(start).clone()
     }
+}
+
+/// Who asks, and why if they have said it.
+fn with_reason(who: String, why: &str) -> String {
+    if why.is_empty() { who } else { format!("{who}: {why}") }
 }
 
 /// Why the store did not do what was asked.
