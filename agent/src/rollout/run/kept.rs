@@ -8,10 +8,15 @@ use super::{court::Evidence, tell};
 use crate::{
     model::ServiceName,
     rollout::{
-        ledger::{Change, CommandId, Error, Event, Fence, Revision, StateStore, Version},
+        ledger::{
+            Change, CommandId, Error, Event, Fence, Revision, StateStore, Version, entry::limits,
+        },
         machine::{self, State},
     },
 };
+
+/// The most events that wait for the store, and that are saved at a time: the newest.
+const MAX_OWED: usize = limits::EVENTS_A_SAVE;
 
 /// The state, and what the store is known to have.
 #[derive(Debug)]
@@ -26,6 +31,10 @@ pub(super) struct Kept {
     pub(super) stale: bool,
     /// The state is ahead of the store.
     pub(super) ahead: bool,
+    /// What the last save was about, if its outcome is not known.
+    tried: Option<State>,
+    /// What was told by states that could not be saved, oldest first, up to [`MAX_OWED`].
+    owed: Vec<machine::Event>,
     /// Why the store could not be asked last time; nothing: it could.
     pub(super) failing: Option<String>,
     /// The last save.
@@ -42,6 +51,8 @@ impl Kept {
             state: None,
             stale: true,
             ahead: false,
+            tried: None,
+            owed: Vec::new(),
             failing: None,
             saved: Instant::now(),
         }
@@ -67,11 +78,18 @@ impl Kept {
             at: format!("the entry of {}", self.service),
             reason: error.to_string(),
         };
-        let state = serde_json::from_value(entry.document).map_err(unreadable)?;
+        let state: State = serde_json::from_value(entry.document).map_err(unreadable)?;
+        if self.ahead && self.tried.as_ref() == Some(&state) {
+            // That was our own save, of which only the answer was lost. What came after it stands.
+            self.owed.retain(|event| event.number > state.events);
+            (self.version, self.stale) = (Some(entry.version), false);
+            return Ok(None);
+        }
         // Evidence that cannot be read is gathered again; that is safe, if slower.
         let evidence = serde_json::from_value(entry.evidence).unwrap_or_default();
         (self.version, self.state) = (Some(entry.version), Some(state));
         (self.stale, self.ahead) = (false, false);
+        (self.tried, self.owed) = (None, Vec::new());
         Ok(Some(evidence))
     }
 
@@ -84,23 +102,27 @@ impl Kept {
         evidence: Option<&Evidence>,
         (who, handled): (&str, Vec<CommandId>),
     ) -> bool {
-        let change = change(self.state.as_ref(), next, evidence, (who, handled));
+        let change = change((self.state.as_ref(), &self.owed), next, evidence, (who, handled));
         let outcome = match change {
             Ok(change) => self.store.save(fence, &self.service, self.version, change).await,
             Err(error) => Err(error),
         };
         let Some(version) = self.note(outcome) else {
             // It may have been saved all the same, or somebody else has saved.
-            self.stale = true;
+            (self.stale, self.tried) = (true, Some(next.clone()));
             return false;
         };
         (self.version, self.state) = (Some(version), Some(next.clone()));
         (self.ahead, self.saved) = (false, Instant::now());
+        (self.tried, self.owed) = (None, Vec::new());
         true
     }
 
     /// Takes a state that could not be saved.
     pub(super) fn run_ahead(&mut self, next: State) {
+        self.owed.extend(news(self.state.as_ref(), &next).cloned());
+        let surplus = self.owed.len().saturating_sub(MAX_OWED);
+        self.owed.drain(..surplus);
         (self.state, self.ahead) = (Some(next), true);
     }
 
@@ -125,7 +147,7 @@ impl Kept {
 
 /// What is to be saved.
 fn change(
-    before: Option<&State>,
+    (before, owed): (Option<&State>, &[machine::Event]),
     next: &State,
     evidence: Option<&Evidence>,
     (who, handled): (&str, Vec<CommandId>),
@@ -133,8 +155,10 @@ fn change(
     let unwritable = |what| {
         move |error: serde_json::Error| Error::Unwritable { what, reason: error.to_string() }
     };
-    let told = before.map_or(0, |state| state.events);
-    let news = next.news.iter().filter(|event| event.number > told);
+    let mut events: Vec<Event> =
+        owed.iter().chain(news(before, next)).map(|event| line(event, who)).collect();
+    let surplus = events.len().saturating_sub(MAX_OWED);
+    events.drain(..surplus);
     let over = next.is_at_rest() && before.is_none_or(|state| !state.is_at_rest());
     let revision = over.then(|| Revision {
         at_ms: next.since.0,
@@ -148,10 +172,16 @@ fn change(
     Ok(Change {
         document: serde_json::to_value(next).map_err(unwritable("the state"))?,
         evidence: serde_json::to_value(evidence).map_err(unwritable("the evidence"))?,
-        events: news.map(|event| line(event, who)).collect(),
+        events,
         revision,
         handled,
     })
+}
+
+/// What a state tells that the one before has not told.
+fn news<'a>(before: Option<&State>, next: &'a State) -> impl Iterator<Item = &'a machine::Event> {
+    let told = before.map_or(0, |state| state.events);
+    next.news.iter().filter(move |event| event.number > told)
 }
 
 /// An event as a line of the log.
