@@ -40,6 +40,8 @@ pub const MAX_ROLLOUTS: usize = 64;
 
 /// How long a first rollout is waited for until it is known, and the time between two looks.
 const KNOWN: Duration = Duration::from_secs(10);
+/// How long an abort waits for the store before it is carried out without it.
+const ABORT_WAIT: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What a coordinator is started with.
@@ -237,14 +239,18 @@ impl Coordinator {
         };
         let abort = wish == Wish::Abort;
         let who = with_reason(who, &why);
-        match self.submit(service, wish.verb(), who.clone()).await {
-            Err(Refusal::Store(error)) if abort => {
-                tracing::warn!(%service, error, "the store does not answer; aborting without it");
-                handle.abort(who);
-                Ok(())
-            }
-            other => other,
+        let submitted = self.submit(service, wish.verb(), who.clone());
+        if !abort {
+            return submitted.await;
         }
+        let error = match timeout(ABORT_WAIT, submitted).await {
+            Ok(Err(Refusal::Store(error))) => error,
+            Ok(other) => return other,
+            Err(late) => late.to_string(),
+        };
+        tracing::warn!(%service, error, "the store does not answer; aborting without it");
+        handle.abort(who);
+        Ok(())
     }
 
     /// The rollout of a service.

@@ -64,6 +64,8 @@ struct Inbox {
     commands: Mutex<Vec<ledger::Command>>,
     /// Somebody wants an abort that could not be put into the store.
     abort: Mutex<Option<String>>,
+    /// There is one.
+    urgent: Notify,
     news: Notify,
 }
 
@@ -90,6 +92,7 @@ impl Handle {
     /// Aborts without the store.
     pub(super) fn abort(&self, who: String) {
         *self.inbox.abort.lock().unwrap_or_else(PoisonError::into_inner) = Some(who);
+        self.inbox.urgent.notify_one();
         self.inbox.news.notify_one();
     }
 }
@@ -160,7 +163,14 @@ impl Runner {
     /// One turn.
     async fn turn(&mut self) {
         let fence = self.shared.lead.borrow().fence();
-        self.refresh(fence).await;
+        let inbox = Arc::clone(&self.inbox);
+        let interrupted = tokio::select! {
+            biased;
+            () = inbox.urgent.notified() => true,
+            () = self.refresh(fence) => false,
+        };
+        // An abort waits for no store: it is told later.
+        self.kept.stale |= interrupted;
         let (now, seen) = (timestamp(SystemTime::now()), self.fleet.seen());
         let (commands, ids) = self.commands(fence.is_some(), now);
         if let Some(state) = self.kept.state.clone() {
