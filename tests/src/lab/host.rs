@@ -23,10 +23,16 @@ pub(super) fn require_root() -> Result<()> {
     Ok(())
 }
 
-/// Lets this process open as many files as it may: each connection of the load takes two.
-pub(super) fn raise_file_limit() -> Result<()> {
+/// How many files this process may open at most.
+pub(crate) fn file_limit() -> Result<u64> {
     let (_, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit on open files")?;
+    Ok(hard)
+}
+
+/// Lets this process open as many files as it may: each connection of the load takes two.
+pub(super) fn raise_file_limit() -> Result<()> {
+    let hard = file_limit()?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit on open files")
 }
 

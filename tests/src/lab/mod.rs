@@ -32,7 +32,7 @@ use nix::mount::{MsFlags, mount};
 use crate::identity::{Identity, Version};
 use crate::servers::{Served, Servers};
 use addresses::{DIRECT_VIPS, Family, MAX_BACKENDS, MAX_CLIENTS};
-pub(crate) use host::{bounded, run};
+pub(crate) use host::{bounded, file_limit, run};
 use names::LabName;
 pub use namespace::{Namespace, Task};
 use spec::{Protocol, ServiceSpec};

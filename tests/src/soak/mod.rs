@@ -16,11 +16,11 @@ mod trouble;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::demo::{Paint, Screen};
 use crate::interrupt::Interrupt;
-use crate::lab::LabBuilder;
+use crate::lab::{LabBuilder, file_limit};
 use crate::node::{Mode, Node};
 use counts::Counts;
 use load::Load;
@@ -46,9 +46,21 @@ pub struct Options {
     pub other: Option<PathBuf>,
 }
 
+/// Files beside those of the long-lived connections.
+const OTHER_FILES: u64 = 2_000;
+
 /// Runs it and gives what was wrong: nothing, if all is well.
 pub fn run(options: &Options, interrupt: &Interrupt, screen: &mut Screen) -> Result<Vec<String>> {
     let paint = screen.paint();
+    let (limit, wanted) = (file_limit()?, u64::from(options.connections) * 2 + OTHER_FILES);
+    if wanted > limit {
+        bail!(
+            "{} connections, with both of their ends here, take {wanted} open files, and the limit is \
+             {limit} (ulimit -Hn): raise it, or ask for --connections {}",
+            options.connections,
+            limit.saturating_sub(OTHER_FILES) / 2
+        );
+    }
     screen.say(&title(paint, options))?;
     let mut node = Node::start(LabBuilder::new().backends(4), options.mode, &["--on-exit=keep"])?;
     let services = load::services(node.lab());
