@@ -21,6 +21,8 @@ const PACE: Duration = Duration::from_secs(4);
 const STALL: Duration = Duration::from_secs(15);
 /// Long-lived connections that begin anew each time the load is refreshed.
 const LATER: u32 = 20;
+/// The same over both families.
+pub(super) const LATER_IN_ALL: u64 = 2 * LATER as u64;
 
 /// The services: of each family one for new connections, one for long-lived ones and one for UDP flows.
 /// The long-lived ones' backends are checked; over IPv6 those that are down are given up.

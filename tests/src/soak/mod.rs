@@ -52,13 +52,15 @@ const OTHER_FILES: u64 = 2_000;
 /// Runs it and gives what was wrong: nothing, if all is well.
 pub fn run(options: &Options, interrupt: &Interrupt, screen: &mut Screen) -> Result<Vec<String>> {
     let paint = screen.paint();
-    let (limit, wanted) = (file_limit()?, u64::from(options.connections) * 2 + OTHER_FILES);
+    let later = options.length.as_secs() / REPORT.as_secs() * load::LATER_IN_ALL * 2;
+    let (limit, others) = (file_limit()?, later + OTHER_FILES);
+    let wanted = u64::from(options.connections) * 2 + others;
     if wanted > limit {
         bail!(
-            "{} connections, with both of their ends here, take {wanted} open files, and the limit is \
-             {limit} (ulimit -Hn): raise it, or ask for --connections {}",
+            "{} connections, with both of their ends here, take {wanted} open files by the end, and the \
+             limit is {limit} (ulimit -Hn): raise it, or ask for --connections {}",
             options.connections,
-            limit.saturating_sub(OTHER_FILES) / 2
+            limit.saturating_sub(others) / 2
         );
     }
     screen.say(&title(paint, options))?;
