@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use weir::client::Client;
 use weir::model::{ServiceName, SpecFile, Version, Weight};
-use weir::node::messages::{ChangeOptions, Changed, InFlight, ServiceShift, Shift};
+use weir::node::messages::{
+    ChangeOptions, Changed, InFlight, NextHop, ServiceShift, Shift, VersionStatus,
+};
 
 use super::crowd::Crowd;
 use super::host::{pin, pin_process};
@@ -23,6 +25,9 @@ use crate::lab::{Lab, LabBuilder};
 pub const AGENT: usize = 0;
 /// The other one.
 pub const PACKETS: usize = 1;
+
+/// How long the agent may take to find the way to all backends.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What was seen of a shift, from just before the client sent it.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +125,27 @@ impl Caller {
         Ok(self.agent.as_ref().context("the agent is not running")?.pid())
     }
 
+    /// Waits until the agent knows the next hops of all backends; gives how long that took.
+    ///
+    /// # Errors
+    ///
+    /// They are not known in time.
+    pub fn resolve(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        while began.elapsed() < RESOLVED_WITHIN {
+            let services = self.wait(async |client| client.list().await)?;
+            let mut versions = services.iter().flat_map(|service| service.versions.iter());
+            let known = |(_, one): (_, &VersionStatus)| {
+                one.backends.iter().all(|backend| backend.next_hop != NextHop::Unresolved)
+            };
+            if versions.all(known) {
+                return Ok(began.elapsed());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        bail!("the agent does not know all next hops after {RESOLVED_WITHIN:?}")
+    }
+
     /// Keeps the agent on its processor.
     ///
     /// # Errors
@@ -187,17 +213,21 @@ impl Caller {
     pub fn watched(&mut self, shift: &Shift, to: Version, probe: &mut Probe) -> Result<Watched> {
         let ready = AtomicBool::new(false);
         thread::scope(|scope| {
-            let watcher = scope.spawn(|| {
-                let _there = pin(PACKETS)?;
-                probe.watch(to, &ready)
+            let (lab, ready) = (&self.lab, &ready);
+            // In the balancer host's namespace, as its packets are.
+            let watcher = scope.spawn(move || {
+                lab.lb().inside(|| {
+                    let _there = pin(PACKETS)?;
+                    probe.watch(to, ready)
+                })
             });
             while !ready.load(Ordering::Acquire) && !watcher.is_finished() {
                 thread::sleep(Duration::from_micros(200));
             }
             let began = Instant::now();
-            let changed = self.send(shift);
+            let changed = self.runtime.block_on(self.client.shift(shift));
             let returned = began.elapsed();
-            let seen = watcher.join().ok().context("the watcher has ended")??;
+            let seen = watcher.join().ok().context("the watcher has ended")???;
             changed?;
             Ok(Watched {
                 effect: seen.at.saturating_duration_since(began),

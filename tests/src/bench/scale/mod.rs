@@ -69,6 +69,7 @@ fn case(crowd: Crowd, plan: Plan, interrupt: &Interrupt) -> Result<Row> {
     let start = caller.started();
     let empty = Memory::of(caller.pid()?)?;
     let apply = caller.apply(crowd)?;
+    let resolve = caller.resolve()?;
     let apply_again = caller.apply(crowd)?;
     let full = Memory::of(caller.pid()?)?;
     interrupt.sleep(Duration::ZERO)?;
@@ -97,6 +98,7 @@ fn case(crowd: Crowd, plan: Plan, interrupt: &Interrupt) -> Result<Row> {
         tables,
         start: millis(start),
         apply: millis(apply),
+        resolve: millis(resolve),
         apply_again: millis(apply_again),
         apply_grown: millis(apply_grown),
         restart: millis(restart),

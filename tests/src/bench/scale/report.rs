@@ -51,6 +51,8 @@ pub struct Row {
     pub start: f64,
     /// Applying all services at once,
     pub apply: f64,
+    /// until the way to all backends is known,
+    pub resolve: f64,
     /// the same again, which changes nothing,
     pub apply_again: f64,
     /// and with one backend more in each version.
@@ -86,13 +88,14 @@ pub struct Row {
 /// A line of the table: what it tells, and of a row with how many decimals.
 type Line = (&'static str, usize, fn(&Row) -> f64);
 
-const LINES: [Line; 28] = [
+const LINES: [Line; 29] = [
     ("tables of one service: build, ms", 3, |row| row.tables.build),
     ("  other weights, ms", 3, |row| row.tables.shift),
     #[allow(clippy::cast_precision_loss, reason = "tables are small")]
     ("  in the kernel, KiB", 0, |row| row.tables.kib as f64),
     ("start with nothing, ms", 0, |row| row.start),
     ("apply of all services, ms", 1, |row| row.apply),
+    ("  until all next hops are known, ms", 0, |row| row.resolve),
     ("  again, unchanged, ms", 1, |row| row.apply_again),
     ("  with another backend each, ms", 1, |row| row.apply_grown),
     ("start with all of them, ms", 0, |row| row.restart),

@@ -59,6 +59,7 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
         progress(&format!("{services} services, {} backends", crowd.all_backends()));
         let mut caller = Caller::start()?;
         caller.apply(crowd)?;
+        caller.resolve()?;
         caller.pin()?;
         let _here = pin(AGENT)?;
         if services == 1 && backends == 3 {
