@@ -115,10 +115,16 @@ impl Crowd {
     /// `ip` fails.
     pub fn route(lab: &Lab) -> Result<()> {
         let routes = crate::identity::Version::ALL.map(|version| {
-            let (network, router) = (network(version.into()), lab.backends(Family::V4, version)[0]);
-            format!("route replace 10.{network}.0.0/16 via {router}")
+            let network = Self::network(version.into());
+            format!("route replace {network} via {}", lab.backends(Family::V4, version)[0])
         });
         lab.lb().ip(&routes)
+    }
+
+    /// The network of a version's backends.
+    #[must_use]
+    pub fn network(version: Version) -> String {
+        format!("10.{}.0.0/16", network(version))
     }
 
     /// The version that a backend's address belongs to.

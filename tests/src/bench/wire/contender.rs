@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::server::{self, PORT};
 use crate::agent::{Agent, AgentOptions};
+use crate::bench::crowd::Crowd;
 use crate::bench::host::group_cpu;
 use crate::bench::peer::{self, Peer};
 use crate::identity::Version;
 use crate::lab::addresses::{self, Family};
-use crate::lab::spec::{Protocol, yaml};
+use crate::lab::spec::{Protocol, ServiceSpec, yaml};
 use crate::lab::{Lab, LabBuilder, Offloads, Task};
 
 /// A way.
@@ -81,17 +82,27 @@ impl Contender {
     /// # Errors
     ///
     /// It cannot be: a program or a feature of the kernel is missing.
-    pub(super) fn start(way: Way, backends: u8, offloads: Offloads) -> Result<Self> {
+    pub(super) fn start(way: Way, backends: u16, offloads: Offloads) -> Result<Self> {
         if let Some((program, package)) =
             way.needs().filter(|(program, _)| !peer::installed(program))
         {
             bail!("{program} is not installed (package {package})");
         }
-        let lab = LabBuilder::new().clients(100).backends(backends).families(&[Family::V4]);
+        let lab = LabBuilder::new().clients(100).backends(1).families(&[Family::V4]);
         let lab = lab.offloads(offloads).direct().start()?;
+        let crowd = Crowd::of(1, backends);
+        Crowd::route(&lab)?;
+        for version in Version::ALL {
+            let network = Crowd::network(version.into());
+            lab.version(version).ip(&[format!("route add local {network} dev lo")])?;
+        }
         let servers = Version::ALL.map(|version| server::start(lab.version(version)));
         let servers = servers.into_iter().collect::<Result<_>>()?;
-        let all = Version::ALL.map(|version| lab.backends(Family::V4, version)).concat();
+        let of = |version: Version| -> Vec<IpAddr> {
+            crowd.addresses(0, version.into()).map(IpAddr::from).collect()
+        };
+        let by_version = Version::ALL.map(of);
+        let all = by_version.concat();
         let vip: SocketAddr = (addresses::vip(Family::V4, 0), PORT).into();
         let mut targets = vec![vip];
         let runs = match way {
@@ -99,7 +110,9 @@ impl Contender {
                 targets = all.iter().map(|&ip| (ip, PORT).into()).collect();
                 Runs::Nothing
             }
-            Way::Weir(hook, forwarding) => Runs::Agent(weir(&lab, vip, hook, forwarding)?),
+            Way::Weir(hook, forwarding) => {
+                Runs::Agent(weir(&lab, vip, hook, forwarding, by_version)?)
+            }
             Way::Iptables => iptables(&lab, vip, &all)?,
             Way::Nftables => nftables(&lab, vip, &all)?,
             Way::HaProxy => Runs::Peer(haproxy(&lab, vip, &all)?),
@@ -120,11 +133,17 @@ impl Contender {
     }
 }
 
-fn weir(lab: &Lab, vip: SocketAddr, hook: &str, forwarding: &'static str) -> Result<Agent> {
+fn weir(
+    lab: &Lab,
+    vip: SocketAddr,
+    hook: &str,
+    forwarding: &'static str,
+    backends: [Vec<IpAddr>; 3],
+) -> Result<Agent> {
     let options = AgentOptions::new(lab).mode(hook).argument("--http=off");
     let agent = Agent::start(lab, &options)?;
     let service = lab.service("bench", vip, Protocol::Tcp).forwarding(forwarding);
-    let spec = yaml(&[service.weights([3_334, 3_333, 3_333])]);
+    let spec = yaml(&[ServiceSpec { backends, ..service.weights([3_334, 3_333, 3_333]) }]);
     // In the direct modes backends listen where clients connect to, and have no port of their own.
     let spec = match forwarding {
         "nat" => spec,
@@ -175,7 +194,7 @@ fn nftables(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Runs> {
 
 fn haproxy(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Peer> {
     let mut text = format!(
-        "global\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  \
+        "global\n  maxconn 5000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  \
          timeout server 60s\nlisten bench\n  bind {vip} backlog 16384\n  balance roundrobin\n"
     );
     for (index, backend) in all.iter().enumerate() {
@@ -191,7 +210,7 @@ fn nginx(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Peer> {
     let mut text = format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nuser root;\n\
          worker_processes auto;\nworker_rlimit_nofile 65536;\npid {directory}/nginx.pid;\n\
-         events {{ worker_connections 20000; }}\nstream {{\n  upstream bench {{\n"
+         events {{ worker_connections 8192; }}\nstream {{\n  upstream bench {{\n"
     );
     for backend in all {
         writeln!(text, "    server {backend}:{PORT};")?;
