@@ -101,7 +101,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                         rules: u32::try_from(entry.service.steering().len()).unwrap_or(u32::MAX),
                         moved: moves.steered,
                     },
-                    digest: entry.digest.to_string(),
+                    digest: entry.digest().to_string(),
                     lease: entry.lease.map(|lease| lease.status(clock::unix_milliseconds())),
                 })
             })
@@ -137,7 +137,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         Ok(ServiceStatus {
             spec: ServiceSpec::from(&entry.service),
             generation: entry.generation,
-            digest: entry.digest.to_string(),
+            digest: entry.digest().to_string(),
             versions,
             sample_ratio: Self::sample_ratio(entry, &observed, &tables),
             settled: entry.settled,

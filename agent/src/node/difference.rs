@@ -18,12 +18,15 @@ use crate::model::{
 pub(super) fn difference(before: &State, after: &State, generation: u32) -> Commit {
     let mut commit = Commit { generation, ..Commit::default() };
     let (mut old, mut new) = (Paths::default(), Paths::default());
+    let ways_change = ways_change(before, after);
     for (name, was) in &before.services {
         let is = after.services.get(name);
         if is.is_some_and(|is| Arc::ptr_eq(is, was)) {
             continue;
         }
-        old.add(was, &before.directory);
+        if ways_change {
+            old.add(was, &before.directory);
+        }
         if is.is_none() {
             commit.services.push((was.index, None));
         }
@@ -32,11 +35,15 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
         if before.services.get(name).is_some_and(|was| Arc::ptr_eq(was, is)) {
             continue;
         }
-        new.add(is, &after.directory);
+        if ways_change {
+            new.add(is, &after.directory);
+        }
         // Last, so that an index that one service gives up and another takes is set, not removed.
         commit.services.retain(|(index, _)| *index != is.index);
         commit.services.push((is.index, Some(image(is))));
-        commit.backends.extend(new_backends(name, before, after));
+        if !Arc::ptr_eq(&before.directory, &after.directory) {
+            commit.backends.extend(new_backends(name, before, after));
+        }
         commit.flags.extend(new_flags(name, before, after));
     }
     commit.closed =
@@ -57,6 +64,21 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
     commit.returns =
         new.returns.into_iter().filter(|(e, back)| old.returns.get(e) != Some(back)).collect();
     commit
+}
+
+/// Whether packets may come in another way after this step: from clients, or from backends. A shift
+/// of weights leaves all ways as they are, and there are as many as backends.
+fn ways_change(before: &State, after: &State) -> bool {
+    let same = |(name, is): (&ServiceName, &Arc<Entry>)| {
+        let Some(was) = before.services.get(name) else { return false };
+        let (is, was) = (&is.service, &was.service);
+        is.listeners() == was.listeners()
+            && is.forwarding() == was.forwarding()
+            && is.quic() == was.quic()
+    };
+    !Arc::ptr_eq(&before.directory, &after.directory)
+        || before.services.len() != after.services.len()
+        || !after.services.iter().all(same)
 }
 
 /// Which remembered flows belong to nothing any more: the service that has their listener is not
@@ -116,6 +138,9 @@ fn new_flags(name: &ServiceName, before: &State, after: &State) -> Vec<(u16, u32
     let (Some(was), Some(is)) = (before.services.get(name), after.services.get(name)) else {
         return Vec::new();
     };
+    if Arc::ptr_eq(&before.directory, &after.directory) && was.given_up == is.given_up {
+        return Vec::new();
+    }
     let changed = |(key, place): (&_, Place)| {
         let new = flags(is, place);
         let old = flags(was, before.directory.get(name, key)?);

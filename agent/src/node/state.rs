@@ -4,7 +4,7 @@
 //! difference to the data plane and only then lets the new state take the old one's place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
 
@@ -52,7 +52,8 @@ pub(super) struct Entry {
     pub(super) target: Target,
     pub(super) tables: Arc<ServiceTables>,
     pub(super) steering: Arc<Steering>,
-    pub(super) digest: Digest,
+    /// Reckoned when it is first asked for: after the commit, which need not wait for it.
+    pub(super) digest: OnceLock<Digest>,
     /// When slots and steering entries moved last, in seconds since boot. A restart counts as a move.
     pub(super) moved: Moved,
     /// Versions that drain.
@@ -312,7 +313,7 @@ impl Next {
             service: service.clone(),
             index: kept.index,
             generation: kept.generation,
-            digest: Digest::of_goal(&goal),
+            digest: OnceLock::new(),
             settled: kept.settled.unwrap_or(*service.weights()),
             asked: Vec::new(),
             lease: kept.lease.as_ref().map(Lease::from_stored),
@@ -376,7 +377,14 @@ impl Next {
     /// Gives a service other weights.
     pub(super) fn reweigh(&mut self, old: &Entry, service: Service) {
         let goal = old.goal.clone().with_weights(basis_points(*service.weights()));
-        let target = target(&goal, &self.state.directory, &service);
+        // Where every backend is ready, weights change nothing about backends.
+        let ready = self
+            .state
+            .directory
+            .of(service.name())
+            .all(|(_, place)| place.drains || place.state() == BackendState::Active);
+        let same = old.target.reweighed(&goal).filter(|_| ready);
+        let target = same.unwrap_or_else(|| target(&goal, &self.state.directory, &service));
         self.insert(Some(old), service, old.index, goal, target);
     }
 
@@ -435,7 +443,7 @@ impl Next {
             lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
             fence: old.and_then(|old| old.fence.clone()),
             guard: old.and_then(|old| old.guard),
-            digest: Digest::of_goal(&goal),
+            digest: OnceLock::new(),
             generation: old.map_or(0, |old| old.generation) + 1,
             tables: Arc::new(led.tables),
             steering: Arc::new(steering),
@@ -460,6 +468,11 @@ impl Next {
 }
 
 impl Entry {
+    /// Digest of the tables that the spec asks for.
+    pub(super) fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| Digest::of_goal(&self.goal))
+    }
+
     /// The weights asked for since it settled, when these are now.
     fn asked(&self, weights: Weights) -> Vec<Weights> {
         let mut asked = self.asked.clone();

@@ -4,7 +4,7 @@
 use weir_ebpf::abi::{BackendSlot, VERSIONS, VersionSlot};
 
 use super::steering::Steering;
-use super::tables::ServiceTables;
+use super::tables::{ServiceTables, change};
 
 /// Each slot and each steering entry whose `base` is given up, while its `cur` is another, gets `cur`
 /// as `base`: flows there that were silent since the shift meet a backend that does not know them.
@@ -16,18 +16,16 @@ pub fn abandon(
     versions: [bool; VERSIONS],
     backend: &dyn Fn(u16) -> bool,
 ) -> bool {
-    let mut changed = false;
-    for slot in &mut tables.versions {
-        if slot.base() != slot.cur() && versions.get(usize::from(slot.base())) == Some(&true) {
-            *slot = VersionSlot::new(slot.cur(), slot.cur(), slot.tracked());
-            changed = true;
-        }
-    }
-    for slot in tables.backends.iter_mut().flat_map(|table| &mut table.0) {
-        if slot.base() != slot.cur() && backend(slot.base()) {
-            *slot = BackendSlot::new(slot.cur(), slot.cur(), slot.tracked());
-            changed = true;
-        }
+    let mut changed = change(&mut tables.versions, |_, slot| {
+        let given_up = versions.get(usize::from(slot.base())) == Some(&true);
+        let leaves = slot.base() != slot.cur() && given_up;
+        if leaves { VersionSlot::new(slot.cur(), slot.cur(), slot.tracked()) } else { slot }
+    });
+    for table in &mut tables.backends {
+        changed |= change(&mut table.0, |_, slot| {
+            let leaves = slot.base() != slot.cur() && backend(slot.base());
+            if leaves { BackendSlot::new(slot.cur(), slot.cur(), slot.tracked()) } else { slot }
+        });
     }
     tables.leave_empty_bases();
     changed |= steering.leave_empty_bases(versions);

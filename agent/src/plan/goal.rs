@@ -1,6 +1,8 @@
 //! What a service's spec asks for: a pure function of the spec and its seed, in terms that hold on
 //! every node.
 
+use std::sync::Arc;
+
 use weir_ebpf::abi::{NO_BACKEND, VERSIONS};
 
 use super::backend_table::{self, Candidate, Layout};
@@ -11,8 +13,8 @@ use super::version_table;
 /// The layouts of a service's tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Goal {
-    pub(super) versions: Box<[u8]>,
-    pub(super) backends: [Layout; VERSIONS],
+    pub(super) versions: Arc<[u8]>,
+    pub(super) backends: Arc<[Layout; VERSIONS]>,
     pub(super) rules: Rules,
 }
 
@@ -27,7 +29,7 @@ impl Goal {
     ) -> Self {
         Self {
             versions: version_table::lay_out(weights),
-            backends: candidates.map(|c| backend_table::lay_out(seed, c)),
+            backends: Arc::new(candidates.map(|c| backend_table::lay_out(seed, c))),
             rules: Rules::default(),
         }
     }
@@ -76,7 +78,12 @@ impl Goal {
             let at = |&o: &u16| indices.get(usize::from(o)).copied().unwrap_or(NO_BACKEND);
             layout.slots.iter().map(at).collect()
         });
-        Target { versions: self.versions.clone(), backends, rules: self.rules.clone() }
+        Target {
+            versions: Arc::clone(&self.versions),
+            backends,
+            rules: self.rules.clone(),
+            of: Arc::clone(&self.backends),
+        }
     }
 }
 
@@ -84,13 +91,26 @@ impl Goal {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {
     /// For each version slot its version.
-    pub(super) versions: Box<[u8]>,
+    pub(super) versions: Arc<[u8]>,
     /// For each slot of each version's backend table an index of `BACKENDS`, or [`NO_BACKEND`].
-    pub(super) backends: [Box<[u16]>; VERSIONS],
+    pub(super) backends: [Arc<[u16]>; VERSIONS],
     pub(super) rules: Rules,
+    /// The layouts that `backends` are of.
+    of: Arc<[Layout; VERSIONS]>,
 }
 
 impl Target {
+    /// The target of a goal that differs from this one's in its weights and rules alone, with
+    /// backends that have the same indices. Nothing, if its backends are laid out otherwise.
+    #[must_use]
+    pub fn reweighed(&self, goal: &Goal) -> Option<Self> {
+        Arc::ptr_eq(&self.of, &goal.backends).then(|| Self {
+            versions: Arc::clone(&goal.versions),
+            rules: goal.rules.clone(),
+            ..self.clone()
+        })
+    }
+
     /// The steering rules.
     #[must_use]
     pub fn rules(&self) -> &Rules {

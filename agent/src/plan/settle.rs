@@ -6,7 +6,7 @@
 
 use weir_ebpf::abi::{BackendSlot, VersionSlot};
 
-use super::tables::ServiceTables;
+use super::tables::{ServiceTables, change};
 
 /// Names one slot of a service's tables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,20 +27,15 @@ pub enum SlotRef {
 /// flow table for as long; where a service has steering entries, see [`super::steering`]. Says
 /// whether anything changed.
 pub fn settle(tables: &mut ServiceTables, ready: &dyn Fn(SlotRef) -> bool) -> bool {
-    let mut changed = false;
-    for (i, slot) in tables.versions.iter_mut().enumerate() {
-        if slot.base() != slot.cur() && ready(SlotRef::Version(i)) {
-            *slot = VersionSlot::new(slot.cur(), slot.cur(), true);
-            changed = true;
-        }
-    }
+    let mut changed = change(&mut tables.versions, |i, slot| {
+        let settles = slot.base() != slot.cur() && ready(SlotRef::Version(i));
+        if settles { VersionSlot::new(slot.cur(), slot.cur(), true) } else { slot }
+    });
     for (version, table) in tables.backends.iter_mut().enumerate() {
-        for (i, slot) in table.0.iter_mut().enumerate() {
-            if slot.base() != slot.cur() && ready(SlotRef::Backend { version, slot: i }) {
-                *slot = BackendSlot::new(slot.cur(), slot.cur(), true);
-                changed = true;
-            }
-        }
+        changed |= change(&mut table.0, |i, slot| {
+            let settles = slot.base() != slot.cur() && ready(SlotRef::Backend { version, slot: i });
+            if settles { BackendSlot::new(slot.cur(), slot.cur(), true) } else { slot }
+        });
     }
     tables.leave_empty_bases();
     changed
@@ -53,21 +48,17 @@ pub fn settle(tables: &mut ServiceTables, ready: &dyn Fn(SlotRef) -> bool) -> bo
 /// look must have begun after the last commit that changed `cur` or `base` of the slot. Says whether
 /// anything changed.
 pub fn untrack(tables: &mut ServiceTables, pinned: &dyn Fn(SlotRef) -> bool) -> bool {
-    let mut changed = false;
-    for (i, slot) in tables.versions.iter_mut().enumerate() {
-        if slot.tracked() && slot.base() == slot.cur() && !pinned(SlotRef::Version(i)) {
-            *slot = VersionSlot::new(slot.cur(), slot.base(), false);
-            changed = true;
-        }
-    }
+    let mut changed = change(&mut tables.versions, |i, slot| {
+        let settled = slot.tracked() && slot.base() == slot.cur();
+        let free = settled && !pinned(SlotRef::Version(i));
+        if free { VersionSlot::new(slot.cur(), slot.base(), false) } else { slot }
+    });
     for (version, table) in tables.backends.iter_mut().enumerate() {
-        for (i, slot) in table.0.iter_mut().enumerate() {
+        changed |= change(&mut table.0, |i, slot| {
             let settled = slot.tracked() && slot.base() == slot.cur();
-            if settled && !pinned(SlotRef::Backend { version, slot: i }) {
-                *slot = BackendSlot::new(slot.cur(), slot.base(), false);
-                changed = true;
-            }
-        }
+            let free = settled && !pinned(SlotRef::Backend { version, slot: i });
+            if free { BackendSlot::new(slot.cur(), slot.base(), false) } else { slot }
+        });
     }
     changed
 }

@@ -3,6 +3,8 @@
 //! Every slot that is not tracked has `base == cur`: `decide` reads `base` of an untracked slot
 //! too, when the other table's slot is tracked.
 
+use std::sync::Arc;
+
 use weir_ebpf::abi::{
     BackendSlot, Line, MAX_BACKEND_SLOTS, MIN_BACKEND_SLOTS, NO_BACKEND, VERSION_LINES,
     VERSION_SLOTS, VERSIONS, VersionSlot,
@@ -13,16 +15,16 @@ const VERSIONS_PER_LINE: usize = 64;
 /// Backend slots in a line.
 const BACKENDS_PER_LINE: usize = 16;
 
-/// All tables of a service.
+/// All tables of a service. Clones share them: most changes concern one table, or a few.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceTables {
-    pub(super) versions: Box<[VersionSlot]>,
+    pub(super) versions: Arc<[VersionSlot]>,
     pub(super) backends: [BackendTable; VERSIONS],
 }
 
 /// One version's backend table.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BackendTable(pub(super) Box<[BackendSlot]>);
+pub struct BackendTable(pub(super) Arc<[BackendSlot]>);
 
 /// Lines that are no tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -66,7 +68,7 @@ impl ServiceTables {
         if version_table.len() != VERSION_LINES as usize {
             return Err(BadLines::VersionLines(version_table.len()));
         }
-        let versions: Box<[VersionSlot]> = (0..VERSION_SLOTS)
+        let versions: Arc<[VersionSlot]> = (0..VERSION_SLOTS)
             .map(|slot| version_table[slot as usize / VERSIONS_PER_LINE].version_slot(slot))
             .collect();
         let known = |version: u8| usize::from(version) < VERSIONS;
@@ -101,12 +103,28 @@ impl ServiceTables {
     /// must have somewhere to go.
     pub(super) fn leave_empty_bases(&mut self) {
         let empty = self.empty_bases();
-        for slot in &mut self.versions {
-            if slot.base() != slot.cur() && empty[usize::from(slot.base())] {
-                *slot = VersionSlot::new(slot.cur(), slot.cur(), slot.tracked());
-            }
+        if empty == [false; VERSIONS] {
+            return;
         }
+        change(&mut self.versions, |_, slot| {
+            let leaves = slot.base() != slot.cur() && empty[usize::from(slot.base())];
+            if leaves { VersionSlot::new(slot.cur(), slot.cur(), slot.tracked()) } else { slot }
+        });
     }
+}
+
+/// Changes the slots of a table, and says whether any is another now. If none is, the table is still
+/// shared with its clones.
+pub(super) fn change<T: Copy + PartialEq>(
+    slots: &mut Arc<[T]>,
+    to: impl Fn(usize, T) -> T,
+) -> bool {
+    let differs = |(i, slot): (usize, &T)| to(i, *slot) != *slot;
+    let Some(first) = slots.iter().enumerate().position(differs) else { return false };
+    for (i, slot) in Arc::make_mut(slots).iter_mut().enumerate().skip(first) {
+        *slot = to(i, *slot);
+    }
+    true
 }
 
 impl BackendTable {
@@ -136,7 +154,7 @@ impl BackendTable {
     }
 
     fn from_lines(lines: &[Line]) -> Result<Self, BadLines> {
-        let slots: Box<[BackendSlot]> =
+        let slots: Arc<[BackendSlot]> =
             lines.iter().flat_map(|line| line.words.map(BackendSlot)).collect();
         let sizes = MIN_BACKEND_SLOTS as usize..=MAX_BACKEND_SLOTS as usize;
         if !slots.len().is_power_of_two() || !sizes.contains(&slots.len()) {

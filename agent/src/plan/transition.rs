@@ -13,10 +13,12 @@
 //! any hash: neither needs to be tracked or to wait. A table that has become too large for its
 //! target is a repeated target as soon as it has settled, and the next transition folds it.
 
+use std::sync::Arc;
+
 use weir_ebpf::abi::{BackendSlot, NO_BACKEND, VERSIONS, VersionSlot};
 
 use super::goal::Target;
-use super::tables::{BackendTable, ServiceTables, folded};
+use super::tables::{BackendTable, ServiceTables, change, folded};
 
 /// What a transition leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,13 +75,13 @@ pub fn transition(
         &fresh
     };
     let mut moves = Moves::default();
-    let versions = old.versions.iter().zip(&target.versions).map(|(slot, &to)| {
+    for (slot, &to) in old.versions.iter().zip(&*target.versions) {
         if slot.cur() != to {
             moves.versions[usize::from(slot.cur())][usize::from(to)] += 1;
         }
-        move_version(*slot, to)
-    });
-    let versions = versions.collect();
+    }
+    let mut versions = Arc::clone(&old.versions);
+    change(&mut versions, |i, slot| move_version(slot, target.versions[i]));
     let mut version = 0;
     let backends = old.backends.each_ref().map(|table| {
         let (table, within) = move_backends(table, &target.backends[version], given_up);
@@ -114,11 +116,19 @@ fn move_backends(
     target: &[u16],
     given_up: &dyn Fn(u16) -> bool,
 ) -> (BackendTable, BackendMoves) {
-    let old = folded(&old.0);
+    let (shared, old) = (old, folded(&old.0));
     let size = old.len().max(target.len());
     let mut moves = BackendMoves { moved: 0, slots: u32::try_from(size).unwrap_or(u32::MAX) };
+    let at = |i: usize| (old[i & (old.len() - 1)], target[i & (target.len() - 1)]);
+    let stays = |i| {
+        let (slot, to) = at(i);
+        move_backend(slot, to, given_up) == slot
+    };
+    if size == shared.0.len() && (0..size).all(stays) {
+        return (shared.clone(), moves);
+    }
     let slots = (0..size).map(|i| {
-        let (slot, to) = (old[i & (old.len() - 1)], target[i & (target.len() - 1)]);
+        let (slot, to) = at(i);
         moves.moved += u32::from(slot.cur() != to);
         move_backend(slot, to, given_up)
     });

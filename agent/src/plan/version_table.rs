@@ -13,6 +13,8 @@
 //!   gain whatever the others do. Blue alone may slide: no layout of three versions can hold all
 //!   three still.
 
+use std::sync::Arc;
+
 use weir_ebpf::abi::{BLUE, CANARY, GREEN, VERSION_SLOTS, VERSIONS};
 
 /// Basis points in a whole.
@@ -21,19 +23,18 @@ pub const WHOLE: u32 = 10_000;
 /// For each of the [`VERSION_SLOTS`] slots the version that new flows go to. `weights` are basis
 /// points of blue, green and canary and add up to [`WHOLE`].
 #[must_use]
-pub fn lay_out(weights: [u16; VERSIONS]) -> Box<[u8]> {
+pub fn lay_out(weights: [u16; VERSIONS]) -> Arc<[u8]> {
     let green_end = edge(u32::from(weights[usize::from(GREEN)]));
     let canary_start = edge(WHOLE.saturating_sub(u32::from(weights[usize::from(CANARY)])));
-    (0..VERSION_SLOTS)
-        .map(|slot| match slot {
-            _ if slot < green_end => GREEN,
-            _ if slot >= canary_start => CANARY,
-            _ => BLUE,
-        })
-        .collect()
+    let mut slots = [BLUE; VERSION_SLOTS as usize];
+    slots[canary_start..].fill(CANARY);
+    slots[..green_end].fill(GREEN);
+    slots.into()
 }
 
-/// The slot at which this many basis points from the left end, rounded to the nearest.
-fn edge(basis_points: u32) -> u32 {
-    (basis_points * VERSION_SLOTS + WHOLE / 2) / WHOLE
+/// The slot at which this many basis points from the left end, rounded to the nearest; at most the
+/// end of the table.
+fn edge(basis_points: u32) -> usize {
+    let edge = (basis_points * VERSION_SLOTS + WHOLE / 2) / WHOLE;
+    edge.min(VERSION_SLOTS) as usize
 }

@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use weir_tests::bench::{signals, sweep};
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use weir_tests::bench::{figures, scale, shift, signals, sweep, wire};
+use weir_tests::interrupt::Interrupt;
 use weir_tests::releases::report;
 
 /// Measures what something costs on this machine. Needs root.
@@ -46,12 +50,67 @@ enum Bench {
         #[arg(long, default_value_t = 1 << 21, value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
         flows: u32,
     },
+    /// The agent with 1 to 512 services and 3 to 12 288 backends: times of apply, start and shifts,
+    /// memory of the agent and of its maps, CPU of counters that are streamed, calls a second
+    Scale {
+        /// Shifts of one service in each case
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        shifts: u32,
+        /// Seconds to measure each rate for
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// A shift: the time until every packet is decided by the new tables, and until the call returns,
+    /// beside HAProxy's `set weight` and `nft -f`
+    Shift {
+        /// Shifts of each kind
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        shifts: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Real connections in the lab: requests and new connections a second, their times and their CPU
+    /// time, through plain routing, weir, iptables, nftables, HAProxy and nginx
+    Wire {
+        /// Rounds, in which all take turns
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// Milliseconds of each kind of load in a turn
+        #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+        time: u64,
+        /// Clients at a time
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+        clients: u16,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Each level of signals: the time that a packet takes
     Signals {
         /// Runs of each packet at each level
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
         runs: u32,
     },
+}
+
+/// What benchmarks with a lab have in common.
+#[derive(Debug, Args)]
+struct Common {
+    /// Measure little, to see that it works; the figures say less
+    #[arg(long)]
+    quick: bool,
+    /// Write what was measured there too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Common {
+    /// Prints a report, and writes it.
+    fn report(&self, report: &(impl Serialize + Display)) -> Result<()> {
+        print!("{report}");
+        self.json.as_ref().map_or(Ok(()), |path| figures::write_json(path, report))
+    }
 }
 
 fn main() -> ExitCode {
@@ -63,6 +122,9 @@ fn main() -> ExitCode {
         Bench::Sweep { rate, seconds, flows } => {
             sweep(&sweep::Plan { rate, time: Duration::from_secs(seconds), flows })
         }
+        Bench::Scale { shifts, seconds, common } => scale(shifts, seconds, &common),
+        Bench::Shift { shifts, common } => shift(shifts, &common),
+        Bench::Wire { rounds, time, clients, common } => wire(rounds, time, clients, &common),
         Bench::Signals { runs } => signals(runs),
     };
     match done {
@@ -111,4 +173,45 @@ fn signals(runs: u32) -> Result<()> {
     let report = signals::measure(runs, &|row| eprintln!("  {}: measured", row.what))?;
     print!("{report}");
     Ok(())
+}
+
+fn shift(shifts: u32, common: &Common) -> Result<()> {
+    let plan = shift::Plan { shifts: if common.quick { 30.min(shifts) } else { shifts } };
+    eprintln!(
+        "{} shifts of each kind. The agent and its client are on processor 0; on processor 1 its\n\
+         program runs over packets of new connections, and sees when it decides otherwise. Times are\n\
+         from just before the client sends. `busy`: another thread keeps processor 0 at work with the\n\
+         program over packets of established connections.",
+        plan.shifts
+    );
+    let interrupt = Interrupt::install()?;
+    let report = shift::measure(plan, &interrupt, &|line| eprintln!("  {line}"))?;
+    common.report(&report)
+}
+
+fn scale(shifts: u32, seconds: u64, common: &Common) -> Result<()> {
+    let (shifts, seconds) = if common.quick { (10.min(shifts), 1) } else { (shifts, seconds) };
+    let plan = scale::Plan { shifts, time: Duration::from_secs(seconds) };
+    eprintln!(
+        "An agent in a lab, with its state on a disk. Times are the client's; memory of the maps is as\n\
+         the kernel reckons it (fdinfo). In each case {shifts} shifts of one service are watched by its\n\
+         program, which runs on processor 1, and rates are measured for {seconds} s."
+    );
+    let interrupt = Interrupt::install()?;
+    let report = scale::measure(plan, &interrupt, &|line| eprintln!("  {line}"))?;
+    common.report(&report)
+}
+
+fn wire(rounds: u32, time: u64, clients: u16, common: &Common) -> Result<()> {
+    let (rounds, time) = if common.quick { (2.min(rounds), 300.min(time)) } else { (rounds, time) };
+    let plan =
+        wire::Plan { rounds, time: Duration::from_millis(time), clients: usize::from(clients) };
+    eprintln!(
+        "{clients} clients at a time, {rounds} rounds of {time} ms; medians. Each way has a lab of its own.\n\
+         `ratio`: of the rate of plain routing. `CPU us`: of an answer, on all processors, for client,\n\
+         way and server; `more us`: than by plain routing."
+    );
+    let interrupt = Interrupt::install()?;
+    let report = wire::measure(plan, &interrupt, &|line| eprintln!("  {line}"))?;
+    common.report(&report)
 }

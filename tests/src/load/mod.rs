@@ -14,4 +14,5 @@ pub mod transfer;
 mod udp;
 
 pub use fault::Fault;
+pub(crate) use socket::connect_tcp;
 pub use source::SourcePorts;

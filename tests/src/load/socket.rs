@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 /// Opens a TCP connection from `client` to `target`. Port 0 lets the kernel choose when it
 /// connects, so that the same port serves connections to several targets.
-pub(super) async fn connect_tcp(
+pub(crate) async fn connect_tcp(
     client: SocketAddr,
     target: SocketAddr,
     limit: Duration,

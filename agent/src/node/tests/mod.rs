@@ -154,7 +154,8 @@ impl Node {
         let state = &self.owner.state;
         let entries = state.services.iter().map(|(name, entry)| {
             let tables = ServiceTables::clone(&entry.tables);
-            let held = (entry.service.clone(), entry.index, entry.generation, entry.digest, tables);
+            let held =
+                (entry.service.clone(), entry.index, entry.generation, entry.digest(), tables);
             (name.clone(), held)
         });
         Held {
