@@ -153,7 +153,7 @@ proptest! {
             after[GREEN] >= before[GREEN],
             after[CANARY] >= before[CANARY],
         ];
-        for (from, to) in old.iter().zip(&new) {
+        for (from, to) in old.iter().zip(&*new) {
             prop_assert!(from == to || !holds[usize::from(*from)]);
         }
     }

@@ -104,7 +104,7 @@ impl Caller {
     pub fn time_of(
         &mut self,
         calls: usize,
-        call: impl AsyncFn(&mut Client) -> Result<()>,
+        mut call: impl AsyncFnMut(&mut Client) -> Result<()>,
     ) -> Result<Duration> {
         let mut times = Vec::new();
         for _ in 0..calls.max(1) {

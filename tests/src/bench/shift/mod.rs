@@ -67,7 +67,9 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
             caller.shift(&crowd.names()?, BLUE)?;
         }
         let rows = case(&mut caller, crowd, plan.shifts, interrupt, &mut report.skipped)?;
-        rows.iter().for_each(|row| progress(&format!("  {row}")));
+        for row in &rows {
+            progress(&format!("  {row}"));
+        }
         report.rows.extend(rows);
     }
     Ok(report)

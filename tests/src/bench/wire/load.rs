@@ -108,12 +108,12 @@ impl Client {
         let mut kept = None;
         while Instant::now() < end {
             let asked = Instant::now();
-            match timeout_at((asked + LIMIT).into(), self.ask(&mut kept)).await {
-                Ok(Ok(())) => self.note(asked, end),
-                _ => {
-                    (self.failed, kept) = (self.failed + 1, None);
-                    sleep(Duration::from_millis(10)).await;
-                }
+            let answer = timeout_at((asked + LIMIT).into(), self.ask(&mut kept)).await;
+            if matches!(answer, Ok(Ok(()))) {
+                self.note(asked, end);
+            } else {
+                (self.failed, kept) = (self.failed + 1, None);
+                sleep(Duration::from_millis(10)).await;
             }
         }
         self
