@@ -2,10 +2,14 @@
 //!
 //! Tests with real traffic wait for the most part, so that one program after the other leaves a
 //! processor idle. But load disturbs load: a test of the lab that fails beside others runs once more,
-//! by itself, and that counts. It is named as unsteady, with the file that has what it said first.
+//! by itself, and that counts. It is named as unsteady, with what it said first.
+//!
+//! A person sees a line for each program. Where the output is kept (no terminal), each program's own
+//! follows that line, as after `cargo test`, so that what reads the one reads the other.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
+use std::io::{IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -107,7 +111,7 @@ impl Suite<'_> {
                 let start = Instant::now();
                 let passed = self.start(&program, &["--test-threads=1"], &log)?.success();
                 let one = Ended { program, passed, took: start.elapsed(), log };
-                run::say(&one.line()?);
+                one.report()?;
                 ended.push(one);
             }
             Ok(ended)
@@ -163,25 +167,21 @@ impl Suite<'_> {
         let count: usize = tests.iter().map(|(_, names)| names.len()).sum();
         let mut red = Vec::new();
         for (one, names) in &tests {
-            run::say(&format!(
-                "\n{}\n{}",
-                run::bold(&format!("== {}", one.program.name)),
-                one.read()?
-            ));
+            run::say(&format!("\n{}", run::bold(&format!("== {}", one.program.name))));
             if names.is_empty() || one.program.package != LAB || count > MOST_AGAIN {
+                pass_on(&one.read()?)?;
                 red.push(format!("{} ({})", one.program.name, names.join(", ")));
                 continue;
             }
+            pass_on(&quote(&one.read()?))?;
             for name in names {
                 let log = logs.join(format!("{}.{name}.again.log", one.program.name));
                 run::say(&format!("   {name} runs again, by itself ..."));
-                if self.start(&one.program, &["--exact", name], &log)?.success() {
-                    let first = one.log.display();
-                    run::say(&format!(
-                        "   unsteady: {name} passed; what it said first is in {first}"
-                    ));
+                let passed = self.start(&one.program, &["--exact", name], &log)?.success();
+                pass_on(&read(&log)?)?;
+                if passed {
+                    run::say(&format!("   unsteady: {name} passed; what it said first is above"));
                 } else {
-                    run::say(&fs::read_to_string(&log).unwrap_or_default());
                     red.push(format!("{} ({name})", one.program.name));
                 }
             }
@@ -192,18 +192,39 @@ impl Suite<'_> {
 
 impl Ended {
     fn read(&self) -> Result<String> {
-        let bytes =
-            fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        read(&self.log)
     }
 
-    /// One line: how it ended, how long it took, how many tests it has.
-    fn line(&self) -> Result<String> {
+    /// One line: how it ended, how long it took, how many tests passed; then, where no person looks
+    /// on, what the program said. What a failed one said comes with its second chance.
+    fn report(&self) -> Result<()> {
+        let said = self.read()?;
         let verdict = if self.passed { "ok    " } else { "FAILED" };
-        let passed = self.read()?.lines().filter(|line| line.ends_with(" ... ok")).count();
+        let passed = said.lines().filter(|line| line.ends_with(" ... ok")).count();
         let (took, Program { package, name, .. }) = (run::seconds(self.took), &self.program);
-        Ok(format!("   {verdict} {took:>8}  {package:<10}  {name}: {passed} passed"))
+        let together = stdout().lock();
+        run::say(&format!("   {verdict} {took:>8}  {package:<10}  {name}: {passed} passed"));
+        if self.passed && !together.is_terminal() {
+            pass_on(&said)?;
+        }
+        Ok(())
     }
+}
+
+/// A program's output, where cargo would have it.
+fn pass_on(output: &str) -> Result<()> {
+    let mut stdout = stdout().lock();
+    stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
+}
+
+fn read(log: &Path) -> Result<String> {
+    let bytes = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Output that is shown, but is not the last word on its tests.
+fn quote(output: &str) -> String {
+    output.lines().map(|line| format!("   | {line}\n")).collect()
 }
 
 /// The test program that a message of cargo tells of, if it does.

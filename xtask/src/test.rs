@@ -45,9 +45,9 @@ pub(crate) fn test(root: &Path, programs: &[String]) -> Result<()> {
             "the tests make network namespaces, which needs root: sudo may ask for your password",
         );
     }
+    run::open("cargo test --workspace --doc", &mut cargo("test --workspace --doc"))?;
     let variables = vec![("WEIR_BIN", weir), ("WEIR_FAULTY_BIN", faulty)];
     let tests = Suite { root, rights: machine.rights, variables }.run(programs)?;
-    run::open("cargo test --workspace --doc", &mut cargo("test --workspace --doc"))?;
 
     let took = run::seconds(start.elapsed());
     run::say(&format!(
