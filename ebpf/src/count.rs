@@ -1,12 +1,12 @@
 //! Counters. Each processor adds to lines of its own, without atomics: the hooks run with
 //! migration disabled and are not interrupted by each other.
 
-use core::arch::asm;
 use core::mem::size_of;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use weir_ebpf::abi::{Config, Counters, HOOKS, Reason, Reasons};
+use weir_ebpf::abi::{Config, Counters, HOOKS, MAX_BACKENDS, Reason, Reasons};
+use weir_ebpf::opaque::masked;
 
 use crate::maps::{COUNTERS, REASONS};
 
@@ -14,12 +14,23 @@ use crate::maps::{COUNTERS, REASONS};
 #[unsafe(no_mangle)]
 pub(crate) static CONFIG: Global<Config> = Global::new(Config::DEFAULT);
 
+/// One of the settings. Reading all of them would cost a load for each.
+macro_rules! config {
+    ($field:ident) => {{
+        let all: *const weir_ebpf::abi::Config = (&raw const $crate::count::CONFIG).cast();
+        // SAFETY: `Global` is transparent, and written before the program is loaded. Volatile, as its own
+        // way of reading, for the compiler knows the value that the object has.
+        unsafe { (&raw const (*all).$field).read_volatile() }
+    }};
+}
+pub(crate) use config;
+
 /// The counters of `backend` on this processor.
 #[inline(always)]
 pub(crate) fn backend(backend: u16, add: impl FnOnce(&mut Counters)) {
     // SAFETY: the helper has no preconditions.
     let processor = unsafe { bpf_get_smp_processor_id() };
-    let index = processor * CONFIG.load().backends + u32::from(backend);
+    let index = processor * MAX_BACKENDS + u32::from(backend);
     if let Some(counters) = COUNTERS.get_ptr_mut(index) {
         // SAFETY: the pointer is to a live element, which no other processor writes.
         add(unsafe { &mut *counters });
@@ -34,23 +45,10 @@ pub(crate) fn reason(hook: u32, reason: Reason) {
     if let Some(reasons) = REASONS.get_ptr_mut(processor * HOOKS + hook) {
         // SAFETY: the pointer is to a live element, which no other processor writes. The mask
         // keeps the index within the array.
-        unsafe { (*reasons).packets[masked(reason as usize)] += 1 };
+        unsafe { (*reasons).packets[masked::<MASK>(reason as usize)] += 1 };
     }
 }
 
 /// Counts of an element of `REASONS`, less one.
 const MASK: usize = size_of::<Reasons>() / size_of::<u64>() - 1;
 const _: () = assert!((MASK + 1).is_power_of_two());
-
-/// `index` within the counts, by an instruction that stays even where the compiler knows that it
-/// changes nothing: the verifier of Linux 6.1 forgets what it knew of a number once it has been on
-/// the stack.
-#[inline(always)]
-fn masked(mut index: usize) -> usize {
-    // SAFETY: one instruction, on a register.
-    unsafe {
-        asm!("{index} &= {mask}", index = inout(reg) index, mask = const MASK,
-            options(pure, nomem, nostack));
-    }
-    index & MASK
-}

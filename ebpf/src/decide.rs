@@ -146,6 +146,22 @@ pub fn decide<T: Tables>(tables: &T, slots: Slots, opens: bool) -> Result<Decisi
     }
 }
 
+/// Decides a packet that opens nothing as [`decide`] does, where that takes no more than looking: by
+/// the tables, or by what is remembered. Nothing where it takes more.
+#[inline(always)]
+pub fn look<T: Tables>(tables: &T, slots: Slots) -> Option<Decision> {
+    let v = version_slot(tables, slots)?;
+    let t = tables.backend_slot(v.cur(), slots.backend)?;
+    if !v.tracked() && !t.tracked() {
+        return to(t.cur(), Why::Table).ok();
+    }
+    let flow = tables.flow()?;
+    if tables.given_up(flow.backend) {
+        return None;
+    }
+    to(flow.backend, Why::Pinned).ok()
+}
+
 /// Decides a datagram of a tracked UDP service. A datagram does not tell whether it begins a flow,
 /// so each flow is remembered from its first one; the table evicts the flow that was silent longest.
 /// An implementation's [`Tables::flow`] must not give an entry that was idle for too long.

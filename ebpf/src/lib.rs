@@ -13,6 +13,7 @@
 //! - [`decide`]: the rules by which a flow gets a version and a backend
 //! - [`checksum`]: incremental Internet checksums
 //! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
+//! - [`mod@bench`]: what the benchmark's programs and who runs them agree on
 //! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
@@ -27,6 +28,7 @@
 #![allow(unsafe_code, reason = "headers are read from raw bytes; each block says why it is sound")]
 
 pub mod abi;
+pub mod bench;
 pub mod checksum;
 pub mod decap;
 pub mod decide;

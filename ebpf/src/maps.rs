@@ -26,10 +26,17 @@ use crate::trace::Traced;
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
 const MMAPABLE: usize = 1024;
 
-/// Listeners: agent writes, program reads. Lives as long as its service.
+/// Listeners, by the words of their [`Endpoint`]s: agent writes, program reads. Lives as long as its service.
 #[btf_map]
-pub(crate) static LISTENERS: HashMap<Endpoint, Listener, { MAX_LISTENERS as usize }> =
+pub(crate) static LISTENERS: HashMap<[u32; 5], Listener, { MAX_LISTENERS as usize }> =
     HashMap::new();
+
+/// The listener at an endpoint.
+#[inline(always)]
+pub(crate) fn listener(at: &Endpoint) -> Option<Listener> {
+    // SAFETY: the value is read at once; only the agent writes this map.
+    unsafe { LISTENERS.get(at.words()) }.copied()
+}
 
 /// Backends by endpoint, for answers: agent writes, program reads. Lives as long as the backend.
 /// A backend of a service with TCP and UDP listeners has two.
@@ -103,12 +110,12 @@ pub(crate) static DIRECT: LruHashMap<FlowKey, u32, { MAX_DIRECT as usize }> = Lr
 #[btf_map]
 pub(crate) static DIRECT_SEEN: Array<u64, 1> = Array::new();
 
-/// Counters of backends: element `processor * Config::backends + backend`. Each processor adds to
+/// Counters of backends: element `processor * MAX_BACKENDS + backend`. Each processor adds to
 /// its own lines only; the agent reads.
 #[btf_map]
 pub(crate) static COUNTERS: Array<Counters, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
 
-/// Signals of backends: element `processor * Config::backends + backend`, as in `COUNTERS`. The
+/// Signals of backends: element `processor * MAX_BACKENDS + backend`, as in `COUNTERS`. The
 /// program adds to its processor's, the agent to the first one's.
 #[btf_map]
 pub(crate) static SIGNALS: Array<Signals, { MAX_BACKENDS as usize }, MMAPABLE> = Array::new();
@@ -142,7 +149,7 @@ pub(crate) static PACKET: Scratch<Packet> = PerCpuArray::new();
 
 /// A flow other than the packet's own.
 #[btf_map]
-pub(crate) static KEY: Scratch<FlowKey> = PerCpuArray::new();
+static KEY: Scratch<[u32; 10]> = PerCpuArray::new();
 
 /// A question to the kernel's routing, and its answer.
 #[btf_map]
@@ -189,6 +196,18 @@ pub(crate) fn keep<T>(scratch: &Scratch<T>, value: T) -> Result<&'static mut T, 
         asm!("{place} = {place}", place = inout(reg) place => known, options(nostack));
         Ok(&mut *known)
     }
+}
+
+/// Keeps a flow for a look-up.
+///
+/// # Errors
+///
+/// As [`keep`].
+#[inline(always)]
+pub(crate) fn keep_key(key: &FlowKey) -> Result<&'static FlowKey, Reason> {
+    let words: *const [u32; 10] = keep(&KEY, key.words())?;
+    // SAFETY: its words are the flow's bytes, and lie as a flow must.
+    Ok(unsafe { &*words.cast::<FlowKey>() })
 }
 
 /// The limit on inserts into `FLOWS`, on each processor.

@@ -50,6 +50,27 @@ impl Zero {
     }
 }
 
+/// `value & MASK`, by an instruction that stays even where the compiler knows that it changes nothing:
+/// see [`clamped`].
+#[inline(always)]
+#[must_use]
+pub fn masked<const MASK: usize>(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: one instruction, on a register.
+        unsafe {
+            core::arch::asm!("{value} &= {mask}", value = inout(reg) value, mask = const MASK,
+                options(pure, nomem, nostack));
+        }
+        value & MASK
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value & MASK
+    }
+}
+
 /// `value`, which is within `LOW..=HIGH`, by instructions that stay even where the compiler knows
 /// that they change nothing. The verifier of Linux 6.1 forgets what it knew of a number of 32 bits
 /// once that has been on the stack; so this belongs right before the place that needs it.

@@ -2,26 +2,27 @@
 //! backend or the client it goes to. It changes no packet.
 
 use core::cell::Cell;
+use core::mem::{offset_of, size_of};
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
     BY_TABLE, Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Listener, Reason,
     Return, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey,
-    SteerSlot, UDP_QUIC, UDP_TRACKED, VersionSlot,
+    SteerSlot, UDP_QUIC, UDP_TRACKED, VERSIONS, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
-use weir_ebpf::opaque::Zero;
+use weir_ebpf::opaque::{Zero, masked};
 use weir_ebpf::packet::{self, FIN, Frame, Packet, RST};
 use weir_ebpf::quic;
 
 use crate::atomic::compare_exchange;
-use crate::count::{self, CONFIG};
+use crate::count::{self, config};
 use crate::limit;
 use crate::log;
 use crate::maps::{
-    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, KEY, LISTENERS, PACKET, POOL, RETURNS,
-    SERVER_IDS, STEERING, UDP_FLOWS,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, PACKET, POOL, RETURNS, SERVER_IDS, STEERING,
+    UDP_FLOWS,
 };
 use crate::signal;
 use crate::trace::{self, Traceable};
@@ -125,9 +126,8 @@ impl Standing {
 pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
     let (mut to, mut from) = (packet.destination(), packet.source());
     for _ in 0..2 {
-        // SAFETY: the reference is used before any write to this map, which only the agent writes.
-        if let Some(listener) = unsafe { LISTENERS.get(to) } {
-            return Route::ToService(*listener);
+        if let Some(listener) = maps::listener(&to) {
+            return Route::ToService(listener);
         }
         if let Some(back) = returns(&from) {
             return to_client(packet, back);
@@ -183,6 +183,7 @@ pub(crate) fn choose<F: Traceable>(
         index,
         by_listener: listener.slot(),
         packet,
+        kept: true,
         standing,
         datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
         entry: Cell::new(None),
@@ -223,6 +224,38 @@ pub(crate) fn choose<F: Traceable>(
     Ok(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks })
 }
 
+/// The same for a packet within a connection, kept nowhere yet, as far as looking goes: nothing where
+/// more must be done, by [`route`] and [`choose`].
+#[inline(always)]
+pub(crate) fn choose_at_once(packet: &Packet) -> Option<Chosen> {
+    let listener = maps::listener(&packet.destination())?;
+    if listener.slot().is_some() || trace::is_on() {
+        return None;
+    }
+    let index = listener.index();
+    let service = maps::record(index)?;
+    let tables = Kernel {
+        service,
+        index,
+        by_listener: None,
+        packet,
+        kept: false,
+        standing: Standing::Own,
+        datagrams: false,
+        entry: Cell::new(None),
+        held: Cell::new(0),
+        now: Cell::new(0),
+        steered: Cell::new(false),
+    };
+    let slots = decide::slots(service, &packet.key);
+    let decision = decide::look(&tables, slots)?;
+    if decision.why == Why::Pinned {
+        tables.touch();
+    }
+    let backend = BACKENDS.get(u32::from(decision.backend))?;
+    Some(Chosen { service, backend, hash: slots.backend, index: decision.backend, marks: 0 })
+}
+
 /// What a decision says, for counting. Whether a packet is the first of its flow is told as far as
 /// one packet can tell.
 #[inline(always)]
@@ -242,8 +275,30 @@ fn marks(tables: &Kernel, decision: Decision, opens: bool) -> u8 {
 /// Counts a packet that has been sent to a backend.
 #[inline(always)]
 pub(crate) fn count_in(packet: &Packet, chosen: &Chosen, bytes: u32) {
-    let marks = chosen.marks;
     let tells = signal::tells(packet, chosen);
+    add_in(chosen, bytes, tells);
+    if tells {
+        signal::of_client(packet, chosen);
+    }
+}
+
+/// The same for a packet that was chosen by [`choose_at_once`].
+#[inline(always)]
+pub(crate) fn count_at_once(packet: &Packet, chosen: &Chosen, bytes: u32) {
+    add_in(chosen, bytes, false);
+    // What it tells is read where packets are kept.
+    if signal::tells(packet, chosen)
+        && signal::is_waited_for(packet, chosen)
+        && let Ok(packet) = maps::keep(&PACKET, *packet)
+    {
+        signal::of_client(packet, chosen);
+    }
+}
+
+/// Adds a packet to its backend's counters.
+#[inline(always)]
+fn add_in(chosen: &Chosen, bytes: u32, tells: bool) {
+    let marks = chosen.marks;
     let mark = |mark| u64::from(marks & mark != 0);
     count::backend(chosen.index, |counters| {
         counters.packets_in += 1;
@@ -253,9 +308,6 @@ pub(crate) fn count_in(packet: &Packet, chosen: &Chosen, bytes: u32) {
         counters.fallback_full += mark(FULL);
         counters.fallback_flood += mark(FLOODED);
     });
-    if tells {
-        signal::of_client(packet, chosen);
-    }
 }
 
 /// Counts a packet that has been sent to a client.
@@ -282,8 +334,8 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             protocol: packet.key.protocol,
             pad: [0; 3],
         };
-        if let Ok(key) = maps::keep(&KEY, key)
-            && let Some(entry) = FLOWS.get_ptr_mut(&*key)
+        if let Ok(key) = maps::keep_key(&key)
+            && let Some(entry) = FLOWS.get_ptr_mut(key)
         {
             let seen = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
             // SAFETY: a live element, or one just recycled, where a stray bit only makes a SYN
@@ -320,7 +372,7 @@ fn any_direct() -> bool {
 #[inline(always)]
 fn is_direct(packet: &Packet) -> bool {
     any_direct()
-        && maps::keep(&KEY, reversed(&packet.key)).is_ok_and(|key| DIRECT.get_ptr(&*key).is_some())
+        && maps::keep_key(&reversed(&packet.key)).is_ok_and(|key| DIRECT.get_ptr(key).is_some())
 }
 
 /// The client's port served a direct connection to this backend once and now begins a flow of a
@@ -333,9 +385,9 @@ fn forget_direct(packet: &Packet, backend: &Backend) {
     let mut key = packet.key;
     key.destination = backend.address;
     key.destination_port = port_or(key.destination_port, backend.port);
-    if let Ok(key) = maps::keep(&KEY, key) {
+    if let Ok(key) = maps::keep_key(&key) {
         // It fails where there was none.
-        let _ = DIRECT.remove(&*key);
+        let _ = DIRECT.remove(key);
     }
 }
 
@@ -360,6 +412,8 @@ struct Kernel<'a> {
     /// What the listener itself says of the version.
     by_listener: Option<SteerSlot>,
     packet: &'a Packet,
+    /// Whether that lies in a map. Else its key is put there for a look-up: it stays in registers.
+    kept: bool,
     standing: Standing,
     /// Whether flows are remembered from any datagram on, in a table of their own.
     datagrams: bool,
@@ -480,12 +534,18 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn backend_slot(&self, version: u8, hash: u32) -> Option<BackendSlot> {
-        // A match, not an index: the verifier knows these offsets.
-        let (table, mask) = match version {
-            0 => (self.service.backend_table[0], self.service.backend_mask[0]),
-            1 => (self.service.backend_table[1], self.service.backend_mask[1]),
-            2 => (self.service.backend_table[2], self.service.backend_mask[2]),
-            _ => return None,
+        if usize::from(version) >= VERSIONS {
+            return None;
+        }
+        // No match, which a processor cannot foresee. For the verifier there are four.
+        const { assert!(offset_of!(Service, backend_mask) + 16 <= size_of::<Service>()) };
+        let version = masked::<3>(version.into());
+        let record = core::ptr::from_ref(self.service).cast::<u32>();
+        // SAFETY: within the record, for there are three.
+        let (table, mask) = unsafe {
+            let tables = record.byte_add(offset_of!(Service, backend_table));
+            let masks = record.byte_add(offset_of!(Service, backend_mask));
+            (*tables.add(version), *masks.add(version))
         };
         let slot = hash & mask;
         Some(POOL.get(table + slot / 16)?.backend_slot(slot))
@@ -493,11 +553,10 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn flow(&self) -> Option<FlowEntry> {
-        let entry = if self.datagrams {
-            UDP_FLOWS.get_ptr_mut(&self.packet.key)?
-        } else {
-            FLOWS.get_ptr_mut(&self.packet.key)?
-        };
+        let key =
+            if self.kept { &self.packet.key } else { maps::keep_key(&self.packet.key).ok()? };
+        let entry =
+            if self.datagrams { UDP_FLOWS.get_ptr_mut(key)? } else { FLOWS.get_ptr_mut(key)? };
         self.entry.set(Some(entry));
         // SAFETY: the map is preallocated, so the memory stays mapped; an entry recycled under us
         // gives another flow's backend for one packet, as if it had been looked up a moment later.
@@ -534,7 +593,7 @@ impl Tables for Kernel<'_> {
         if let Some(entry) = self.entry.get() {
             return self.replace(entry, new);
         }
-        if !limit::take(&FLOOD, CONFIG.load().inserts_per_second, self.now()) {
+        if !limit::take(&FLOOD, config!(inserts_per_second), self.now()) {
             return Remembered::Flooded;
         }
         match FLOWS.insert(&self.packet.key, &new, NOEXIST) {

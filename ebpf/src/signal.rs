@@ -6,7 +6,8 @@ use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use weir_ebpf::abi::{
-    FORWARD_NAT, FlowKey, Pending, Return, SIGNALS_FULL, SIGNALS_OFF, Service, Signals,
+    FORWARD_NAT, FlowKey, MAX_BACKENDS, Pending, Return, SIGNALS_FULL, SIGNALS_OFF, Service,
+    Signals,
 };
 use weir_ebpf::handshake::{self, Begin, Event, Verdict, Word, step};
 use weir_ebpf::hash;
@@ -15,7 +16,7 @@ use weir_ebpf::opaque::clamped;
 use weir_ebpf::packet::{ACK, FIN, Packet, RST, SYN};
 
 use crate::atomic::{add, compare_exchange};
-use crate::count::{self, CONFIG};
+use crate::count;
 use crate::maps::{self, BACKENDS, FAILING, HISTOGRAMS, PACKET, PENDING, SIGNALS};
 use crate::route::{self, BEGINS, Chosen, STEERED};
 
@@ -31,6 +32,17 @@ macro_rules! counter {
 #[inline(always)]
 pub(crate) fn tells(packet: &Packet, chosen: &Chosen) -> bool {
     packet.flags & chosen.service.watch != 0
+}
+
+/// Whether a client's packet within a connection, which neither opens nor ends it, is the answer that a
+/// handshake waits for. Nearly none is; of the others nothing is to be told.
+#[inline(always)]
+pub(crate) fn is_waited_for(packet: &Packet, chosen: &Chosen) -> bool {
+    let hash = hash::flow(chosen.service.seed, &packet.key);
+    let Some(place) = PENDING.get_ptr(handshake::place(hash)) else { return false };
+    // SAFETY: a live element. Who acts on the word looks at it once more.
+    let word = Word(unsafe { (*place).word });
+    word.is_of(hash, chosen.index) && word.is_waiting()
 }
 
 /// Counts a client's packet that was sent to a backend, and tells a signal.
@@ -327,9 +339,12 @@ fn count(backend: u16, counter: usize) {
 
 #[inline(always)]
 fn add_to(backend: u16, counter: usize, amount: u64) {
+    // Nothing of what follows is worked out beforehand, and kept on the stack.
+    // SAFETY: no instruction.
+    unsafe { core::arch::asm!("", options(nostack)) };
     // SAFETY: the helper has no preconditions.
     let processor = unsafe { bpf_get_smp_processor_id() };
-    let index = processor * CONFIG.load().backends + u32::from(backend);
+    let index = processor * MAX_BACKENDS + u32::from(backend);
     if let Some(signals) = SIGNALS.get_ptr_mut(index) {
         // SAFETY: the offset is that of a number in a live element.
         unsafe { add(signals.cast::<u8>().add(counter).cast(), amount) };

@@ -15,7 +15,7 @@ use weir_ebpf::packet::{
     Packet,
 };
 
-use crate::count::{self, CONFIG};
+use crate::count::{self, config};
 use crate::fib::{self, Leaving, Way};
 use crate::log;
 use crate::maps::LINKS;
@@ -111,7 +111,7 @@ pub(crate) fn to_backend(
     chosen: &Chosen,
     standing: Standing,
 ) -> Result<i32, Refused> {
-    let room = tunnel::room(chosen).map_err(Refused::Drop)?;
+    let room = tunnel::room(chosen, &chosen.backend.address).map_err(Refused::Drop)?;
     let hop = NextHop(chosen.backend.next_hop);
     let known = LINKS.get(hop.link()).filter(|link| link.ifindex != 0);
     let length = frame.longest(packet, room);
@@ -170,7 +170,7 @@ fn through(link: &Link, hop: NextHop, length: u32) -> Way {
 /// The way to a backend by what the kernel knows.
 #[inline(always)]
 fn ask(frame: &SkbFrame, packet: &Packet, chosen: &Chosen, room: u32, length: u32) -> Way {
-    let outer = tunnel::outer(packet, chosen, room);
+    let outer = tunnel::outer(packet, chosen, &chosen.backend.address, room);
     let (protocol, source) = if room == 0 {
         (packet.key.protocol, &packet.key.source)
     } else {
@@ -237,7 +237,7 @@ fn change(
     let (backend, service) = (chosen.backend, chosen.service);
     if room != 0 {
         take_hop(frame, packet)?;
-        let outer = tunnel::outer(packet, chosen, room);
+        let outer = tunnel::outer(packet, chosen, &chosen.backend.address, room);
         return frame.encapsulate(packet, &outer, service.gue_port);
     }
     if service.forwarding == FORWARD_NAT {
@@ -305,7 +305,7 @@ fn rewrite(
         if own {
             // SAFETY: both arrays are sixteen bytes.
             let delta = unsafe { bpf_csum_diff(&raw mut old[0], 16, &raw mut new[0], 16, 0) };
-            let flags = pseudo | u64::from(CONFIG.load().l4_ipv6_flag);
+            let flags = pseudo | u64::from(config!(l4_ipv6_flag));
             frame.l4_checksum(packet, 0, delta as u32, flags)?;
             frame.store(packet.l3 + place, &new)?;
         } else {

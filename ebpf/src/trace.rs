@@ -127,7 +127,7 @@ impl Traceable for SkbFrame<'_> {
 
 /// Whether anybody traces.
 #[inline(always)]
-fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     let Some(trace) = TRACE.get_ptr(0) else { return false };
     // SAFETY: a live element; the agent writes whole words.
     unsafe { addr_of!((*trace).until).read_volatile() != 0 }

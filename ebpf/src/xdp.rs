@@ -10,8 +10,8 @@ use weir_ebpf::abi::{
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
 use weir_ebpf::packet::{
-    IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT, Packet,
-    ether_type,
+    self, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_HOP_LIMIT, IPV6_DESTINATION, IPV6_HOP_LIMIT,
+    Packet, ether_type,
 };
 
 use crate::count;
@@ -37,6 +37,9 @@ const BROKEN: Refused = Refused::Drop(Reason::Rewrite);
 #[inline(always)]
 pub(crate) fn handle(context: &XdpContext) -> u32 {
     let frame = XdpFrame(context);
+    if let Some(verdict) = at_once(&frame) {
+        return verdict;
+    }
     // What is passed is counted by the TC program.
     let Ok(packet) = route::read(&frame) else { return XDP_PASS };
     let verdict = match route::route(packet, Standing::Own) {
@@ -59,27 +62,71 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
     }
 }
 
+/// The way of nearly all packets: within a connection, in a plain frame, to a backend that is known by
+/// looking. It is the same way as all others have, in the same words; but what stands here once more
+/// the compiler makes for packets of which it knows all but the values. Nothing, and nothing changed,
+/// for any other packet.
+#[inline(always)]
+fn at_once(frame: &XdpFrame) -> Option<u32> {
+    let packet = &mut packet::plain(frame)?;
+    if frame.is_scattered(packet) {
+        return None;
+    }
+    let chosen = &route::choose_at_once(packet)?;
+    match send(frame, packet, chosen, false) {
+        Ok((verdict, bytes)) => {
+            route::count_at_once(packet, chosen, bytes);
+            Some(verdict)
+        }
+        Err(Refused::Drop(Reason::Rewrite)) => {
+            count::reason(HOOK_XDP, Reason::Rewrite);
+            Some(XDP_DROP)
+        }
+        Err(_) => None,
+    }
+}
+
 #[inline(always)]
 fn to_backend(frame: &XdpFrame, packet: &mut Packet, listener: Listener) -> Result<u32, Refused> {
     let chosen = &route::choose(frame, packet, listener, Standing::Own).map_err(Refused::Drop)?;
-    let (backend, forwarding) = (chosen.backend, chosen.service.forwarding);
+    let scattered = frame.is_scattered(packet);
+    let (verdict, bytes) = send(frame, packet, chosen, scattered)?;
+    route::count_in(packet, chosen, bytes);
+    trace::sent(chosen);
+    Ok(verdict)
+}
+
+/// Rewrites a packet to its backend. Gives the verdict, and the bytes of the frame as it came.
+#[inline(always)]
+fn send(
+    frame: &XdpFrame,
+    packet: &mut Packet,
+    chosen: &Chosen,
+    scattered: bool,
+) -> Result<(u32, u32), Refused> {
+    // A copy, which stays in registers.
+    let (backend, forwarding) = (*chosen.backend, chosen.service.forwarding);
+    let bytes = frame.length(scattered);
     let hop = NextHop(backend.next_hop);
     let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;
     if packet.hop_limit <= 1 && forwarding != FORWARD_DSR_L2 {
         return Err(Refused::Leave);
     }
-    let room = tunnel::room(chosen).map_err(Refused::Drop)?;
-    if !fits(frame, packet, room, link.mtu) {
+    let room = tunnel::room(chosen, &backend.address).map_err(Refused::Drop)?;
+    if !fits(packet, scattered, room, link.mtu) {
         return Err(Refused::Leave);
     }
-    let verdict = way_out(frame, packet, link.lower)?;
-    let bytes = frame.length(packet);
+    let verdict = if link.lower == frame.ifindex() && link.back != 0 {
+        XDP_TX
+    } else {
+        redirect(scattered, link.lower)?
+    };
     let l2 = frame.make_room(packet, link.tags, room).ok_or(Refused::Leave)?;
     // From here on the frame is not what it was.
     let mut is_v4 = packet.is_v4();
     if room != 0 {
         take_hop(frame, packet).ok_or(BROKEN)?;
-        let outer = tunnel::outer(packet, chosen, room);
+        let outer = tunnel::outer(packet, chosen, &backend.address, room);
         write_outer(frame, l2, &outer, chosen).ok_or(BROKEN)?;
         is_v4 = backend.address.is_v4();
     } else if forwarding == FORWARD_NAT {
@@ -87,9 +134,7 @@ fn to_backend(frame: &XdpFrame, packet: &mut Packet, listener: Listener) -> Resu
         rewrite(frame, packet, &backend.address, port, Side::Destination).ok_or(BROKEN)?;
     }
     frame.write_ethernet([hop.mac(), link.mac], link.tags, ether_type(is_v4)).ok_or(BROKEN)?;
-    route::count_in(packet, chosen, bytes);
-    trace::sent(chosen);
-    Ok(verdict)
+    Ok((verdict, bytes))
 }
 
 #[inline(always)]
@@ -108,8 +153,13 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
     }
     // A VLAN device is not among the devices that can be sent out of: TC gives such a frame its
     // tags.
-    let verdict = way_out(frame, packet, ifindex)?;
-    let bytes = frame.length(packet);
+    let scattered = frame.is_scattered(packet);
+    let verdict = if ifindex == frame.ifindex() && goes_back(ifindex) {
+        XDP_TX
+    } else {
+        redirect(scattered, ifindex)?
+    };
+    let bytes = frame.length(scattered);
     frame.make_room(packet, [0; 2], 0).ok_or(Refused::Leave)?;
     let port = route::port_or(packet.key.source_port, back.port);
     rewrite(frame, packet, &back.address, port, Side::Source).ok_or(BROKEN)?;
@@ -122,17 +172,20 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
 /// Whether the packet can leave as it is. One in several buffers may be many segments in one, of
 /// which only TC knows.
 #[inline(always)]
-fn fits(frame: &XdpFrame, packet: &Packet, outer: u32, mtu: u32) -> bool {
-    if mtu == 0 { !frame.is_scattered(packet) } else { packet.length + outer <= mtu }
+fn fits(packet: &Packet, scattered: bool, outer: u32, mtu: u32) -> bool {
+    if mtu == 0 { !scattered } else { packet.length + outer <= mtu }
 }
 
-/// The verdict that sends the frame out of an interface.
+/// Whether a frame that came by this interface may go back by it.
 #[inline(always)]
-fn way_out(frame: &XdpFrame, packet: &Packet, ifindex: u32) -> Result<u32, Refused> {
-    if ifindex == frame.ifindex() && DEVICES.get_ifindex(ifindex | GOES_BACK).is_some() {
-        return Ok(XDP_TX);
-    }
-    let key = if frame.is_scattered(packet) { ifindex | IN_BUFFERS } else { ifindex };
+fn goes_back(ifindex: u32) -> bool {
+    DEVICES.get_ifindex(ifindex | GOES_BACK).is_some()
+}
+
+/// The verdict that sends the frame out of another interface.
+#[inline(always)]
+fn redirect(scattered: bool, ifindex: u32) -> Result<u32, Refused> {
+    let key = if scattered { ifindex | IN_BUFFERS } else { ifindex };
     DEVICES.redirect(key, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
 }
 

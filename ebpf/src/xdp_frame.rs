@@ -1,5 +1,6 @@
 //! A frame in the driver's memory, as the XDP program reads and writes it.
 
+use core::arch::asm;
 use core::mem::size_of;
 
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
@@ -20,7 +21,14 @@ impl XdpFrame<'_> {
     /// Bytes that can be read and written directly: all but of jumbo frames.
     #[inline(always)]
     fn readable(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+        let mut bytes = self.0.data_end();
+        // SAFETY: one instruction, on registers. Written out, for the compiler would take the difference
+        // of two halves of pointers, which the verifier does not let it keep.
+        unsafe {
+            asm!("{bytes} -= {start}", bytes = inout(reg) bytes, start = in(reg) self.0.data(),
+                options(pure, nomem, nostack));
+        }
+        bytes as u32
     }
 
     /// Whether it came in several buffers.
@@ -31,8 +39,8 @@ impl XdpFrame<'_> {
 
     /// Bytes of the whole frame.
     #[inline(always)]
-    pub(crate) fn length(&self, packet: &Packet) -> u32 {
-        if self.is_scattered(packet) { self.whole() } else { self.readable() }
+    pub(crate) fn length(&self, scattered: bool) -> u32 {
+        if scattered { self.whole() } else { self.readable() }
     }
 
     #[inline(always)]
@@ -136,7 +144,11 @@ impl XdpFrame<'_> {
         let start: *mut u8 = self.at::<[u8; 22]>(0)?.cast();
         // SAFETY: `at` has checked the bounds; bytes have no alignment.
         unsafe {
-            *start.cast::<[[u8; 6]; 2]>() = macs;
+            // As words: bytes would be written one by one.
+            let [to, from] = macs;
+            store32(start, u32::from_ne_bytes([to[0], to[1], to[2], to[3]]));
+            store32(start.add(4), u32::from_ne_bytes([to[4], to[5], from[0], from[1]]));
+            store32(start.add(8), u32::from_ne_bytes([from[2], from[3], from[4], from[5]]));
             if tags[0] == 0 {
                 store16(start.add(12), ether_type);
                 return Some(());

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use weir_ebpf::abi::{Address, FlowKey, Reason, TCP, UDP};
-use weir_ebpf::packet::{Packet, parse};
+use weir_ebpf::packet::{ACK, FIN, Packet, RST, SYN, parse, plain};
 
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 /// Tags: of a customer, of a service.
@@ -123,4 +123,40 @@ fn behind_tags_may_be_what_is_no_ip() {
     for tags in 0..=2 {
         assert_eq!(parse(&frame(&arp, tags, 0)[..]), Err(Reason::NotIp));
     }
+}
+
+/// A frame as nearly all are, and each that differs from it in a byte, and each that ends earlier:
+/// what is plain is read as it is otherwise, and nothing else is.
+#[test]
+fn plain_frames_are_read_as_all_others_are() {
+    #[rustfmt::skip]
+    let usual = [
+        0x08, 0x00,
+        0x45, 0xb9, 0, 47, 0x12, 0x34, 0x40, 0, 63, 6, 0, 0, 192, 0, 2, 7, 198, 51, 100, 1,
+        0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x60, ACK, 0xff, 0xff, 0, 0, 0, 0,
+        1, 1, 1, 1,
+        b'a', b'b', b'c',
+    ];
+    let usual = frame(&usual, 0, 0);
+    let mut taken = 0;
+    let mut check = |frame: &[u8]| {
+        let is_plain = |packet: &Packet| {
+            (packet.l3, packet.l4, packet.is_v4(), packet.is_tcp()) == (14, 34, true, true)
+                && packet.flags & (SYN | FIN | RST) == 0
+        };
+        let expected = parse(frame).ok().filter(is_plain);
+        assert_eq!(plain(frame), expected, "{frame:02x?}");
+        taken += u32::from(expected.is_some());
+    };
+    for at in 0..usual.len() {
+        for value in 0..=255 {
+            let mut changed = usual.clone();
+            changed[at] = value;
+            check(&changed);
+        }
+        check(&usual[..at]);
+    }
+    check(&frame(&V4, 0, 0));
+    check(&frame(&V6, 0, 0));
+    assert!(taken > 5_000, "{taken}");
 }

@@ -21,7 +21,7 @@ fn of_histories(seeds: Range<u64>, room: usize, steered: bool) {
     }
     println!("room for {room}: {count} histories, {total:?}");
     assert!(total.packets > 1_000 && total.reused > 0 && total.retransmitted > 0);
-    assert!(total.abandoned > 0);
+    assert!(total.abandoned > 0 && total.looked > total.packets / 10);
     assert!(total.settled > 0 && total.untracked > 0 && total.void > 0 && total.fallback > 0);
     assert_eq!(total.remembered > 0, room > 0);
     assert_eq!(total.steered > 0, steered);

@@ -62,6 +62,11 @@ pub(crate) struct Version {
 /// The names of the BPF objects, each a binary of the crate `ebpf`.
 const BALANCER: &str = "weir-bpf";
 const DECAP: &str = "weir-decap-bpf";
+const BENCH: &str = "weir-bench-bpf";
+/// What is shipped.
+const SHIPPED: &[&str] = &[BALANCER, DECAP];
+/// All that is built, for whoever looks at their sources.
+pub(crate) const ALL: &[&str] = &[BALANCER, DECAP, BENCH];
 
 /// The BPF objects, built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,16 +103,26 @@ impl Toolchain {
 
     /// Builds the BPF objects and says where they are. The compiler's messages go to stderr.
     pub(crate) fn build(&self, root: &Path) -> Result<Objects, String> {
+        let built = self.build_these(root, SHIPPED)?;
+        Ok(Objects { balancer: built.join(BALANCER), decap: built.join(DECAP) })
+    }
+
+    /// Builds the benchmark's object and says where it is.
+    pub(crate) fn build_bench(&self, root: &Path) -> Result<PathBuf, String> {
+        Ok(self.build_these(root, &[BENCH])?.join(BENCH))
+    }
+
+    /// Builds objects, and gives their directory.
+    fn build_these(&self, root: &Path, objects: &[&str]) -> Result<PathBuf, String> {
         let mut cargo = self.command(&self.compiler.cargo, root);
-        cargo.arg("build").args(self.arguments(root));
+        cargo.arg("build").args(self.arguments(root, objects));
         let status = cargo
             .status()
             .map_err(|e| format!("cannot run {}: {e}", self.compiler.cargo.display()))?;
         if !status.success() {
             return Err("the BPF program does not build: see `cargo xtask build-ebpf`".to_owned());
         }
-        let built = bpf_target_dir(root).join(TARGET).join("bpf");
-        Ok(Objects { balancer: built.join(BALANCER), decap: built.join(DECAP) })
+        Ok(bpf_target_dir(root).join(TARGET).join("bpf"))
     }
 
     /// `program` (cargo, or what stands in for it) in a clean environment, set for this compiler.
@@ -132,14 +147,10 @@ impl Toolchain {
 
     /// What follows cargo's verb. The target directory is the program's own: the cargo that runs
     /// `agent/build.rs` holds the lock on the usual one, and profiles share this one.
-    pub(crate) fn arguments(&self, root: &Path) -> Vec<String> {
+    pub(crate) fn arguments(&self, root: &Path, objects: &[&str]) -> Vec<String> {
         let dir = bpf_target_dir(root).display().to_string();
         let mut arguments = [
             "--package=weir-ebpf",
-            "--bin",
-            BALANCER,
-            "--bin",
-            DECAP,
             "--features=program",
             "--profile=bpf",
             "--target",
@@ -149,6 +160,7 @@ impl Toolchain {
         ]
         .map(str::to_owned)
         .to_vec();
+        arguments.extend(objects.iter().map(|object| format!("--bin={object}")));
         if self.compiler.core == Core::Source {
             arguments.push("-Zbuild-std=core".to_owned());
         }

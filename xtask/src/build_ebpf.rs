@@ -16,7 +16,8 @@ pub(crate) fn build_ebpf(root: &Path) -> Result<()> {
     setup::ensure(root)?;
     let toolchain = bpf::Toolchain::find(root).map_err(|e| anyhow!(e))?;
     let objects = toolchain.build(root).map_err(|e| anyhow!(e))?;
-    for path in [objects.balancer, objects.decap] {
+    let bench = toolchain.build_bench(root).map_err(|e| anyhow!(e))?;
+    for path in [objects.balancer, objects.decap, bench] {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         println!("{}  {} bytes", path.display(), bytes.len());
         for (name, section, instructions) in programs(&bytes)? {

@@ -79,7 +79,7 @@ fn lint_bpf(root: &Path) -> Result<&'static str> {
         return Ok("");
     };
     let mut command: Command = toolchain.command(&clippy, root);
-    command.arg("clippy").args(toolchain.arguments(root)).args(["--", "-D", "warnings"]);
+    command.arg("clippy").args(toolchain.arguments(root, bpf::ALL)).args(["--", "-D", "warnings"]);
     run::open("cargo clippy, for the BPF target", &mut command)?;
     Ok("clippy for BPF, ")
 }

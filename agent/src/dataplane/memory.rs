@@ -393,7 +393,8 @@ impl Inspect for Memory {
             lower: hop.lower,
             mtu: hop.mtu,
             mac: hop.interface_mac,
-            pad: [0; 2],
+            back: 0,
+            pad: 0,
             tags: hop.tags,
         })
     }

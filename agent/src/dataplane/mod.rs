@@ -33,6 +33,7 @@ use crate::plan::tables::ServiceTables;
 use inspect::Inspect;
 use kernel::AttachError;
 use next_hop::NextHop;
+pub use sys::Mapped;
 
 /// What one commit changes. All of it takes effect together, or nothing does.
 #[derive(Debug, Clone, Default)]

@@ -128,6 +128,18 @@ pub struct Endpoint {
     pub pad: u8,
 }
 
+impl Endpoint {
+    /// The same bytes, as words in memory. Who hashes a key reads it by words, and would have to wait for a
+    /// word of which the parts have just been written one by one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> [u32; 5] {
+        let [a, b, c, d] = self.address.0;
+        let [high, low] = self.port.to_ne_bytes();
+        [a, b, c, d, u32::from_ne_bytes([high, low, self.protocol, self.pad])]
+    }
+}
+
 /// Value of `LISTENERS`: whom packets to this endpoint belong to. A listener for any port has port
 /// zero. Each address of a listener has one more entry, with port and protocol zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +212,19 @@ pub struct FlowKey {
     pub protocol: u8,
     /// Zero.
     pub pad: [u8; 3],
+}
+
+impl FlowKey {
+    /// The same bytes, as words in memory; see [`Endpoint::words`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> [u32; 10] {
+        let (s, d, pad) = (self.source.0, self.destination.0, self.pad);
+        let (from, to) = (self.source_port.to_ne_bytes(), self.destination_port.to_ne_bytes());
+        let ports = u32::from_ne_bytes([from[0], from[1], to[0], to[1]]);
+        let last = u32::from_ne_bytes([self.protocol, pad[0], pad[1], pad[2]]);
+        [s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], ports, last]
+    }
 }
 
 /// A flow that is remembered: value of the flow tables. Eight bytes, so that it is read whole.
@@ -440,8 +465,11 @@ pub struct Link {
     pub mtu: u32,
     /// The interface's own MAC address.
     pub mac: [u8; 6],
+    /// Not zero: a frame that came in by [`lower`](Self::lower) may go back as `XDP_TX`, as
+    /// [`GOES_BACK`] says in `DEVICES`. Spares it that look-up.
+    pub back: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Tags of the VLAN, outer one first, each as on the wire: protocol, then priority and id.
     /// Zero: none.
     pub tags: [u32; 2],
@@ -498,8 +526,6 @@ pub struct Config {
     /// Inserts into the flow table a second on one processor, at most 10^10. More than that is a
     /// flood.
     pub inserts_per_second: u64,
-    /// Length of `BACKENDS`, so that counters of each processor lie apart.
-    pub backends: u32,
     /// `BPF_F_IPV6` (128) where the kernel knows it (6.16), else zero: makes `bpf_l4_csum_replace`
     /// right for IPv6 packets whose sum the network card has reckoned.
     pub l4_ipv6_flag: u32,
@@ -509,17 +535,19 @@ pub struct Config {
     pub outer_v4: u32,
     /// Errors and echo answers sent a second on one processor, at most.
     pub icmp_per_second: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 impl Config {
     /// What holds when the agent sets nothing.
     pub const DEFAULT: Self = Self {
         inserts_per_second: 200_000,
-        backends: MAX_BACKENDS,
         l4_ipv6_flag: 0,
         outer_v6: [0; 4],
         outer_v4: 0,
         icmp_per_second: 1_000,
+        pad: 0,
     };
 }
 

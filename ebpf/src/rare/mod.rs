@@ -9,9 +9,9 @@ pub(crate) mod reply;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{Address, Complaint, Endpoint, HOOK_TC, Reason, Reply};
 
-use crate::count::{self, CONFIG};
+use crate::count::{self, config};
 use crate::limit;
-use crate::maps::{ICMP_LIMIT, LISTENERS, PROGRAMS};
+use crate::maps::{self, ICMP_LIMIT, PROGRAMS};
 use crate::skb::SkbFrame;
 
 /// Bytes that must be readable at once: headers as in `tc`, and a quoted packet's. With all the
@@ -47,7 +47,7 @@ pub(crate) fn prepare(frame: &SkbFrame, l3: u32, complaint: Complaint, source: &
 #[inline(always)]
 fn is_listener(address: Address) -> bool {
     let marker = Endpoint { address, port: 0, protocol: 0, pad: 0 };
-    LISTENERS.get_ptr(marker).is_some()
+    maps::listener(&marker).is_some()
 }
 
 /// Whether one more message may be sent. Counts the one that may not.
@@ -55,7 +55,7 @@ fn is_listener(address: Address) -> bool {
 fn may_speak() -> bool {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    let may = limit::take(&ICMP_LIMIT, u64::from(CONFIG.load().icmp_per_second), now);
+    let may = limit::take(&ICMP_LIMIT, u64::from(config!(icmp_per_second)), now);
     if !may {
         count::reason(HOOK_TC, Reason::Silenced);
     }

@@ -1,5 +1,6 @@
 //! Benchmarks: what something costs, measured, and how.
 //!
+//! - [`packet`]: what a packet costs, beside other programs
 //! - [`scale`]: what the agent takes by how much it has to do
 //! - [`shift`]: how long a shift takes, until it has effect and until it is answered
 //! - [`signals`]: what each level of signals costs a packet
@@ -19,6 +20,7 @@ pub mod caller;
 pub mod crowd;
 pub mod figures;
 pub mod host;
+pub mod packet;
 pub mod peer;
 pub mod probe;
 pub mod scale;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use weir_tests::bench::{figures, scale, shift, signals, sweep, wire};
+use weir_tests::bench::{figures, packet, scale, shift, signals, sweep, wire};
 use weir_tests::interrupt::Interrupt;
 use weir_tests::releases::report;
 
@@ -62,6 +62,20 @@ enum Bench {
         #[command(flatten)]
         common: Common,
     },
+    /// A packet through the loaded XDP program, beside a program with a table of connections; nothing is
+    /// sent
+    Packet {
+        /// Numbers of flows, powers of two
+        #[arg(long, value_delimiter = ',', value_parser = flows)]
+        flows: Vec<usize>,
+        /// Rounds, in which all take turns
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        rounds: u16,
+        /// Only cases of these names, or whose names contain one of these
+        cases: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// A shift: the time until every packet is decided by the new tables, and until the call returns,
     /// beside HAProxy's `set weight` and `nft -f`
     Shift {
@@ -94,7 +108,7 @@ enum Bench {
     },
 }
 
-/// What benchmarks with a lab have in common.
+/// What several benchmarks have in common.
 #[derive(Debug, Args)]
 struct Common {
     /// Measure little, to see that it works; the figures say less
@@ -126,6 +140,7 @@ fn main() -> ExitCode {
         Bench::Shift { shifts, common } => shift(shifts, &common),
         Bench::Wire { rounds, time, clients, common } => wire(rounds, time, clients, &common),
         Bench::Signals { runs } => signals(runs),
+        Bench::Packet { flows, rounds, cases, common } => packet(flows, rounds, cases, &common),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,6 +149,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A number of flows that can be measured.
+fn flows(text: &str) -> Result<usize, String> {
+    let [.., most] = packet::FLOWS;
+    match text.parse::<usize>() {
+        Ok(count) if count.is_power_of_two() && count <= most => Ok(count),
+        _ => Err(format!("not a power of two up to {most}")),
+    }
+}
+
+fn packet(flows: Vec<usize>, rounds: u16, only: Vec<String>, common: &Common) -> Result<()> {
+    let quick = common.quick;
+    let usual = if quick { vec![1, 65_536] } else { packet::FLOWS.to_vec() };
+    let flows = if flows.is_empty() { usual } else { flows };
+    let rounds = usize::from(rounds);
+    let plan = packet::Plan { flows, rounds, packets: 100_000, quick, only };
+    eprintln!(
+        "The loaded XDP program and others run over frames of many flows. All take turns, {rounds} rounds\n\
+         of each case."
+    );
+    let report = packet::measure(&plan, &|what| eprintln!("  {what}"))?;
+    common.report(&report)
 }
 
 fn judge(plan: report::Plan) {

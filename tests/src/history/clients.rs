@@ -9,7 +9,7 @@
 
 use weir::dataplane::memory::MemoryTables;
 use weir_ebpf::abi::{Address, FlowKey, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, TCP};
-use weir_ebpf::decide::{Decision, Slots, Undecided, Why, decide, decide_udp, slots};
+use weir_ebpf::decide::{Decision, Slots, Undecided, Why, decide, decide_udp, look, slots};
 
 use super::{IDLE, Mirror, World};
 
@@ -67,7 +67,11 @@ impl<M: Mirror> World<M> {
         let given_up = |b| self.given_up.contains(&b);
         let (tables, steering) = (&self.tables, &self.steering);
         let view = MemoryTables { tables, steering, flows: &self.flows, given_up: &given_up, key };
+        // What looking alone says, and the program then does at once, must be the whole answer.
+        let looked = if opens { None } else { look(&view, slots) };
         let decision = decide(&view, slots, opens);
+        assert!(looked.is_none_or(|looked| Ok(looked) == decision), "{looked:?}, {decision:?}");
+        self.tally.looked += u64::from(looked.is_some());
         match decision.map(|d| d.why) {
             Ok(Why::Pinned) => self.tally.pinned += 1,
             Ok(Why::Remembered) => self.tally.remembered += 1,

@@ -135,6 +135,8 @@ pub struct Tally {
     pub packets: u64,
     /// Found remembered.
     pub pinned: u64,
+    /// Decided by looking alone.
+    pub looked: u64,
     /// Remembered.
     pub remembered: u64,
     /// Found no room.
@@ -161,6 +163,7 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.packets += other.packets;
         self.pinned += other.pinned;
+        self.looked += other.looked;
         self.remembered += other.remembered;
         self.fallback += other.fallback;
         self.reused += other.reused;

@@ -1,6 +1,6 @@
 //! Loading the program: sizes, settings, and the maps taken out of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error as StdError;
 use std::io;
 use std::os::fd::AsFd;
@@ -214,6 +214,7 @@ impl Kernel {
             ways_back: HashMap::new(),
             servers: HashMap::new(),
             known_links: vec![Link::default()],
+            back: BTreeSet::new(),
             last_link: 0,
             programs: taken.0,
         };
@@ -232,11 +233,11 @@ fn load_object(
     let knows_ipv6_flag = kernel_has(6, 16);
     let config = Config {
         inserts_per_second: options.inserts_per_second,
-        backends: MAX_BACKENDS,
         l4_ipv6_flag: if knows_ipv6_flag { BPF_F_IPV6 } else { 0 },
         outer_v4: options.outer.v4.map_or(0, |address| u32::from_ne_bytes(address.octets())),
         outer_v6: options.outer.v6.map_or([0; 4], |address| Address::from_v6(address.octets()).0),
         icmp_per_second: options.icmp_per_second,
+        pad: 0,
     };
     let level = options.log.level();
     let mut loader = EbpfLoader::new();

@@ -106,6 +106,8 @@ pub struct Kernel {
     servers: HashMap<ServerKey, u16>,
     /// What `LINKS` holds, by index; index zero is never used.
     known_links: Vec<Link>,
+    /// Interfaces by which a frame may go back as it came.
+    back: BTreeSet<u32>,
     /// Where a link was written last.
     last_link: u32,
 }

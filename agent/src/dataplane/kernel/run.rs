@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 
 use super::Kernel;
 
@@ -30,6 +30,15 @@ impl Kernel {
     /// What the kernel said.
     pub fn run_xdp(&self, frame: &[u8], repeat: u32) -> Result<Run, ProgramError> {
         run(self.programs.xdp()?, frame, repeat)
+    }
+
+    /// The XDP program, for who runs it otherwise.
+    ///
+    /// # Errors
+    ///
+    /// It is not loaded.
+    pub fn xdp_program(&self) -> Result<&Xdp, ProgramError> {
+        self.programs.xdp()
     }
 
     /// Runs the TC program likewise.

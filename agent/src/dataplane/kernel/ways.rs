@@ -21,10 +21,13 @@ impl Kernel {
             lower: hop.lower,
             mtu: hop.mtu,
             mac: hop.interface_mac,
-            pad: [0; 2],
+            back: u8::from(self.back.contains(&hop.lower)),
+            pad: 0,
             tags: hop.tags,
         };
-        if let Some(index) = self.known_links.iter().position(|known| *known == link) {
+        // What is known from before the start may say otherwise, until the devices are told.
+        let same = |known: &Link| Link { back: link.back, ..*known } == link;
+        if let Some(index) = self.known_links.iter().position(same) {
             return Ok(u16::try_from(index).unwrap_or(0));
         }
         let index = self.place_for_link()?;
@@ -56,8 +59,23 @@ impl Kernel {
         })
     }
 
-    /// Makes `DEVICES` hold these interfaces, as far as there is room.
+    /// Tells `LINKS` by which of these interfaces frames may go back as they came.
+    fn write_back(&mut self, devices: &Devices) -> Result<(), Error> {
+        self.back.clone_from(&devices.back);
+        for (index, link) in (0..).zip(&mut self.known_links).skip(1) {
+            let back = u8::from(self.back.contains(&link.lower));
+            if link.back != back {
+                // A packet that reads it at this moment finds all else as it was.
+                self.links.set(index, Link { back, ..*link }, 0).map_err(map_error("LINKS"))?;
+                link.back = back;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `DEVICES` hold these interfaces, as far as there is room, and `LINKS` say the same.
     pub(super) fn write_devices(&mut self, devices: &Devices) -> Result<(), Error> {
+        self.write_back(devices)?;
         let back = devices.back.iter().map(|index| index | GOES_BACK);
         let in_buffers = devices.in_buffers.iter().map(|index| index | IN_BUFFERS);
         let flagged = back.chain(in_buffers);

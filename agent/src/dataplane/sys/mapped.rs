@@ -14,17 +14,22 @@ use memmap2::{MmapOptions, MmapRaw};
 
 /// The elements of an array map, mapped.
 #[derive(Debug)]
-pub(in crate::dataplane) struct Mapped(MmapRaw);
+pub struct Mapped(MmapRaw);
 
 impl Mapped {
     /// Maps the first `bytes` bytes of the map behind `map`.
-    pub(in crate::dataplane) fn new(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// It is not an array with `BPF_F_MMAPABLE`, or not so large.
+    pub fn new(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         // The kernel refuses a length beyond the map's, rounded up to a page.
         MmapOptions::new().len(bytes).map_raw(map.as_raw_fd()).map(Self)
     }
 
     /// The mapping as words of 32 bits.
-    pub(in crate::dataplane) fn words(&self) -> &[AtomicU32] {
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU32] {
         let start: *const AtomicU32 = self.0.as_ptr().cast();
         // SAFETY: the mapping begins at a page, is as long as said, readable, writable, and lives
         // as long as self. All access through it, ours and the kernel's, is of whole aligned words,
@@ -33,7 +38,8 @@ impl Mapped {
     }
 
     /// The mapping as words of 64 bits.
-    pub(in crate::dataplane) fn long_words(&self) -> &[AtomicU64] {
+    #[must_use]
+    pub fn long_words(&self) -> &[AtomicU64] {
         let start: *const AtomicU64 = self.0.as_ptr().cast();
         // SAFETY: as in `words`; a page is aligned for 64 bits too.
         unsafe { std::slice::from_raw_parts(start, self.0.len() / size_of::<AtomicU64>()) }

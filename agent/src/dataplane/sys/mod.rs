@@ -11,4 +11,4 @@ mod mapped;
 
 pub(super) use batch::{Batches, Place};
 pub(super) use link::{detach, link};
-pub(super) use mapped::Mapped;
+pub use mapped::Mapped;
