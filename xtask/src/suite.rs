@@ -224,7 +224,7 @@ fn read(log: &Path) -> Result<String> {
 
 /// Output that is shown, but is not the last word on its tests.
 fn quote(output: &str) -> String {
-    output.lines().map(|line| format!("   | {line}\n")).collect()
+    format!("   | {}\n", output.trim_end().replace('\n', "\n   | "))
 }
 
 /// The test program that a message of cargo tells of, if it does.
