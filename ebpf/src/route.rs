@@ -565,9 +565,10 @@ impl Tables for Kernel<'_> {
         if flow.is_tombstone() {
             return None;
         }
-        // A datagram flow that was silent for too long has ended.
+        // A datagram flow that was silent for too long has ended. Another processor may have seen it
+        // in a second that had not begun here.
         if self.datagrams
-            && self.seconds().wrapping_sub(flow.seen) > u32::from(self.service.udp_idle)
+            && self.seconds().saturating_sub(flow.seen) > u32::from(self.service.udp_idle)
         {
             return None;
         }

@@ -86,7 +86,7 @@ fn ports(key: &FragmentKey) -> Option<FragmentPorts> {
     // SAFETY: the map is preallocated, so the memory stays mapped; an entry that is recycled under
     // us gives one fragment the ports of another packet, and its receiver has no use for it.
     let ports = unsafe { *entry };
-    if seconds().wrapping_sub(ports.seen) > FRAGMENT_SECONDS { None } else { Some(ports) }
+    if seconds().saturating_sub(ports.seen) > FRAGMENT_SECONDS { None } else { Some(ports) }
 }
 
 /// Remembers the ports of a first fragment.

@@ -421,7 +421,7 @@ impl Draft {
     }
 }
 
-/// An entry of the flow table as [`Before::Remembered`] makes it, seen just now.
-fn entry(backend: usize, client: u8, now: u32) -> FlowEntry {
-    FlowEntry { backend: u16::try_from(backend).unwrap(), client, server: 0, seen: now }
+/// An entry of the flow table as [`Before::Remembered`] makes it.
+fn entry(backend: usize, client: u8, seen: u32) -> FlowEntry {
+    FlowEntry { backend: u16::try_from(backend).unwrap(), client, server: 0, seen }
 }

@@ -213,8 +213,9 @@ fn prepare(node: &mut Node, case: &Case, program: Program, shown: &mut Shown) {
             }
             Before::Remembered(packet, backend, client) => {
                 let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.tv_sec());
-                let now = u32::try_from(now).unwrap_or(u32::MAX);
-                let entry = entry(node.index(backend), *client, now);
+                // In a second that has begun for another processor alone, as it can be.
+                let seen = u32::try_from(now + 1).unwrap_or(u32::MAX);
+                let entry = entry(node.index(backend), *client, seen);
                 node.kernel().put_flow(&key(packet), entry).expect("room for a flow");
             }
         }
