@@ -389,6 +389,28 @@ fn a_map_of_another_shape_is_refused_and_can_be_detached() {
     }
 }
 
+/// An agent whose program would read another's tables otherwise leaves them alone, and says so.
+#[test]
+fn a_data_plane_of_another_abi_is_refused_and_can_be_detached() {
+    let mut node = node(Mode::Tc, &[]);
+    node.take_agent().unwrap().kill().unwrap();
+    let ours = map(node.lab(), "FLOWS").parent().unwrap().parent().unwrap().to_owned();
+    let theirs = ours.with_file_name("abi-2");
+    fs::rename(&ours, &theirs).unwrap();
+    let there = files(&pins(node.lab()));
+
+    let error = fails(node.lab(), "weir2.sock", &["cli0:tc", "blue0:xdp-generic"]);
+    assert!(error.contains(theirs.to_str().unwrap()), "{error}");
+    assert!(error.contains("another build") && error.contains("run `weir detach`"), "{error}");
+    assert_eq!(files(&pins(node.lab())), there);
+    is_on(node.lab());
+
+    assert!(detach(node.lab()).status.success());
+    is_off(node.lab());
+    node.restart().unwrap();
+    is_on(node.lab());
+}
+
 /// A map of another build in an empty directory: nothing is pinned beside it.
 #[test]
 fn a_foreign_map_alone_is_refused() {

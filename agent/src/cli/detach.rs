@@ -18,8 +18,10 @@ pub(super) struct Detach {
 
 impl Detach {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let pins = Pins::open(&self.bpffs).map_err(anyhow::Error::from)?;
-        let links = pins.remove().map_err(anyhow::Error::from)?;
+        let mut links = 0;
+        for pins in Pins::all(&self.bpffs).map_err(anyhow::Error::from)? {
+            links += pins.remove().map_err(anyhow::Error::from)?;
+        }
         let plural = if links == 1 { "" } else { "s" };
         println!("detached {links} program{plural}; nothing is left in {}", self.bpffs.display());
         Ok(())

@@ -21,7 +21,7 @@ pub use steering::*;
 pub use trace::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Slots of a service's version table. A weight of one basis point is 1.6 slots.
 pub const VERSION_SLOTS: u32 = 16_384;

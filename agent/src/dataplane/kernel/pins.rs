@@ -23,6 +23,13 @@ pub enum PinError {
     /// Another agent holds them.
     #[error("another agent uses the pins in {0}: stop it, or choose another --bpffs")]
     InUse(PathBuf),
+    /// The data plane of a build whose contract is another is there.
+    #[error(
+        "the data plane in {0} is that of another build, whose ABI is not this agent's ({ours}), and \
+         goes on forwarding: start that build again, or run `weir detach` to end its forwarding, \
+         then start this one", ours = abi::VERSION
+    )]
+    OtherAbi(PathBuf),
     /// A file operation failed.
     #[error("{path}: {error}")]
     Io {
@@ -61,18 +68,32 @@ impl Pins {
     ///
     /// # Errors
     ///
-    /// [`PinError`], when it is no BPF file system, or another agent is there.
+    /// [`PinError`], when it is no BPF file system, or another agent is there, or was there and was
+    /// of another ABI.
     pub fn open(bpffs: &Path) -> Result<Self, PinError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error| PinError::Io { path, error }
-        };
         require_bpffs(bpffs)?;
-        let root = bpffs.join(format!("abi-{}", abi::VERSION));
+        let root = bpffs.join(format!("{DIRECTORY}{}", abi::VERSION));
+        if let Some(other) = directories(bpffs)?.into_iter().find(|there| *there != root) {
+            return Err(PinError::OtherAbi(other));
+        }
         for part in ["maps", "links"] {
             let directory = root.join(part);
             fs::create_dir_all(&directory).map_err(io(&directory))?;
         }
+        Self::lock(root)
+    }
+
+    /// Locks all that is pinned under `bpffs`, of whichever ABI.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn all(bpffs: &Path) -> Result<Vec<Self>, PinError> {
+        require_bpffs(bpffs)?;
+        directories(bpffs)?.into_iter().map(Self::lock).collect()
+    }
+
+    fn lock(root: PathBuf) -> Result<Self, PinError> {
         let lock = try_lock(&root)?;
         Ok(Self { root, _lock: lock })
     }
@@ -105,16 +126,40 @@ impl Pins {
         links::end(&links)?;
         for part in ["links", "maps"] {
             let directory = self.root.join(part);
-            let failed = |error| PinError::Io { path: directory.clone(), error };
-            for entry in fs::read_dir(&directory).map_err(failed)? {
-                fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+            for entry in fs::read_dir(&directory).map_err(io(&directory))? {
+                let file = entry.map_err(io(&directory))?.path();
+                fs::remove_file(&file).map_err(io(&file))?;
             }
-            fs::remove_dir(&directory).map_err(failed)?;
+            fs::remove_dir(&directory).map_err(io(&directory))?;
         }
-        fs::remove_dir(&self.root)
-            .map_err(|error| PinError::Io { path: self.root.clone(), error })?;
+        fs::remove_dir(&self.root).map_err(io(&self.root))?;
         Ok(links.len())
     }
+}
+
+/// How the name of an ABI version's directory begins. The number follows.
+const DIRECTORY: &str = "abi-";
+
+/// What there is of any ABI version. Nothing where `bpffs` is not there yet.
+fn directories(bpffs: &Path) -> Result<Vec<PathBuf>, PinError> {
+    let entries = match fs::read_dir(bpffs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io(bpffs)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io(bpffs))?;
+        if entry.file_name().to_string_lossy().starts_with(DIRECTORY) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn io(path: &Path) -> impl FnOnce(io::Error) -> PinError {
+    let path = path.to_owned();
+    move |error| PinError::Io { path, error }
 }
 
 /// Fails unless `directory` is, or can be made, in a BPF file system.
@@ -130,12 +175,11 @@ pub(crate) fn require_bpffs(directory: &Path) -> Result<(), PinError> {
 
 /// Locks a directory of pins, until the file is dropped or the process ends.
 pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
-    let io = |error| PinError::Io { path: directory.to_owned(), error };
-    let lock = File::open(directory).map_err(io)?;
+    let lock = File::open(directory).map_err(io(directory))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(PinError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io(error)),
+        Err(TryLockError::Error(error)) => Err(io(directory)(error)),
     }
 }
 
