@@ -14,6 +14,7 @@ mod bench;
 mod bpf;
 mod build_ebpf;
 mod lab;
+mod programs;
 mod run;
 mod setup;
 mod suite;

@@ -17,13 +17,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use serde_json::Value;
 
+use crate::programs::{self, LAB, Program};
 use crate::setup::Rights;
-use crate::{bpf, lab, run};
+use crate::{bpf, run};
 
-/// The package whose tests have real traffic.
-const LAB: &str = "weir-tests";
 /// The longest that a program may take.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// How often a program is looked at.
@@ -41,14 +39,6 @@ pub(crate) struct Suite<'a> {
     pub(crate) rights: Rights,
     /// Their environment.
     pub(crate) variables: Vec<(&'a str, PathBuf)>,
-}
-
-/// One test program.
-struct Program {
-    package: String,
-    name: String,
-    path: PathBuf,
-    directory: PathBuf,
 }
 
 /// How a program has ended.
@@ -82,16 +72,7 @@ impl Suite<'_> {
 
     /// Builds every test program, and gives those that are asked for.
     fn build(&self, names: &[String]) -> Result<Vec<Program>> {
-        let line = "cargo test --workspace --no-run";
-        run::say(&format!("\n{}", run::bold(&format!("== {line}"))));
-        let mut cargo = lab::cargo(self.root, "test");
-        cargo.args(["--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
-        let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-        if !output.status.success() {
-            bail!("{line}: {}", output.status);
-        }
-        let text = String::from_utf8(output.stdout).context("cargo's messages")?;
-        let mut programs: Vec<Program> = text.lines().filter_map(program).collect();
+        let mut programs = programs::build(self.root)?;
         if let Some(name) = names.iter().find(|name| !programs.iter().any(|one| one.name == **name))
         {
             bail!("there is no test program {name:?}; `cargo test --workspace --no-run` names all");
@@ -227,27 +208,6 @@ fn quote(output: &str) -> String {
     format!("   | {}\n", output.trim_end().replace('\n', "\n   | "))
 }
 
-/// The test program that a message of cargo tells of, if it does.
-fn program(line: &str) -> Option<Program> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
-        return None;
-    }
-    let directory = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-    let package = message["package_id"].as_str()?.rsplit_once('#')?;
-    // `path+file:///weir/agent#weir@0.1.0`, or `…/xtask#0.1.0` where the two names are the same.
-    let package = match package.1.split_once('@') {
-        Some((name, _)) => name,
-        None => package.0.rsplit('/').next()?,
-    };
-    Some(Program {
-        package: package.to_owned(),
-        name: message["target"]["name"].as_str()?.to_owned(),
-        path: message["executable"].as_str()?.into(),
-        directory,
-    })
-}
-
 /// The names below the last `failures:` of a test program's output.
 fn failures(output: &str) -> Vec<String> {
     let Some((_, list)) = output.rsplit_once("\nfailures:\n") else { return Vec::new() };
@@ -257,25 +217,7 @@ fn failures(output: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-
     use super::*;
-
-    #[test]
-    fn programs_are_read_from_what_cargo_says() {
-        let line = |id: &str, test: bool| {
-            format!(
-                r#"{{"reason":"compiler-artifact","package_id":"{id}","manifest_path":"/w/agent/Cargo.toml",
-                "target":{{"name":"api"}},"profile":{{"test":{test}}},"executable":"/t/api-1"}}"#
-            )
-        };
-        let one = program(&line("path+file:///w/agent#weir@0.1.0", true)).unwrap();
-        assert_eq!((one.package.as_str(), one.name.as_str()), ("weir", "api"));
-        assert_eq!((one.path, one.directory), ("/t/api-1".into(), "/w/agent".into()));
-        assert_eq!(program(&line("path+file:///w/xtask#0.1.0", true)).unwrap().package, "xtask");
-        assert!(program(&line("path+file:///w/agent#weir@0.1.0", false)).is_none());
-        assert!(program("not JSON").is_none());
-    }
 
     #[test]
     fn failures_are_those_of_the_list() {

@@ -1,13 +1,12 @@
 //! The test programs that run in the virtual machine: which, and how they are built.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::Result;
 
 use super::kernel::Release;
 use crate::lab::cargo;
+use crate::programs::{self, LAB, Program};
 use crate::{bpf, run};
 
 /// Test files that run if none is named: real traffic between namespaces, and what kernels differ
@@ -56,14 +55,6 @@ const BEYOND: &[(Release, &str, &str)] = &[
     (Release::V6_1, "xdp_leaves_to_tc_what_a_peer_cannot_receive", "the same"),
 ];
 
-/// A program, built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Program {
-    /// The test file's name; `weir` is the command line itself.
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-}
-
 /// The programs of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Programs {
@@ -75,35 +66,12 @@ pub(super) struct Programs {
 /// smaller build of its own would compile every dependency a second time. Their libraries are
 /// those of this machine, and go along.
 pub(super) fn build(root: &Path) -> Result<Programs> {
-    run::open("cargo build --package weir", cargo(root, "build").arg("--package=weir"))?;
-    let title = "cargo test --package weir-tests --no-run";
-    run::say(&format!("\n{}", run::bold(&format!("== {title}"))));
-    let mut command = cargo(root, "test");
-    command.args(["--package=weir-tests", "--tests", "--no-run"]);
-    command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-    let output = command.output().with_context(|| format!("cannot run {title}"))?;
-    if !output.status.success() {
-        bail!("{title}: failed ({})", output.status);
-    }
-    let mut tests = test_programs(&String::from_utf8_lossy(&output.stdout));
+    let line = "build --workspace --bin weir";
+    run::open(&format!("cargo {line}"), cargo(root, "build").args(line.split(' ').skip(1)))?;
+    let mut tests = programs::build(root)?;
+    tests.retain(|program| program.package == LAB && program.is_file);
     tests.sort_by(|a, b| a.name.cmp(&b.name));
-    if tests.is_empty() {
-        bail!("{title} has built no test program");
-    }
     Ok(Programs { weir: bpf::target_dir(root).join("debug/weir"), tests })
-}
-
-/// The test programs among cargo's messages, one a line in JSON.
-fn test_programs(messages: &str) -> Vec<Program> {
-    let program = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let target = message.get("target")?;
-        let is_test = target.get("kind")?.get(0)? == "test";
-        let name = target.get("name")?.as_str().filter(|_| is_test)?;
-        let path = message.get("executable")?.as_str()?;
-        Some(Program { name: name.to_owned(), path: path.into() })
-    };
-    messages.lines().filter_map(program).collect()
 }
 
 /// Takes the programs that filters name, or those that are end to end; and gives the arguments for
@@ -138,25 +106,13 @@ mod tests {
     }
 
     fn program(name: &str) -> Program {
-        Program { name: name.to_owned(), path: format!("/t/{name}-1").into() }
-    }
-
-    #[test]
-    fn finds_test_programs_in_cargos_messages() {
-        let line = |kind: &str, name: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"{name}"}},"executable":"/t/{name}-1"}}"#
-            )
-        };
-        let messages = [
-            line("bin", "weir-lab"),
-            line("test", "outlives"),
-            line("test", "plan"),
-            r#"{"reason":"build-finished","success":true}"#.to_owned(),
-            "no JSON".to_owned(),
-        ];
-        let expected = [program("outlives"), program("plan")];
-        assert_eq!(test_programs(&messages.join("\n")), expected);
+        Program {
+            package: LAB.to_owned(),
+            name: name.to_owned(),
+            is_file: true,
+            path: format!("/t/{name}-1").into(),
+            directory: "/w/tests".into(),
+        }
     }
 
     #[test]
