@@ -22,6 +22,11 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
     for (name, was) in &before.services {
         let is = after.services.get(name);
         if is.is_some_and(|is| Arc::ptr_eq(is, was)) {
+            if ways_change {
+                // Another service may come to the same addresses, or leave them.
+                old.add_addresses(was);
+                new.add_addresses(was);
+            }
             continue;
         }
         if ways_change {
@@ -171,6 +176,14 @@ struct Paths {
 }
 
 impl Paths {
+    /// The addresses of a service's listeners: by them errors and echoes come in.
+    fn add_addresses(&mut self, entry: &Entry) {
+        for listener in entry.service.listeners() {
+            let at = Endpoint { address: address(listener.address), port: 0, protocol: 0, pad: 0 };
+            self.listeners.insert(at, NO_SERVICE);
+        }
+    }
+
     fn add(&mut self, entry: &Entry, directory: &Directory) {
         // Those that drain first: where another one has got what was theirs, the active one counts.
         let mut backends: Vec<_> = directory.of(entry.service.name()).collect();
@@ -184,11 +197,11 @@ impl Paths {
                 }
             }
         }
+        self.add_addresses(entry);
         for listener in entry.service.listeners() {
             let at = endpoint(listener.address, listener.port, listener.protocol);
             let version = listener.version.and_then(|version| u8::try_from(version.index()).ok());
             self.listeners.insert(at, abi::Listener::of(entry.index, version).service);
-            self.listeners.insert(Endpoint { port: 0, protocol: 0, ..at }, NO_SERVICE);
             if entry.service.forwarding() != Forwarding::Nat {
                 continue; // answers do not come back this way
             }

@@ -51,6 +51,24 @@ fn a_delete_frees_indices_and_forgets_flows_and_counts() {
     assert_eq!(status.versions[Blue].backends.iter().map(|b| b.connections).sum::<u64>(), 0);
 }
 
+/// What errors and echoes to an address go by is its own, whoever listens there.
+#[test]
+fn an_address_is_served_for_as_long_as_any_service_listens_there() {
+    let beside =
+        spec("b", 1, &[(Blue, 100, &[2])]).replace("port: 80, protocol", "port: 81, protocol");
+    let first = spec("a", 1, &[(Blue, 100, &[1])]);
+    let mut node = Node::with(&[first.clone(), beside]);
+    let address = Endpoint { port: 0, protocol: 0, ..at([10, 50, 0, 1]) };
+    let serves = |node: &Node| node.plane.lock().listeners.contains_key(&address);
+    node.delete("a").unwrap();
+    assert!(serves(&node), "b listens");
+    node.apply(&[first]).unwrap();
+    node.delete("b").unwrap();
+    assert!(serves(&node), "a listens");
+    node.delete("a").unwrap();
+    assert!(!serves(&node), "nobody does");
+}
+
 #[test]
 fn a_backend_that_comes_back_has_its_old_index() {
     let both = spec("a", 1, &[(Blue, 100, &[1, 2])]);
