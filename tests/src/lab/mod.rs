@@ -55,6 +55,7 @@ pub struct LabBuilder {
     offloads: Offloads,
     families: &'static [Family],
     direct: bool,
+    files_apart: bool,
 }
 
 impl Default for LabBuilder {
@@ -65,6 +66,7 @@ impl Default for LabBuilder {
             offloads: Offloads::On,
             families: &Family::ALL,
             direct: false,
+            files_apart: false,
         }
     }
 }
@@ -110,6 +112,15 @@ impl LabBuilder {
     #[must_use]
     pub fn direct(mut self) -> Self {
         self.direct = true;
+        self
+    }
+
+    /// Gives each version's servers a table of open files of their own, so that the limit on these
+    /// holds for each end of a connection by itself. Such servers keep open what was open when they
+    /// began: they are not to be started again beside connections.
+    #[must_use]
+    pub fn files_apart(mut self) -> Self {
+        self.files_apart = true;
         self
     }
 
@@ -250,7 +261,8 @@ impl Lab {
             (0..DIRECT_VIPS)
                 .map(move |index| (Identity { version, address }, addresses::vip(family, index)))
         });
-        let servers = Servers::start(self.version(version), own.chain(direct).collect())?;
+        let (namespace, all) = (self.version(version), own.chain(direct).collect());
+        let servers = Servers::start(namespace, all, self.plan.files_apart)?;
         self.servers.insert(version, servers);
         Ok(())
     }
@@ -262,7 +274,7 @@ impl Lab {
             let address = addresses::backend(Family::of(at), version, 0);
             (Identity { version, address }, at)
         });
-        self.more_servers.push(Servers::start(self.version(version), named.collect())?);
+        self.more_servers.push(Servers::start(self.version(version), named.collect(), false)?);
         Ok(())
     }
 

@@ -14,14 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::identity::Identity;
-use crate::lab::addresses::{ECHO_PORT, HTTP_PORT};
+use crate::identity::{Identity, Version};
+use crate::lab::addresses::{ECHO_PORT, Family, HTTP_PORT, lb_for_backends};
 use crate::lab::{Namespace, Task};
 
 /// Connections waiting to be accepted, for each listener.
@@ -30,7 +31,7 @@ const BACKLOG: i32 = 4096;
 /// Connections served at a time, for each listener. Further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 8192;
 
-/// What one backend has served.
+/// What one backend has served: the balancer host's own checks of it are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// Connections accepted by the HTTP server.
@@ -84,8 +85,13 @@ pub struct Servers {
 
 impl Servers {
     /// Binds servers, each with the name it gives itself and its address, and starts them. On
-    /// return all of them listen.
-    pub(crate) fn start(namespace: &Namespace, all: Vec<(Identity, IpAddr)>) -> Result<Self> {
+    /// return all of them listen. `files_apart`: as [`LabBuilder::files_apart`](crate::lab::LabBuilder)
+    /// has it.
+    pub(crate) fn start(
+        namespace: &Namespace,
+        all: Vec<(Identity, IpAddr)>,
+        files_apart: bool,
+    ) -> Result<Self> {
         let bind = |(identity, address)| Backend::bind(identity, address);
         let backends =
             namespace.inside(|| all.into_iter().map(bind).collect::<Result<Vec<_>>>())??;
@@ -99,6 +105,9 @@ impl Servers {
             .map(|listener| Ok(listener.try_clone().context("keeping a listener")?.into()))
             .collect::<Result<_>>()?;
         let task = namespace.spawn(move || async move {
+            if files_apart && let Err(error) = unshare(CloneFlags::CLONE_FILES) {
+                eprintln!("the servers share the limit on open files: {error}");
+            }
             let mut serving = JoinSet::new();
             for backend in backends {
                 serving.spawn(backend.serve());
@@ -172,6 +181,12 @@ impl Backend {
     }
 }
 
+/// Whether it is the balancer host that speaks for itself.
+fn is_balancer(address: IpAddr) -> bool {
+    let family = Family::of(address);
+    Version::ALL.into_iter().any(|version| lb_for_backends(family, version) == address)
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -194,12 +209,14 @@ where
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // The client is gone already, or there are too many files: a pause helps the second.
             sleep(Duration::from_millis(10)).await;
             continue;
         };
-        accepted.fetch_add(1, Ordering::Relaxed);
+        if !is_balancer(peer.ip()) {
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
         let serving = serve(stream);
         tokio::spawn(async move {
             serving.await;

@@ -52,19 +52,23 @@ const OTHER_FILES: u64 = 2_000;
 /// Runs it and gives what was wrong: nothing, if all is well.
 pub fn run(options: &Options, interrupt: &Interrupt, screen: &mut Screen) -> Result<Vec<String>> {
     let paint = screen.paint();
-    let later = options.length.as_secs() / REPORT.as_secs() * load::LATER_IN_ALL * 2;
+    let later = options.length.as_secs() / REPORT.as_secs() * load::LATER_IN_ALL;
     let (limit, others) = (file_limit()?, later + OTHER_FILES);
-    let wanted = u64::from(options.connections) * 2 + others;
+    let wanted = u64::from(options.connections) + others;
     if wanted > limit {
         bail!(
-            "{} connections, with both of their ends here, take {wanted} open files by the end, and the \
-             limit is {limit} (ulimit -Hn): raise it, or ask for --connections {}",
+            "{} connections take {wanted} open files by the end, and the limit is {limit} (ulimit -Hn): \
+             raise it, or ask for --connections {}",
             options.connections,
-            limit.saturating_sub(others) / 2
+            limit.saturating_sub(others)
         );
     }
     screen.say(&title(paint, options))?;
-    let mut node = Node::start(LabBuilder::new().backends(4), options.mode, &["--on-exit=keep"])?;
+    let mut node = Node::start(
+        LabBuilder::new().backends(4).files_apart(),
+        options.mode,
+        &["--on-exit=keep"],
+    )?;
     let services = load::services(node.lab());
     node.apply(&services)?;
     let mut load = Load::start(node.lab(), options)?;
