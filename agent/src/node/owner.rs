@@ -312,8 +312,10 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     fn carry_out(&mut self, next: State) -> Result<Duration, Error> {
         let began = Instant::now();
         // A backend begins with nothing counted, whoever had its index before.
-        let new = next.directory.indices().difference(self.state.directory.indices());
-        self.plane.clear_counters(&new.copied().collect());
+        if !Arc::ptr_eq(&next.directory, &self.state.directory) {
+            let new = next.directory.indices().difference(self.state.directory.indices());
+            self.plane.clear_counters(&new.copied().collect());
+        }
         let before = self.commit(next)?;
         let took = began.elapsed();
         if let Err(error) = self.save() {

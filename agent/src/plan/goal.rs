@@ -117,3 +117,52 @@ impl Target {
         &self.rules
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use weir_ebpf::abi::Address;
+
+    use super::*;
+    use crate::plan::transition::transition;
+
+    fn goal(weights: [u16; VERSIONS], backends: u8) -> Goal {
+        let candidates = [61, 62, 63].map(|network| -> Vec<Candidate> {
+            let at = |last| Ipv4Addr::new(10, network, 0, last).octets();
+            let identity = |last| Identity { address: Address::from_v4(at(last)), port: 80 };
+            (1..=backends).map(|last| Candidate { identity: identity(last), weight: 1 }).collect()
+        });
+        Goal::new([7; 16], weights, candidates.each_ref().map(Vec::as_slice))
+    }
+
+    fn on_this_node(goal: &Goal) -> Target {
+        let mut next = 0;
+        goal.on_this_node(&mut |_, _| {
+            next += 1;
+            next - 1
+        })
+    }
+
+    #[test]
+    fn other_weights_make_the_same_target_as_from_nothing() {
+        let before = goal([10_000, 0, 0], 5);
+        let after = before.clone().with_weights([2_000, 3_000, 5_000]);
+        let target = on_this_node(&before).reweighed(&after).unwrap();
+        assert_eq!(target, on_this_node(&after));
+        assert!(on_this_node(&before).reweighed(&goal([2_000, 3_000, 5_000], 6)).is_none());
+    }
+
+    #[test]
+    fn other_weights_leave_backend_tables_shared() {
+        let before = goal([10_000, 0, 0], 5);
+        let old = transition(None, &on_this_node(&before), &|_| false).tables;
+        let after = on_this_node(&before.with_weights([0, 0, 10_000]));
+        let new = transition(Some(&old), &after, &|_| false).tables;
+        assert!(!Arc::ptr_eq(&old.versions, &new.versions));
+        for (old, new) in old.backends.iter().zip(&new.backends) {
+            assert!(Arc::ptr_eq(&old.0, &new.0));
+        }
+    }
+}

@@ -47,9 +47,7 @@ impl Moved {
             }
             let slots = before.versions().iter().zip(after.versions());
             for (at, (old, new)) in Arc::make_mut(&mut self.versions).iter_mut().zip(slots) {
-                if old.cur() != new.cur() {
-                    *at = now;
-                }
+                *at = if old.cur() == new.cur() { *at } else { now };
             }
             self.last = now;
         }

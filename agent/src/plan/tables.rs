@@ -84,8 +84,9 @@ impl ServiceTables {
     pub fn version_lines(&self) -> Vec<Line> {
         let line = |slots: &[VersionSlot]| {
             let mut line = Line::default();
-            for (word, four) in line.words.iter_mut().zip(slots.chunks(4)) {
-                *word = four.iter().rev().fold(0, |word, slot| word << 8 | u32::from(slot.0));
+            let (fours, _) = slots.as_chunks();
+            for (word, four) in line.words.iter_mut().zip(fours) {
+                *word = u32::from_le_bytes(four.map(|slot: VersionSlot| slot.0));
             }
             line
         };

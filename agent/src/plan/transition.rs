@@ -18,7 +18,7 @@ use std::sync::Arc;
 use weir_ebpf::abi::{BackendSlot, NO_BACKEND, VERSIONS, VersionSlot};
 
 use super::goal::Target;
-use super::tables::{BackendTable, ServiceTables, change, folded};
+use super::tables::{BackendTable, ServiceTables, folded};
 
 /// What a transition leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,13 +75,15 @@ pub fn transition(
         &fresh
     };
     let mut moves = Moves::default();
-    for (slot, &to) in old.versions.iter().zip(&*target.versions) {
-        if slot.cur() != to {
-            moves.versions[usize::from(slot.cur())][usize::from(to)] += 1;
-        }
+    let pairs = || old.versions.iter().copied().zip(target.versions.iter().copied());
+    for (slot, to) in pairs().filter(|(slot, to)| slot.cur() != *to) {
+        moves.versions[usize::from(slot.cur())][usize::from(to)] += 1;
     }
-    let mut versions = Arc::clone(&old.versions);
-    change(&mut versions, |i, slot| move_version(slot, target.versions[i]));
+    let versions = if moves.versions == Moves::default().versions {
+        Arc::clone(&old.versions)
+    } else {
+        pairs().map(|(slot, to)| move_version(slot, to)).collect()
+    };
     let mut version = 0;
     let backends = old.backends.each_ref().map(|table| {
         let (table, within) = move_backends(table, &target.backends[version], given_up);
@@ -120,11 +122,7 @@ fn move_backends(
     let size = old.len().max(target.len());
     let mut moves = BackendMoves { moved: 0, slots: u32::try_from(size).unwrap_or(u32::MAX) };
     let at = |i: usize| (old[i & (old.len() - 1)], target[i & (target.len() - 1)]);
-    let stays = |i| {
-        let (slot, to) = at(i);
-        move_backend(slot, to, given_up) == slot
-    };
-    if size == shared.0.len() && (0..size).all(stays) {
+    if size == shared.0.len() && size == target.len() && rests(old, target) {
         return (shared.clone(), moves);
     }
     let slots = (0..size).map(|i| {
@@ -133,6 +131,16 @@ fn move_backends(
         move_backend(slot, to, given_up)
     });
     (BackendTable(slots.collect()), moves)
+}
+
+/// Whether a table is where it is to be, and nothing of it anywhere else. In pieces without a way out
+/// of them, so that a processor looks at many slots at a time.
+fn rests(slots: &[BackendSlot], target: &[u16]) -> bool {
+    const PIECE: usize = 256;
+    let rests = |slot: BackendSlot, to| BackendSlot::new(to, to, slot.tracked()) == slot;
+    slots.chunks(PIECE).zip(target.chunks(PIECE)).all(|(slots, target)| {
+        slots.iter().zip(target).fold(true, |all, (slot, to)| all & rests(*slot, *to))
+    })
 }
 
 fn move_backend(slot: BackendSlot, to: u16, given_up: &dyn Fn(u16) -> bool) -> BackendSlot {

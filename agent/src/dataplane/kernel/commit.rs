@@ -15,6 +15,7 @@ use weir_ebpf::abi::{
 };
 
 use super::{Kernel, Live, map_error};
+use crate::dataplane::sys::set_all;
 use crate::dataplane::{Commit, Error, Image};
 use crate::fault::{self, Point};
 use crate::plan::steering::Steering;
@@ -190,13 +191,14 @@ impl Kernel {
 
     /// A new array of all records, with those in `next` in place of the old ones.
     fn records(&self, next: &[(u32, Option<Live>)]) -> Result<Array<MapData, Service>, Error> {
-        let mut records = Array::create(MAX_SERVICES, 0).map_err(map_error("SERVICES"))?;
+        let records = Array::create(MAX_SERVICES, 0).map_err(map_error("SERVICES"))?;
         let changed = |index| next.iter().find(|(i, _)| *i == index);
         let kept = self.live.iter().filter(|(index, _)| changed(**index).is_none());
         let new = next.iter().filter_map(|(index, live)| Some((index, live.as_ref()?)));
-        for (index, live) in kept.chain(new) {
-            records.set(*index, live.record, 0).map_err(map_error("SERVICES"))?;
-        }
+        let (indices, all): (Vec<u32>, Vec<Service>) =
+            kept.chain(new).map(|(index, live)| (*index, live.record)).unzip();
+        set_all(&records, &indices, &all)
+            .map_err(|error| Error::Map { map: "SERVICES", reason: error.to_string() })?;
         Ok(records)
     }
 

@@ -1,4 +1,6 @@
-//! Reading a hash map many entries a call. The kernel has `BPF_MAP_LOOKUP_BATCH` for this (Linux
+//! Many entries of a map in one call: reading a hash map, writing an array.
+//!
+//! Of reading: the kernel has `BPF_MAP_LOOKUP_BATCH` for this (Linux
 //! 5.6), which aya does not offer; a walk by keys takes two system calls an entry.
 //!
 //! The kernel gives whole buckets, one after the other, each under its lock. So a walk shows every
@@ -11,18 +13,19 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
 use aya::Pod;
-use aya::maps::{MapData, MapType};
+use aya::maps::{Array, IterableMap as _, MapData, MapType};
 use nix::libc;
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 /// Entries of the first call. More are asked for where a bucket has more.
 const ROOM: usize = 4_096;
 
-/// Arguments of `BPF_MAP_LOOKUP_BATCH`, as in `union bpf_attr`.
+/// Arguments of the calls of a batch, as in `union bpf_attr`.
 #[repr(C)]
-struct LookupBatch {
-    in_batch: u64,
-    out_batch: u64,
+struct Batch {
+    from: u64,
+    to: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -110,9 +113,9 @@ impl<'a, K: Pod, V: Pod> Batches<'a, K, V> {
         let mut next = 0_u32;
         let begin =
             self.place.as_ref().map_or(0, |Place(bucket)| address(std::ptr::from_ref(bucket)));
-        let mut arguments = LookupBatch {
-            in_batch: begin,
-            out_batch: address(&raw mut next),
+        let mut arguments = Batch {
+            from: begin,
+            to: address(&raw mut next),
             keys: address(self.keys.as_mut_ptr()),
             values: address(self.values.as_mut_ptr()),
             count: u32::try_from(self.room).unwrap_or(u32::MAX),
@@ -122,11 +125,11 @@ impl<'a, K: Pod, V: Pod> Batches<'a, K, V> {
         };
         let pointer = &raw mut arguments;
         // SAFETY: the map is a hash map whose keys and values have the sizes of K and V (see `new`),
-        // so the kernel reads a bucket's number, four bytes, from `in_batch`, and writes one to
-        // `out_batch`, at most `count` keys and values to the vectors, which have room for as many,
+        // so the kernel reads a bucket's number, four bytes, from `from`, and writes one to
+        // `to`, at most `count` keys and values to the vectors, which have room for as many,
         // and the number of these to `arguments`. All of these live as long as the call.
         let done = unsafe {
-            libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, pointer, size_of::<LookupBatch>())
+            libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, pointer, size_of::<Batch>())
         };
         let result = if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
         let ended = matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ENOENT));
@@ -144,6 +147,46 @@ impl<'a, K: Pod, V: Pod> Batches<'a, K, V> {
     }
 }
 
+/// Sets elements of an array: each index gets the value at its place. One call however many they
+/// are, for a commit waits for it.
+///
+/// # Errors
+///
+/// What the kernel said; some may be set. Or the elements are not of this type's size.
+pub(in crate::dataplane) fn set_all<V: Pod>(
+    array: &Array<MapData, V>,
+    indices: &[u32],
+    values: &[V],
+) -> io::Result<()> {
+    let map = array.map();
+    let info = map.info().map_err(io::Error::other)?;
+    let sizes = info.key_size() as usize == size_of::<u32>()
+        && info.value_size() as usize == size_of::<V>();
+    if !matches!(info.map_type(), Ok(MapType::Array)) || !sizes || indices.len() != values.len() {
+        return Err(io::Error::other("is no array of such elements"));
+    }
+    if indices.is_empty() {
+        return Ok(());
+    }
+    let mut arguments = Batch {
+        from: 0,
+        to: 0,
+        keys: address(indices.as_ptr()),
+        values: address(values.as_ptr()),
+        count: u32::try_from(indices.len()).unwrap_or(u32::MAX),
+        map: map.fd().as_fd().as_raw_fd(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    let pointer = &raw mut arguments;
+    // SAFETY: the map is an array whose elements have the size of V, so the kernel reads `count`
+    // indices of four bytes and as many values from the slices, which have as many, and writes the
+    // number of those that it has set to `arguments`. All of these live as long as the call.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, pointer, size_of::<Batch>()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// A pointer as the kernel takes it.
 fn address<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance() as u64
@@ -155,7 +198,7 @@ mod tests {
 
     use std::collections::BTreeMap;
 
-    use aya::maps::{HashMap, IterableMap as _};
+    use aya::maps::HashMap;
 
     use super::*;
 
@@ -206,6 +249,17 @@ mod tests {
         let after = shown(&mut second);
         assert_eq!(before.len() + after.len(), 10_000);
         assert!(before.iter().all(|key| !after.contains_key(key)));
+    }
+
+    #[test]
+    fn an_array_is_set_in_one_call() {
+        let array: Array<MapData, u64> = Array::create(8, 0).unwrap();
+        set_all(&array, &[], &[]).unwrap();
+        set_all(&array, &[7, 0], &[70, 1]).unwrap();
+        let all: Vec<u64> = (0..8).map(|index| array.get(&index, 0).unwrap()).collect();
+        assert_eq!(all, [1, 0, 0, 0, 0, 0, 0, 70]);
+        assert!(set_all(&array, &[8], &[1]).is_err(), "there is no such index");
+        assert!(set_all(&array, &[1, 2], &[1]).is_err());
     }
 
     #[test]

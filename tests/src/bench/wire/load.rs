@@ -1,4 +1,5 @@
-//! The clients: so many at a time, each with its next request as soon as the last was answered.
+//! The clients: so many at a time, each with its next request as soon as the last was answered, or at
+//! a pace of its own.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::server::{ANSWER, LAST_REQUEST, REQUEST};
 use crate::bench::figures::quantile;
@@ -40,7 +41,9 @@ pub(super) struct Load {
     /// From where, in turn.
     pub(super) clients: Vec<IpAddr>,
     /// Clients at a time.
-    pub(super) at_a_time: usize,
+    pub(super) at_a_time: u32,
+    /// Requests a second of all of them; none: as fast as they go.
+    pub(super) pace: Option<u32>,
     /// For how long, after the warm-up.
     pub(super) time: Duration,
 }
@@ -60,6 +63,16 @@ pub(super) struct Done {
 }
 
 impl Load {
+    /// Clients at a time.
+    fn clients(&self) -> f64 {
+        f64::from(self.at_a_time)
+    }
+
+    /// The time from one request of a client to its next.
+    fn every(&self) -> Option<Duration> {
+        self.pace.map(|pace| Duration::from_secs(1).mul_f64(self.clients() / f64::from(pace)))
+    }
+
     /// Plays it in a namespace.
     pub(super) fn play(self, namespace: &Namespace) -> Result<Done> {
         namespace.run(move || async move {
@@ -90,8 +103,8 @@ fn count(number: usize) -> f64 {
 struct Client {
     load: Arc<Load>,
     began: Instant,
-    number: usize,
-    turn: usize,
+    number: u32,
+    turn: u32,
     /// Milliseconds of what is measured.
     times: Vec<f64>,
     answers: u64,
@@ -99,14 +112,21 @@ struct Client {
 }
 
 impl Client {
-    fn new(load: Arc<Load>, began: Instant, number: usize) -> Self {
+    fn new(load: Arc<Load>, began: Instant, number: u32) -> Self {
         Self { load, began, number, turn: 0, times: Vec::new(), answers: 0, failed: 0 }
     }
 
     async fn run(mut self) -> Self {
         let end = self.began + WARM_UP + self.load.time;
         let mut kept = None;
+        // Clients do not all ask at once.
+        let (number, every) = (f64::from(self.number), self.load.every());
+        let mut due = self.began + every.unwrap_or_default().mul_f64(number / self.load.clients());
         while Instant::now() < end {
+            if let Some(every) = every {
+                sleep_until(due.min(end).into()).await;
+                due += every;
+            }
             let asked = Instant::now();
             let answer = timeout_at((asked + LIMIT).into(), self.ask(&mut kept)).await;
             if matches!(answer, Ok(Ok(()))) {
@@ -150,7 +170,7 @@ impl Client {
     }
 
     async fn connect(&mut self) -> io::Result<TcpStream> {
-        let turn = self.number + self.turn * self.load.at_a_time;
+        let turn = (self.number + self.turn * self.load.at_a_time) as usize;
         self.turn += 1;
         let target = self.load.targets[turn % self.load.targets.len()];
         let client = self.load.clients[turn % self.load.clients.len()];

@@ -29,6 +29,11 @@ pub use load::Kind;
 use load::Load;
 pub use report::{Figures, Report, Row, Set};
 
+/// Times are measured at a pace that every way keeps, requests and connections a second: at a rate
+/// that fills the processors they only say how clients and servers wait for each other.
+const REQUESTS: u32 = 10_000;
+const CONNECTIONS: u32 = 2_000;
+
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -37,7 +42,7 @@ pub struct Plan {
     /// How long each kind of load lasts in a turn.
     pub time: Duration,
     /// Clients at a time.
-    pub clients: usize,
+    pub clients: u32,
 }
 
 /// Ways that are compared with each other.
@@ -102,6 +107,7 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
 #[derive(Default)]
 struct Turns {
     rate: Vec<f64>,
+    full_p99: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
     cpu: Vec<f64>,
@@ -137,22 +143,29 @@ fn set(group: &Group, plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)
 
 /// One kind of load by one way.
 fn turn(contender: &Contender, kind: Kind, plan: Plan, turns: &mut Turns) -> Result<()> {
-    let load = Load {
+    let load = |pace| Load {
         kind,
+        pace,
         targets: contender.targets.clone(),
         clients: contender.lab.client_addresses(Family::V4),
         at_a_time: plan.clients,
         time: plan.time,
     };
     let before = cpu()? + contender.cpu()?;
-    let done = load.play(contender.lab.clients())?;
+    let done = load(None).play(contender.lab.clients())?;
     let cpu = cpu()? + contender.cpu()? - before;
     turns.rate.push(done.rate);
-    turns.p50.push(done.p50);
-    turns.p99.push(done.p99);
+    turns.full_p99.push(done.p99);
     #[allow(clippy::cast_precision_loss, reason = "there are far fewer than 2^52")]
     turns.cpu.push(1e6 * cpu / done.answers.max(1) as f64);
-    turns.failed += done.failed;
+    let pace = match kind {
+        Kind::KeepAlive => REQUESTS,
+        Kind::New => CONNECTIONS,
+    };
+    let paced = load(Some(pace)).play(contender.lab.clients())?;
+    turns.p50.push(paced.p50);
+    turns.p99.push(paced.p99);
+    turns.failed += done.failed + paced.failed;
     Ok(())
 }
 
@@ -165,6 +178,7 @@ impl Turns {
     fn figures(&self) -> Option<Figures> {
         Some(Figures {
             rate: Spread::of(&self.rate)?,
+            full_p99: Spread::of(&self.full_p99)?,
             p50: Spread::of(&self.p50)?,
             p99: Spread::of(&self.p99)?,
             cpu: Spread::of(&self.cpu)?,
