@@ -131,9 +131,7 @@ impl Agent {
             .open(&log)
             .context("opening the agent's log")?;
 
-        // Not bounded in time, unlike the lab's other commands: this one is to stay.
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", lab.lb().name()]).arg(&binary);
+        let mut command = lab.lb().daemon(&binary);
         command.arg("--socket").arg(&socket).arg("agent");
         command.arg("--state-dir").arg(&options.state_dir);
         // For whoever reads what a test shows.

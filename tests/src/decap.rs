@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,7 @@ impl Decap {
         let log = lab.directory().join(format!("decap-{version}.log"));
         let output = File::create(&log).context("creating the log")?;
         let pins = lab.bpffs().join(format!("decap-{version}"));
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", lab.version(version).name()]).arg(binary()?);
+        let mut command = lab.version(version).daemon(binary()?);
         command.args(["decap", "--interface", &format!("{FAR_END}:{mode}"), "--bpffs"]).arg(pins);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         command.process_group(0);

@@ -19,6 +19,7 @@
 //! - [`watch`]: a Prometheus and a browser that look at the agent.
 //! - [`ledger`]: an etcd, and coordinators that hold the leadership.
 //! - [`tunnels`]: frames, wrapped in an outer header.
+//! - [`process`]: a program that stays, in a namespace.
 //! - [`program`]: the loaded program, run without an interface.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`soak`]: connections that live through everything that happens to a balancer.
@@ -47,6 +48,7 @@ pub mod node;
 pub mod operations;
 pub mod pace;
 pub mod packet;
+pub mod process;
 pub mod program;
 pub mod random;
 pub mod releases;

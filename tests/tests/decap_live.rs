@@ -294,8 +294,7 @@ struct Decap {
 impl Decap {
     fn start(lab: &Lab, mode: &str, arguments: &[&str]) -> Self {
         let (log, bpffs) = (lab.directory().join("decap.log"), lab.bpffs().join("decap"));
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", lab.version(Version::Blue).name()]).arg(binary().unwrap());
+        let mut command = lab.version(Version::Blue).daemon(binary().unwrap());
         command.args(["decap", "--interface", &format!("{FAR_END}:{mode}")]);
         command.arg("--bpffs").arg(&bpffs).args(arguments);
         command.stdin(Stdio::null()).stderr(File::create(&log).unwrap());

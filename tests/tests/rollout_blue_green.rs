@@ -33,7 +33,7 @@ drain: {{ idle: 1s, timeout: 2s }}
 #[test]
 fn green_gets_everything_and_gives_it_back_at_once() {
     let release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(150).unwrap(), release.long_lived(200).unwrap());
+    let (load, long) = (release.load(150).unwrap(), release.hold().unwrap());
 
     let blue_green = "{ blueGreen: { autoPromotion: never } }";
     let began = release.run(&spec_of("v2", blue_green, "5m")).unwrap();

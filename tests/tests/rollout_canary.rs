@@ -47,7 +47,7 @@ fn weights(rollout: &Value) -> Vec<u64> {
 #[test]
 fn a_good_canary_gets_everything_wave_by_wave() {
     let release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(200).unwrap(), release.long_lived(200).unwrap());
+    let (load, long) = (release.load(200).unwrap(), release.hold().unwrap());
     let began = release.run(SPEC).unwrap();
     let first = release
         .coordinator
@@ -73,7 +73,7 @@ fn a_good_canary_gets_everything_wave_by_wave() {
 #[test]
 fn a_canary_that_refuses_is_taken_back() {
     let mut release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(200).unwrap(), release.long_lived(200).unwrap());
+    let (load, long) = (release.load(200).unwrap(), release.hold().unwrap());
     for member in release.fleet.members_mut() {
         member.lab_mut().stop_servers(Version::Canary);
     }

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use weir_tests::fleet::release::{SERVICE, at, shifts, short, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, at, hold, shifts, short, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Fleet};
 use weir_tests::identity::Version::{Blue, Canary, Green};
-use weir_tests::lab::Lab;
-use weir_tests::lab::addresses::{ECHO_PORT, Family, backend};
+use weir_tests::lab::addresses::{Family, backend};
 use weir_tests::lab::spec::Protocol;
 use weir_tests::ledger::etcd::Etcd;
-use weir_tests::load::long_lived::{LongLived, LongLivedPlan};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -65,18 +63,13 @@ fn waiting(rollout: &Value) -> bool {
     rollout["phase"] == "progressing" && rollout["activity"] == "waiting"
 }
 
-fn long_lived(fleet: &Fleet) -> Vec<LongLived> {
-    let plan = |lab: &Lab| LongLivedPlan::new(at(ECHO_PORT), lab.client_addresses(Family::V4), 200);
-    fleet.long_lived(plan).unwrap()
-}
-
 /// The leader sleeps past its lease while another leads: when it wakes, it changes nothing.
 #[test]
 fn a_leader_that_slept_is_overtaken_and_each_effect_happens_once() {
     let etcd = Etcd::start().unwrap();
     let fleet = fleet();
     let load = fleet.load(|lab| short(lab, 100)).unwrap();
-    let long = long_lived(&fleet);
+    let long = hold(&fleet).unwrap();
     let first = coordinator(&fleet, &etcd, "first");
     run(&fleet, &first, SPEC);
     first.wait(SERVICE, LIMIT, waiting).unwrap();
@@ -112,7 +105,7 @@ fn without_etcd_weights_hold_and_abort_works() {
     let mut etcd = Etcd::start().unwrap();
     let fleet = fleet();
     let load = fleet.load(|lab| short(lab, 100)).unwrap();
-    let long = long_lived(&fleet);
+    let long = hold(&fleet).unwrap();
     let only = coordinator(&fleet, &etcd, "only");
     run(&fleet, &only, SPEC);
     only.wait(SERVICE, LIMIT, waiting).unwrap();
@@ -148,7 +141,7 @@ fn cut_off_from_etcd_weights_hold_and_abort_works() {
     let fleet = fleet();
     let green = fleet.lab().version(Green);
     let etcd = Etcd::start_in(green, backend(Family::V4, Green, 0)).unwrap();
-    let long = long_lived(&fleet);
+    let long = hold(&fleet).unwrap();
     let arguments = arguments(&fleet, &etcd, "far");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let clients = fleet.lab().clients();

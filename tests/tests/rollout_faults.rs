@@ -55,7 +55,7 @@ fn fails(release: &mut Release, revision: &str, ill: impl Fn(&mut Lab)) {
 #[test]
 fn each_fault_is_found_and_taken_back() {
     let mut release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(150).unwrap(), release.long_lived(100).unwrap());
+    let (load, long) = (release.load(150).unwrap(), release.hold().unwrap());
     assert_eq!(long[0].state().by_version()[0], 100, "all of them are on blue");
 
     fails(&mut release, "refusing", |lab| lab.stop_servers(Canary));
@@ -75,7 +75,7 @@ fn each_fault_is_found_and_taken_back() {
 #[test]
 fn a_canary_that_resets_is_found() {
     let mut release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(150).unwrap(), release.long_lived(100).unwrap());
+    let (load, long) = (release.load(150).unwrap(), release.hold().unwrap());
     let members = release.fleet.members_mut().iter_mut();
     let resetting: Vec<_> =
         members.map(|member| member.lab_mut().reset_all(Canary, V4).unwrap()).collect();
@@ -91,7 +91,7 @@ fn a_canary_that_resets_is_found() {
 #[test]
 fn one_bad_backend_is_taken_out() {
     let mut release = Release::start(3, small_lab().backends(3), &[]).unwrap();
-    let (load, long) = (release.load(150).unwrap(), release.long_lived(100).unwrap());
+    let (load, long) = (release.load(150).unwrap(), release.hold().unwrap());
     each(&mut release, |lab| lab.bury(Canary, V4, 1).unwrap());
     let began = release.run(&spec("one-bad", "extend")).unwrap();
     let rollout = release.ends("one-bad", "healthy", began, LIMIT).unwrap();

@@ -66,7 +66,7 @@ fn place(rollout: &Value) -> [Value; 3] {
 
 fn dies_at_each_transition(point: Point) {
     let mut release = Release::start(AGENTS, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(50).unwrap(), release.long_lived(100).unwrap());
+    let (load, long) = (release.load(50).unwrap(), release.hold().unwrap());
     let trigger = release.fleet.directory().join("fault");
     replace(&mut release, "c0", &trigger);
     release.coordinator.leads().unwrap();

@@ -35,7 +35,7 @@ drain: { idle: 1s, timeout: 2s }
 #[test]
 fn killed_at_random_moments_each_effect_happens_once() {
     let mut release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(100).unwrap(), release.long_lived(200).unwrap());
+    let (load, long) = (release.load(100).unwrap(), release.hold().unwrap());
     let began = release.run(SPEC).unwrap();
     let (mut random, mut kills) = (Random(7), 0);
     loop {
@@ -71,7 +71,7 @@ fn killed_at_random_moments_each_effect_happens_once() {
 #[test]
 fn abort_works_without_a_coordinator() {
     let release = Release::start(3, small_lab(), &[]).unwrap();
-    let long = release.long_lived(100).unwrap();
+    let long = release.hold().unwrap();
     release.run(&SPEC.replace("duration: 2s", "duration: 1h")).unwrap();
     release.coordinator.wait(SERVICE, LIMIT, |one| one["activity"] == "waiting").unwrap();
     assert_eq!(release.weights(Canary).unwrap(), [1_000; 3]);
@@ -92,7 +92,7 @@ fn abort_works_without_a_coordinator() {
 #[test]
 fn an_agent_that_is_lost_and_returns_is_led_on() {
     let mut release = Release::start(3, small_lab(), &[]).unwrap();
-    let (load, long) = (release.load(100).unwrap(), release.long_lived(100).unwrap());
+    let (load, long) = (release.load(100).unwrap(), release.hold().unwrap());
     let spec = SPEC.replace("bake: 1s", "bake: 1s\nagents: { unreachable: { maxPercent: 50 } }");
     let began = release.run(&spec).unwrap();
     release.coordinator.wait(SERVICE, LIMIT, |one| one["activity"] == "waiting").unwrap();

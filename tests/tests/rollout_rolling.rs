@@ -64,7 +64,7 @@ fn all_active(release: &Release) -> bool {
 #[test]
 fn six_backends_are_replaced_one_after_the_other() {
     let release = Release::start(3, small_lab().backends(6), &[HEALTH]).unwrap();
-    let (load, long) = (release.load(100).unwrap(), release.long_lived(120).unwrap());
+    let (load, long) = (release.load(100).unwrap(), release.hold().unwrap());
     let program = program(release.fleet.directory(), "none");
     let began = release.run(&spec(&program)).unwrap();
     release.ends("v2", "healthy", began, LIMIT).unwrap();
@@ -79,7 +79,7 @@ fn six_backends_are_replaced_one_after_the_other() {
 #[test]
 fn a_replacement_that_fails_at_the_fourth_is_taken_back() {
     let release = Release::start(3, small_lab().backends(6), &[HEALTH]).unwrap();
-    let (load, long) = (release.load(100).unwrap(), release.long_lived(120).unwrap());
+    let (load, long) = (release.load(100).unwrap(), release.hold().unwrap());
     let program = program(release.fleet.directory(), "10.61.0.5:0");
     let began = release.run(&spec(&program)).unwrap();
     let rollout = release.ends("v2", "degraded", began, LIMIT).unwrap();

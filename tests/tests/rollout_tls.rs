@@ -105,7 +105,7 @@ fn releases_go_over_tls_by_who_may_shift() {
 
     // Who may only look is refused by the agent, and says by whom and why.
     let reader = Release { coordinator: coordinator(&fleet, &files, "reader"), fleet };
-    let long = reader.long_lived(200).unwrap();
+    let long = reader.hold().unwrap();
     reader.run(SPEC).unwrap();
     let refused = |one: &serde_json::Value| one.to_string().contains("has the role reader");
     let rollout = reader.coordinator.wait(SERVICE, LIMIT, refused).unwrap();

@@ -44,9 +44,7 @@ impl Coordinator {
         name: &str,
         arguments: &[&str],
     ) -> Result<Self> {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace.name()]).arg(agent::binary()?);
-        Self::start_by(command, directory, name, arguments)
+        Self::start_by(namespace.daemon(agent::binary()?), directory, name, arguments)
     }
 
     /// The same by a command that becomes another binary, or has an environment of its own.

@@ -29,6 +29,12 @@ pub struct Release {
     pub fleet: Fleet,
 }
 
+/// Long-lived connections that every release must leave whole, through all agents together.
+const HELD: usize = 2_000;
+/// What [`HELD`] connections say is not what a test is to measure: half of them are silent, the others
+/// talk so often.
+const PACE: Duration = Duration::from_secs(2);
+
 /// A lab that is small enough to have several of.
 #[must_use]
 pub fn small_lab() -> LabBuilder {
@@ -46,6 +52,20 @@ pub fn at(port: u16) -> SocketAddr {
 pub fn short(lab: &Lab, rate: u32) -> FreshPlan {
     let clients = lab.client_addresses(Family::V4);
     FreshPlan::new(at(HTTP_PORT), clients).rate(rate)
+}
+
+/// Long-lived connections to the service.
+fn long(lab: &Lab, connections: u32) -> LongLivedPlan {
+    let clients = lab.client_addresses(Family::V4);
+    LongLivedPlan::new(at(ECHO_PORT), clients, connections).talking(connections / 2, PACE)
+}
+
+/// The connections that a release is to leave whole, as many through each agent.
+pub fn hold(fleet: &Fleet) -> Result<Vec<LongLived>> {
+    let each = u32::try_from(HELD.div_ceil(fleet.members().len()))?;
+    let held = fleet.long_lived(|lab| long(lab, each))?;
+    held.iter().try_for_each(|some| some.state().check())?;
+    Ok(held)
 }
 
 /// How often each change of weights was made at an agent, by its events.
@@ -97,12 +117,14 @@ impl Release {
         self.fleet.load(|lab| short(lab, rate))
     }
 
-    /// Long-lived connections through each agent.
+    /// The connections that the release is to leave whole, see [`hold`].
+    pub fn hold(&self) -> Result<Vec<LongLived>> {
+        hold(&self.fleet)
+    }
+
+    /// Further long-lived connections, so many through each agent.
     pub fn long_lived(&self, connections: u32) -> Result<Vec<LongLived>> {
-        let plan = |lab: &Lab| {
-            LongLivedPlan::new(at(ECHO_PORT), lab.client_addresses(Family::V4), connections)
-        };
-        self.fleet.long_lived(plan)
+        self.fleet.long_lived(|lab| long(lab, connections))
     }
 
     /// Begins a rollout.

@@ -34,6 +34,7 @@ use crate::servers::{Served, Servers};
 use addresses::{DIRECT_VIPS, Family, MAX_BACKENDS, MAX_CLIENTS};
 pub(crate) use host::{bounded, file_limit, run};
 use names::LabName;
+pub(crate) use namespace::daemon;
 pub use namespace::{Namespace, Task};
 use spec::{Protocol, ServiceSpec};
 

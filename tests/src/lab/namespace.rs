@@ -55,6 +55,12 @@ impl Namespace {
         command
     }
 
+    /// A command that will run in it until whoever started it ends it.
+    #[must_use]
+    pub fn daemon(&self, program: impl AsRef<OsStr>) -> Command {
+        daemon(&self.name, program)
+    }
+
     /// Runs a command in it to its end; an error if it fails.
     pub fn exec(&self, program: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = self.command(program);
@@ -130,6 +136,13 @@ impl Drop for Namespace {
             eprintln!("the namespace {} stays: {error:#}", self.name);
         }
     }
+}
+
+/// A command that will run in the namespace of this name, and is not bounded in time.
+pub(crate) fn daemon(namespace: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(program);
+    command
 }
 
 /// Ends what runs in a namespace and removes it.

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::lab::Namespace;
+use crate::lab::{Namespace, daemon};
 use crate::pace;
 use crate::watch::require;
 
@@ -194,11 +194,7 @@ fn spawn(directory: &TempDir, place: &Place) -> Result<Child> {
     let (clients, peers) = (place.url(), format!("http://127.0.0.1:{}", place.peers));
     let mut command = match &place.namespace {
         None => Command::new("etcd"),
-        Some(namespace) => {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", namespace, "etcd"]);
-            command
-        }
+        Some(namespace) => daemon(namespace, "etcd"),
     };
     command
         .arg("--data-dir")

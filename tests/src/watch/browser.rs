@@ -13,10 +13,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
-use super::process::Process;
 use super::require;
 use crate::lab::{Lab, Namespace};
 use crate::pace;
+use crate::process::Process;
 
 /// The longest time for an answer of the browser.
 const LIMIT: Duration = Duration::from_secs(30);

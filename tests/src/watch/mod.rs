@@ -3,7 +3,6 @@
 
 pub mod browser;
 pub mod http;
-mod process;
 pub mod prometheus;
 
 use anyhow::{Result, bail};

@@ -4,21 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::process::Process;
 use super::{http, require};
 use crate::lab::Lab;
-use crate::pace;
+use crate::process::Process;
 
 /// Where it listens, in the namespace of the balancer host.
 const ADDRESS: &str = "127.0.0.1:19090";
-/// How long it may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A Prometheus. Its files are in the lab's directory and go with the lab, which is to outlive it.
 #[derive(Debug)]
@@ -59,13 +54,9 @@ impl Prometheus {
         let log = directory.join("log");
         let mut process = Process::start(lab.lb(), "prometheus", &arguments, &log)?;
         let address = ADDRESS.parse()?;
-        let deadline = Instant::now() + pace::wait(START_LIMIT);
-        while http::get(lab.lb(), address, "/-/ready", "*/*").is_err() {
-            if process.has_ended() || Instant::now() > deadline {
-                bail!("Prometheus does not answer: {}", process.said());
-            }
-            sleep(Duration::from_millis(50));
-        }
+        process
+            .wait(|| http::get(lab.lb(), address, "/-/ready", "*/*").is_ok())
+            .context("Prometheus")?;
         Ok(Self { _process: process, address })
     }
 

@@ -15,8 +15,9 @@ use anyhow::{Context as _, Result, bail};
 use weir::model::Version;
 
 use crate::bench::crowd::Crowd;
-use crate::bench::peer::{self, Peer};
+use crate::bench::peer;
 use crate::lab::Lab;
+use crate::process::Process;
 
 /// Something that can send a crowd's connections to blue or to canary.
 pub(super) trait Shifter {
@@ -54,7 +55,7 @@ struct HaProxy {
     socket: PathBuf,
     /// The commands that lead to blue, and to canary: one line each.
     commands: [String; 2],
-    _process: Peer,
+    _process: Process,
 }
 
 impl HaProxy {
@@ -89,8 +90,9 @@ impl HaProxy {
             }
         }
         fs::write(&file, text)?;
-        let words = ["haproxy", "-db", "-f", &file.to_string_lossy()];
-        let mut process = Peer::start(lab.lb(), &directory.join("haproxy.log"), &words)?;
+        let arguments = ["-db", "-f", &file.to_string_lossy()];
+        let log = directory.join("haproxy.log");
+        let mut process = Process::start(lab.lb(), "haproxy", &arguments, &log)?;
         process.wait(|| UnixStream::connect(&socket).is_ok())?;
         Ok(Self { socket, commands, _process: process })
     }

@@ -11,11 +11,12 @@ use super::server::{self, PORT};
 use crate::agent::{Agent, AgentOptions};
 use crate::bench::crowd::Crowd;
 use crate::bench::host::group_cpu;
-use crate::bench::peer::{self, Peer};
+use crate::bench::peer;
 use crate::identity::Version;
 use crate::lab::addresses::{self, Family};
 use crate::lab::spec::{Protocol, ServiceSpec, yaml};
 use crate::lab::{Lab, LabBuilder, Offloads, Task};
+use crate::process::Process;
 
 /// A way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub(super) struct Contender {
 enum Runs {
     Nothing,
     Agent(Agent),
-    Peer(Peer),
+    Peer(Process),
 }
 
 impl Contender {
@@ -192,7 +193,7 @@ fn nftables(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Runs> {
     Ok(Runs::Nothing)
 }
 
-fn haproxy(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Peer> {
+fn haproxy(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Process> {
     let mut text = format!(
         "global\n  maxconn 5000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  \
          timeout server 60s\nlisten bench\n  bind {vip} backlog 16384\n  balance roundrobin\n"
@@ -205,7 +206,7 @@ fn haproxy(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Peer> {
     proxy(lab, vip, &["haproxy", "-db", "-f", &file.to_string_lossy()])
 }
 
-fn nginx(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Peer> {
+fn nginx(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Process> {
     let directory = lab.directory().display();
     let mut text = format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nuser root;\n\
@@ -225,10 +226,12 @@ fn nginx(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Peer> {
 }
 
 /// Starts a program that has the address itself, and waits until it takes connections.
-fn proxy(lab: &Lab, vip: SocketAddr, words: &[&str]) -> Result<Peer> {
+fn proxy(lab: &Lab, vip: SocketAddr, words: &[&str]) -> Result<Process> {
     lab.lb().ip(&[format!("address add {}/32 dev lo", vip.ip())])?;
-    let mut peer = Peer::start(lab.lb(), &lab.directory().join("peer.log"), words)?;
+    let (program, arguments) = words.split_first().context("no program")?;
+    let log = lab.directory().join("peer.log");
+    let mut peer = Process::start(lab.lb(), program, arguments, &log)?;
     peer.wait(|| lab.lb().inside(|| TcpStream::connect(vip).is_ok()).unwrap_or(false))
-        .with_context(|| words[0].to_owned())?;
+        .with_context(|| (*program).to_owned())?;
     Ok(peer)
 }
