@@ -157,7 +157,8 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 }
 
 /// Chooses the backend for a client's packet, in `frame`, to a service. Remembers the flow where
-/// `decide` asks for it.
+/// `decide` asks for it, if `sends` says that this program sends such a packet to that backend: else
+/// the program that does remembers and counts it.
 ///
 /// # Errors
 ///
@@ -168,6 +169,7 @@ pub(crate) fn choose<F: Traceable>(
     packet: &Packet,
     listener: Listener,
     standing: Standing,
+    sends: impl Fn(&Service, &Backend) -> bool,
 ) -> Result<Chosen, Reason> {
     let index = listener.index();
     let service = maps::record(index).ok_or(Reason::NoTable)?;
@@ -185,6 +187,7 @@ pub(crate) fn choose<F: Traceable>(
         packet,
         kept: true,
         standing,
+        sends,
         datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
         entry: Cell::new(None),
         held: Cell::new(0),
@@ -241,6 +244,7 @@ pub(crate) fn choose_at_once(packet: &Packet) -> Option<Chosen> {
         packet,
         kept: false,
         standing: Standing::Own,
+        sends: |_: &Service, _: &Backend| true,
         datagrams: false,
         entry: Cell::new(None),
         held: Cell::new(0),
@@ -259,7 +263,7 @@ pub(crate) fn choose_at_once(packet: &Packet) -> Option<Chosen> {
 /// What a decision says, for counting. Whether a packet is the first of its flow is told as far as
 /// one packet can tell.
 #[inline(always)]
-fn marks(tables: &Kernel, decision: Decision, opens: bool) -> u8 {
+fn marks<S>(tables: &Kernel<S>, decision: Decision, opens: bool) -> u8 {
     let marks = match decision.why {
         Why::Table | Why::Pinned | Why::Named => 0,
         Why::Remembered if tables.datagrams => REMEMBERED | BEGINS,
@@ -405,7 +409,7 @@ fn remember_direct(packet: &Packet) {
 }
 
 /// The kernel's maps as `decide` sees them, for one packet.
-struct Kernel<'a> {
+struct Kernel<'a, S> {
     service: &'a Service,
     /// Index of the service.
     index: u32,
@@ -415,6 +419,8 @@ struct Kernel<'a> {
     /// Whether that lies in a map. Else its key is put there for a look-up: it stays in registers.
     kept: bool,
     standing: Standing,
+    /// Whether this program sends the packet, if it goes to that backend.
+    sends: S,
     /// Whether flows are remembered from any datagram on, in a table of their own.
     datagrams: bool,
     /// The flow's entry, once it was looked up.
@@ -427,7 +433,7 @@ struct Kernel<'a> {
     steered: Cell<bool>,
 }
 
-impl Kernel<'_> {
+impl<S: Fn(&Service, &Backend) -> bool> Kernel<'_, S> {
     /// The backend with this id in the connection ids of the service, unless it is given up.
     #[inline(always)]
     fn server(&self, id: u64) -> Option<u16> {
@@ -510,7 +516,7 @@ impl Kernel<'_> {
     }
 }
 
-impl Tables for Kernel<'_> {
+impl<S: Fn(&Service, &Backend) -> bool> Tables for Kernel<'_, S> {
     #[inline(always)]
     fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
         let line = POOL.get(self.service.version_table + slot / 64)?;
@@ -585,6 +591,11 @@ impl Tables for Kernel<'_> {
     fn remember(&self, backend: u16) -> Remembered {
         if !self.standing.is_own() {
             return Remembered::Full;
+        }
+        if !BACKENDS.get(backend.into()).is_some_and(|to| (self.sends)(self.service, to)) {
+            // It will be, before the packet is sent. Whatever is there is left alone.
+            self.entry.set(None);
+            return Remembered::Already(backend);
         }
         let new = self.new_entry(backend);
         if self.datagrams {

@@ -86,8 +86,8 @@ pub(crate) fn send(
     let bytes = frame.length();
     match route::route(packet, standing) {
         Route::ToService(listener) => {
-            let chosen =
-                &route::choose(frame, packet, listener, standing).map_err(Refused::Drop)?;
+            let chosen = &route::choose(frame, packet, listener, standing, |_, _| true)
+                .map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
             route::count_in(packet, chosen, bytes);
             trace::sent(chosen);
@@ -111,7 +111,7 @@ pub(crate) fn to_backend(
     chosen: &Chosen,
     standing: Standing,
 ) -> Result<i32, Refused> {
-    let room = tunnel::room(chosen, &chosen.backend.address).map_err(Refused::Drop)?;
+    let room = tunnel::room(chosen.service, &chosen.backend.address).map_err(Refused::Drop)?;
     let hop = NextHop(chosen.backend.next_hop);
     let known = LINKS.get(hop.link()).filter(|link| link.ifindex != 0);
     let length = frame.longest(packet, room);

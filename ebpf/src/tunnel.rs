@@ -1,6 +1,6 @@
 //! The outer header that a packet gets on its way to a backend.
 
-use weir_ebpf::abi::{Address, Reason};
+use weir_ebpf::abi::{Address, Reason, Service};
 use weir_ebpf::outer::{self, Outer};
 use weir_ebpf::packet::Packet;
 
@@ -19,8 +19,8 @@ fn source(backend: &Address) -> Address {
 ///
 /// [`Reason::NoSource`], when the node has no address of the backend's family to send from.
 #[inline(always)]
-pub(crate) fn room(chosen: &Chosen, backend: &Address) -> Result<u32, Reason> {
-    let room = outer::length(chosen.service.forwarding, *backend);
+pub(crate) fn room(service: &Service, backend: &Address) -> Result<u32, Reason> {
+    let room = outer::length(service.forwarding, *backend);
     if room == 0 {
         return Ok(0);
     }

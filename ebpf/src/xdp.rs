@@ -4,8 +4,8 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::abi::{
-    Address, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, IN_BUFFERS, Listener,
-    NextHop, Reason, Return,
+    Address, Backend, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, IN_BUFFERS,
+    Link, Listener, NextHop, Reason, Return, Service,
 };
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
@@ -88,12 +88,48 @@ fn at_once(frame: &XdpFrame) -> Option<u32> {
 
 #[inline(always)]
 fn to_backend(frame: &XdpFrame, packet: &mut Packet, listener: Listener) -> Result<u32, Refused> {
-    let chosen = &route::choose(frame, packet, listener, Standing::Own).map_err(Refused::Drop)?;
     let scattered = frame.is_scattered(packet);
+    let sends =
+        |service: &Service, backend: &Backend| match way(packet, scattered, service, backend) {
+            Ok((link, _)) => is_way(frame, scattered, link),
+            Err(refused) => matches!(refused, Refused::Drop(_)),
+        };
+    let chosen =
+        &route::choose(frame, packet, listener, Standing::Own, sends).map_err(Refused::Drop)?;
     let (verdict, bytes) = send(frame, packet, chosen, scattered)?;
     route::count_in(packet, chosen, bytes);
     trace::sent(chosen);
     Ok(verdict)
+}
+
+/// The link by which a packet reaches a backend, and the bytes that are put around it.
+#[inline(always)]
+fn way(
+    packet: &Packet,
+    scattered: bool,
+    service: &Service,
+    backend: &Backend,
+) -> Result<(&'static Link, u32), Refused> {
+    let hop = NextHop(backend.next_hop);
+    let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;
+    if packet.hop_limit <= 1 && service.forwarding != FORWARD_DSR_L2 {
+        return Err(Refused::Leave);
+    }
+    let room = tunnel::room(service, &backend.address).map_err(Refused::Drop)?;
+    if fits(packet, scattered, room, link.mtu) { Ok((link, room)) } else { Err(Refused::Leave) }
+}
+
+/// Whether this program can send out of a link.
+#[inline(always)]
+fn is_way(frame: &XdpFrame, scattered: bool, link: &Link) -> bool {
+    let goes_back = link.lower == frame.ifindex() && link.back != 0;
+    goes_back || DEVICES.get_ifindex(device(scattered, link.lower)).is_some()
+}
+
+/// The key in `DEVICES` of an interface that takes such a frame.
+#[inline(always)]
+fn device(scattered: bool, ifindex: u32) -> u32 {
+    if scattered { ifindex | IN_BUFFERS } else { ifindex }
 }
 
 /// Rewrites a packet to its backend. Gives the verdict, and the bytes of the frame as it came.
@@ -108,14 +144,7 @@ fn send(
     let (backend, forwarding) = (*chosen.backend, chosen.service.forwarding);
     let bytes = frame.length(scattered);
     let hop = NextHop(backend.next_hop);
-    let link = LINKS.get(hop.link()).filter(|link| link.ifindex != 0).ok_or(Refused::Leave)?;
-    if packet.hop_limit <= 1 && forwarding != FORWARD_DSR_L2 {
-        return Err(Refused::Leave);
-    }
-    let room = tunnel::room(chosen, &backend.address).map_err(Refused::Drop)?;
-    if !fits(packet, scattered, room, link.mtu) {
-        return Err(Refused::Leave);
-    }
+    let (link, room) = way(packet, scattered, chosen.service, &backend)?;
     let verdict = if link.lower == frame.ifindex() && link.back != 0 {
         XDP_TX
     } else {
@@ -185,8 +214,7 @@ fn goes_back(ifindex: u32) -> bool {
 /// The verdict that sends the frame out of another interface.
 #[inline(always)]
 fn redirect(scattered: bool, ifindex: u32) -> Result<u32, Refused> {
-    let key = if scattered { ifindex | IN_BUFFERS } else { ifindex };
-    DEVICES.redirect(key, u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
+    DEVICES.redirect(device(scattered, ifindex), u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
 }
 
 #[inline(always)]

@@ -110,7 +110,7 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
     // First the way, then the quote: what has no way stays as it is.
     match route::route(answer, Standing::Follows) {
         Route::ToService(listener) => {
-            let chosen = &route::choose(frame, answer, listener, Standing::Follows);
+            let chosen = &route::choose(frame, answer, listener, Standing::Follows, |_, _| true);
             let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
             change.verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
             trace::sent(chosen);

@@ -104,9 +104,11 @@ impl Case {
         self.name.split('/').next().unwrap_or_default()
     }
 
-    /// The same, but that the flow is remembered all the same.
+    /// The same, but that the flow is remembered all the same: by XDP only if it leaves it to nobody.
     pub fn and_remembered(mut self) -> Self {
-        self.xdp.rises.push(Rise::Remembered);
+        if self.xdp.verdict != Verdict::Pass {
+            self.xdp.rises.push(Rise::Remembered);
+        }
         self.tc.rises.push(Rise::Remembered);
         self
     }
@@ -378,12 +380,7 @@ impl Draft {
     /// XDP leaves it to TC, which lets the kernel find the way and sends it as this frame.
     pub fn to_backend_by_kernel(self, frame: Packet, counted: In) -> Case {
         let rises = vec![Rise::In(counted), Rise::Reason(Reason::Fib)];
-        let mut left = Outcome::left();
-        // The way is looked at when the flow has been remembered.
-        if counted.tracked != Times::Never {
-            left.rises.push(Rise::Remembered);
-        }
-        self.becomes(left, Outcome::sent(frame, rises))
+        self.becomes(Outcome::left(), Outcome::sent(frame, rises))
     }
 
     /// Both programs send this backend's answer through `hop`, without tags, as this frame, but
