@@ -84,18 +84,29 @@ pub enum Order {
 }
 
 /// The id of a request: what is asked in a transition of an agent in one state is asked once, however
-/// often it is sent. When the agent's state has changed since, it is another request: somebody else
-/// has changed it, and it is to be changed back.
-fn request_id(name: &str, generation: u64, place: usize) -> Option<RequestId> {
-    let whole = format!("{name}/{generation}.{place}");
+/// often it is sent, and whatever is asked beside it by then. When the agent's state has changed since,
+/// it is another request: somebody else has changed it, and it is to be changed back.
+///
+/// None where the agent's generation does not tell that, of a backend's state: to set that again does
+/// nothing.
+fn request_id(name: &str, generation: u64, order: &Order) -> Option<RequestId> {
+    if matches!(order, Order::Backend { .. }) {
+        return None;
+    }
+    let what = short(&format!("{order:?}"));
+    let whole = format!("{name}/{generation}.{what:016x}");
     let id = if whole.len() <= MAX_REQUEST_ID {
         whole
     } else {
-        let digest = Sha256::digest(name.as_bytes());
-        let short = digest.iter().take(8).fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
-        format!("{short:016x}/{generation}.{place}")
+        format!("{:016x}/{generation}.{what:016x}", short(name))
     };
     RequestId::new(&id).ok()
+}
+
+/// A few bytes that tell one text from another.
+fn short(text: &str) -> u64 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// Carries out the order at `place`.
@@ -111,7 +122,7 @@ pub(super) async fn carry_out(
     let Some(order) = orders.list.get(place) else { return Ok(()) };
     let service = service.clone();
     let options = ChangeOptions {
-        request_id: request_id(&orders.name, orders.generation, place),
+        request_id: request_id(&orders.name, orders.generation, order),
         fence: orders.fence.clone(),
         ..ChangeOptions::default()
     };
@@ -167,14 +178,36 @@ fn guard(limit: &Guard, version: Version, fallback: Weights) -> Result<model::Gu
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
     use super::*;
+
+    fn weights(version: Version) -> Order {
+        let weights = Weights::all_to(version);
+        Order::Weights { weights, in_flight: InFlight::Keep, lease: None }
+    }
 
     #[test]
     fn ids_name_the_transition_and_fit() {
-        let id = |name: &str| request_id(name, 7, 0).map(|id| id.as_str().to_owned());
-        assert_eq!(id("shop/12/lb1").as_deref(), Some("shop/12/lb1/7.0"));
-        let long = id(&format!("{}/12/lb1", "x".repeat(63)));
-        assert!(long.as_ref().is_some_and(|id| id.len() <= MAX_REQUEST_ID), "{long:?}");
-        assert_ne!(long, id(&format!("{}/13/lb1", "x".repeat(63))));
+        let id = |name: &str, generation| {
+            request_id(name, generation, &weights(Version::Blue)).map(|id| id.as_str().to_owned())
+        };
+        let short = id("shop/12/lb1", 7).unwrap();
+        assert!(short.starts_with("shop/12/lb1/7."), "{short}");
+        assert_eq!(id("shop/12/lb1", 7).unwrap(), short, "however often it is sent");
+        assert_ne!(id("shop/12/lb1", 8).unwrap(), short);
+        let long = id(&format!("{}/12/lb1", "x".repeat(63)), u64::MAX).unwrap();
+        assert!(long.len() <= MAX_REQUEST_ID, "{long}");
+        assert_ne!(long, id(&format!("{}/13/lb1", "x".repeat(63)), u64::MAX).unwrap());
+    }
+
+    /// Before it stood what has been done by now, and an agent refuses an id that comes with another
+    /// request.
+    #[test]
+    fn an_id_is_of_what_is_asked_wherever_it_stands() {
+        let id = |order: Order| request_id("shop/12/lb1", 7, &order);
+        assert_ne!(id(weights(Version::Blue)), id(weights(Version::Green)));
+        let backend = "10.0.0.1:80".parse().unwrap();
+        assert_eq!(id(Order::Backend { backend, state: BackendState::Draining }), None);
     }
 }
