@@ -164,7 +164,7 @@ fn packet(flows: Vec<usize>, rounds: u16, only: Vec<String>, common: &Common) ->
     let quick = common.quick;
     let usual = if quick { vec![1, 65_536] } else { packet::FLOWS.to_vec() };
     let flows = if flows.is_empty() { usual } else { flows };
-    let rounds = usize::from(rounds);
+    let rounds = usize::from(if quick { rounds.min(7) } else { rounds });
     let plan = packet::Plan { flows, rounds, packets: 100_000, quick, only };
     eprintln!(
         "The loaded XDP program and others run over frames of many flows. All take turns, {rounds} rounds\n\

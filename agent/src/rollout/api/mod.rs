@@ -16,5 +16,3 @@ pub use server::serve;
 
 /// Where a coordinator listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/coordinator.sock";
-/// The most bytes of one message.
-const MAX_MESSAGE: usize = 16 << 20;

@@ -4,9 +4,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, transport::Channel};
 use weir_proto::rollout::v1::{self, rollouts_client::RolloutsClient};
 
-use super::MAX_MESSAGE;
 use crate::{
-    api::convert::Malformed,
+    api::{MAX_MESSAGE, convert::Malformed},
     client::{Address, ClientError, bounded, channel, from_status},
     model::ServiceName,
 };

@@ -4,9 +4,12 @@ use std::future::Future;
 
 use weir_proto::{ROLLOUT_DESCRIPTOR_SET, rollout::v1::rollouts_server::RolloutsServer};
 
-use super::{MAX_MESSAGE, service::Rollouts};
+use super::service::Rollouts;
 use crate::{
-    api::server::{self, Ends, ServeError},
+    api::{
+        MAX_MESSAGE,
+        server::{self, Ends, ServeError},
+    },
     rollout::run::Coordinator,
 };
 
