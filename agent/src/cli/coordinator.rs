@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Tls, fail::Failure, log_args::LogArgs, rollout::At};
+use super::{Global, Tls, fail::Failure, log_args::LogArgs, rollout::At};
 use crate::{
     api::{Ends, port::Port, socket},
     client::Address,
@@ -23,6 +23,7 @@ use crate::{
         external::Http,
         fleet::agents::{self, Agent},
         ledger::{self, StateStore, etcd::EtcdStore, file::FileStore},
+        name::AgentName,
         observe as rollout_page,
         run::{self, Options, record::Record},
     },
@@ -38,12 +39,13 @@ The agents file:
     - { name: lb2, address: \"https://10.0.0.2:7443\" }
 
 Examples:
+  weir coordinator
   weir coordinator --agents agents.yaml
   weir coordinator --agents agents.yaml --etcd http://10.0.0.5:2379 --name a")]
 pub(super) struct Coordinator {
-    /// The agents that it works with.
+    /// The agents that it works with, instead of the one of this host.
     #[arg(long, value_name = "FILE")]
-    agents: PathBuf,
+    agents: Option<PathBuf>,
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -115,8 +117,9 @@ impl StateArgs {
 }
 
 impl Coordinator {
-    pub(super) fn run(self, tls: &Tls) -> Result<(), Failure> {
-        let agents = read_agents(&self.agents, tls)?;
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
+        let tls = &global.tls;
+        let agents = fleet(global, self.agents.as_deref())?;
         let Address::Unix(socket) = self.at.address(tls)? else {
             return Err(Failure::Usage(
                 "--coordinator is where it listens on this host: unix:PATH; for TCP there is --listen".to_owned(),
@@ -163,6 +166,15 @@ impl Coordinator {
             served.map_err(|error| Failure::Failed(error.to_string()))
         })
     }
+}
+
+/// The agents of a file, or the one that every verb speaks to.
+pub(super) fn fleet(global: &Global, agents: Option<&Path>) -> Result<Vec<Agent>, Failure> {
+    if let Some(file) = agents {
+        return read_agents(file, &global.tls);
+    }
+    let name = AgentName::new("local").map_err(Failure::Failed)?;
+    Ok(vec![Agent { name, address: global.agent()? }])
 }
 
 /// Reads an agents file.

@@ -227,7 +227,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Output::new(global.output, global.color);
     match verb {
         Verb::Agent(verb) => verb.run(global.socket, global.tls.files()),
-        Verb::Coordinator(verb) => verb.run(&global.tls),
+        Verb::Coordinator(verb) => verb.run(&global),
         Verb::Rollout(verb) => verb.run(&global, output),
         Verb::Detach(verb) => verb.run(),
         Verb::Decap(verb) => verb.run(output),

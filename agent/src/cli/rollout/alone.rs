@@ -10,7 +10,7 @@ use super::Here;
 use crate::{
     api::{Ends, socket},
     cli::{
-        coordinator::{StateArgs, host_name, http, read_agents},
+        coordinator::{StateArgs, fleet, host_name, http, read_agents},
         fail::Failure,
         output::Output,
         table::{Side::Left, Table, text, warning},
@@ -34,22 +34,13 @@ pub(super) struct Alone {
     serving: tokio::task::JoinHandle<()>,
 }
 
-/// The agents of a file, or the one that every verb speaks to.
-fn fleet(here: &Here<'_>, agents: Option<&Path>) -> Result<Vec<Agent>, Failure> {
-    if let Some(file) = agents {
-        return read_agents(file, &here.global.tls);
-    }
-    let name = AgentName::new("local").map_err(Failure::Failed)?;
-    Ok(vec![Agent { name, address: here.global.agent()? }])
-}
-
 /// What a rollout would do, of these agents.
 pub(super) async fn plan(
     here: &Here<'_>,
     rollout: &Rollout,
     agents: Option<&Path>,
 ) -> Result<PlanResponse, Failure> {
-    Ok(run::plan::plan(rollout, &fleet(here, agents)?).await)
+    Ok(run::plan::plan(rollout, &fleet(here.global, agents)?).await)
 }
 
 /// Begins to be a coordinator, for the agents of a file, or for the one of this host.
@@ -61,7 +52,7 @@ pub(super) fn start(
     let Address::Unix(socket) = &here.coordinator else {
         return Err(Failure::NoAgent(format!("no coordinator at {}", here.coordinator)));
     };
-    let agents = fleet(here, agents)?;
+    let agents = fleet(here.global, agents)?;
     let name = host_name();
     let store = state.open(&name)?;
     let (listener, guard) =

@@ -128,8 +128,8 @@ impl Here<'_> {
     async fn connect(&self) -> Result<Remote, Failure> {
         Remote::connect(&self.coordinator).await.map_err(|error| match error {
             ClientError::NoAgent(address) => Failure::NoAgent(format!(
-                "no coordinator at {address}: is it running? Start it with `weir coordinator --agents FILE`, \
-                 or name its address with --coordinator"
+                "no coordinator at {address}: is it running? Start it with `weir coordinator`, or name its \
+                 address with --coordinator"
             )),
             other => other.into(),
         })
