@@ -40,7 +40,9 @@ fn the_program_loads_at_every_level_and_has_no_lines_at_off() {
         walked.push(verified() - before);
     }
     println!("instructions verified: {walked:?}");
-    assert!(walked.is_sorted() && walked[0] < walked[1] && walked[2] < walked[3], "{walked:?}");
+    // Not one by one: with a line more the verifier may see sooner that two paths are one.
+    let [off, error, info, debug] = walked[..] else { panic!("{walked:?}") };
+    assert!(off < error.min(info) && error.max(info) < debug, "{walked:?}");
 }
 
 /// Sends datagrams, some of which have too few hops left.

@@ -12,8 +12,10 @@ use super::breadth;
 const MOST_FAILURES: f64 = 0.8;
 /// and by its connections less than this share would be its due.
 const FEW_DUE: f64 = 0.65;
-/// Fewer failures tell nothing about where they come from.
+/// Fewer failures tell where they come from only if all of them are of one backend,
 const FAILURES: f64 = 10.0;
+/// and that is rarer than this where chance shares them out.
+const BY_CHANCE: f64 = 0.001;
 /// More backends are not told apart.
 const BACKENDS: usize = 4_096;
 
@@ -71,8 +73,10 @@ impl Backends {
         let of: f64 = self.by_address.values().map(|one| one.failures).sum();
         let is_bad = |one: &Counted| one.failures > of * MOST_FAILURES && one.due < of * FEW_DUE;
         let (backend, one) = self.by_address.iter().find(|(_, one)| is_bad(one))?;
-        let Counted { failures, connections, .. } = *one;
-        (of >= FAILURES).then_some(Bad { backend: *backend, failures, of, connections })
+        let Counted { failures, connections, due } = *one;
+        let all_of_one = failures >= of && (due / of).powf(of) < BY_CHANCE;
+        let enough = of >= FAILURES || all_of_one;
+        enough.then_some(Bad { backend: *backend, failures, of, connections })
     }
 
     /// The same, but only if it fails every fifth connection and more. For the baseline, of which no
@@ -104,6 +108,18 @@ mod tests {
         let bad = of(&[backend(1, 50, 0), backend(2, 50, 45), backend(3, 50, 1)]).bad();
         let bad = bad.map(|bad| (bad.backend.to_string(), bad.failures, bad.of));
         assert_eq!(bad, Some(("10.0.0.2:80".to_owned(), 45.0, 46.0)));
+    }
+
+    /// A verdict on the version does not wait for ten of them.
+    #[test]
+    fn few_failures_tell_if_all_are_of_one_among_many() {
+        let three =
+            |failures| of(&[backend(1, 50, 0), backend(2, 50, failures), backend(3, 50, 0)]);
+        assert!(three(7).bad().is_some(), "one in two thousand by chance");
+        assert_eq!(three(6).bad(), None, "one in seven hundred");
+        assert_eq!(of(&[backend(1, 50, 0), backend(2, 50, 9)]).bad(), None, "one in five hundred");
+        let but_one = of(&[backend(1, 50, 0), backend(2, 50, 8), backend(3, 50, 1)]);
+        assert_eq!(but_one.bad(), None);
     }
 
     #[test]
