@@ -41,8 +41,8 @@ fn the_program_loads_at_every_level_and_has_no_lines_at_off() {
     }
     println!("instructions verified: {walked:?}");
     // Not one by one: with a line more the verifier may see sooner that two paths are one.
-    let [off, error, info, debug] = walked[..] else { panic!("{walked:?}") };
-    assert!(off < error.min(info) && error.max(info) < debug, "{walked:?}");
+    let (off, debug, between) = (walked[0], walked[3], &walked[1..3]);
+    assert!(between.iter().all(|one| off < *one && *one < debug), "{walked:?}");
 }
 
 /// Sends datagrams, some of which have too few hops left.
