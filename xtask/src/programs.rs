@@ -26,6 +26,15 @@ pub(crate) struct Program {
     pub(crate) directory: PathBuf,
 }
 
+impl Program {
+    /// A file for its output in a directory: by its own name, for a package and its library may have
+    /// the same.
+    pub(crate) fn log(&self, directory: &Path, what: &str) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        directory.join(format!("{name}{what}.log"))
+    }
+}
+
 /// Builds all of them. All together, so that what they depend on is built once for every use.
 pub(crate) fn build(root: &Path) -> Result<Vec<Program>> {
     let line = "cargo test --workspace --no-run";
@@ -79,7 +88,8 @@ mod tests {
         let weir = "path+file:///w/agent#weir@0.1.0";
         let one = program(&line(weir, "test", true)).unwrap();
         assert_eq!((one.package.as_str(), one.name.as_str(), one.is_file), ("weir", "api", true));
-        assert_eq!((one.path, one.directory), ("/t/api-1".into(), "/w/agent".into()));
+        assert_eq!((&*one.path, &*one.directory), ("/t/api-1".as_ref(), "/w/agent".as_ref()));
+        assert_eq!(one.log(Path::new("/l"), ".again"), Path::new("/l/api-1.again.log"));
         let other = program(&line("path+file:///w/xtask#0.1.0", "bin", true)).unwrap();
         assert_eq!((other.package.as_str(), other.is_file), ("xtask", false));
         assert!(program(&line(weir, "lib", false)).is_none());

@@ -88,7 +88,7 @@ impl Suite<'_> {
         let work = || -> Result<Vec<Ended>> {
             let mut ended = Vec::new();
             while let Some(program) = next() {
-                let log = logs.join(format!("{}.{}.log", program.package, program.name));
+                let log = program.log(logs, "");
                 let start = Instant::now();
                 let passed = self.start(&program, &["--test-threads=1"], &log)?.success();
                 let one = Ended { program, passed, took: start.elapsed(), log };
@@ -156,7 +156,7 @@ impl Suite<'_> {
             }
             pass_on(&quote(&one.read()?))?;
             for name in names {
-                let log = logs.join(format!("{}.{name}.again.log", one.program.name));
+                let log = one.program.log(logs, &format!(".{name}.again"));
                 run::say(&format!("   {name} runs again, by itself ..."));
                 let passed = self.start(&one.program, &["--exact", name], &log)?.success();
                 pass_on(&read(&log)?)?;
