@@ -519,6 +519,9 @@ impl<S: Fn(&Service, &Backend) -> bool> Kernel<'_, S> {
 impl<S: Fn(&Service, &Backend) -> bool> Tables for Kernel<'_, S> {
     #[inline(always)]
     fn version_slot(&self, slot: u32) -> Option<VersionSlot> {
+        if let Some(slot) = self.service.edges.slot(slot) {
+            return Some(slot);
+        }
         let line = POOL.get(self.service.version_table + slot / 64)?;
         Some(line.version_slot(slot))
     }
@@ -544,14 +547,14 @@ impl<S: Fn(&Service, &Backend) -> bool> Tables for Kernel<'_, S> {
             return None;
         }
         // No match, which a processor cannot foresee. For the verifier there are four.
-        const { assert!(offset_of!(Service, backend_mask) + 16 <= size_of::<Service>()) };
+        const { assert!(offset_of!(Service, backend_mask) + 8 <= size_of::<Service>()) };
         let version = masked::<3>(version.into());
-        let record = core::ptr::from_ref(self.service).cast::<u32>();
+        let record = core::ptr::from_ref(self.service);
         // SAFETY: within the record, for there are three.
         let (table, mask) = unsafe {
-            let tables = record.byte_add(offset_of!(Service, backend_table));
-            let masks = record.byte_add(offset_of!(Service, backend_mask));
-            (*tables.add(version), *masks.add(version))
+            let tables = record.byte_add(offset_of!(Service, backend_table)).cast::<u32>();
+            let masks = record.byte_add(offset_of!(Service, backend_mask)).cast::<u16>();
+            (*tables.add(version), u32::from(*masks.add(version)))
         };
         let slot = hash & mask;
         Some(POOL.get(table + slot / 16)?.backend_slot(slot))

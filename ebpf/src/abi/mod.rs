@@ -5,6 +5,7 @@
 //! the processor. A change that a running program would misread needs a new [`VERSION`].
 
 mod counter;
+mod edges;
 mod fragment;
 mod rare;
 mod signal;
@@ -13,6 +14,7 @@ mod steering;
 mod trace;
 
 pub use counter::*;
+pub use edges::*;
 pub use fragment::*;
 pub use rare::*;
 pub use signal::*;
@@ -21,7 +23,7 @@ pub use steering::*;
 pub use trace::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Slots of a service's version table. A weight of one basis point is 1.6 slots.
 pub const VERSION_SLOTS: u32 = 16_384;
@@ -317,7 +319,9 @@ pub struct Service {
     /// First line of each version's backend table.
     pub backend_table: [u32; VERSIONS],
     /// Slots of each version's backend table less one. A power of two less one.
-    pub backend_mask: [u32; VERSIONS],
+    pub backend_mask: [u16; VERSIONS],
+    /// What the version table says, as long as nothing moves in it.
+    pub edges: Edges,
     /// Commit that last changed this record. Zero: there is no such service.
     pub generation: u32,
     /// What a flow is hashed by: [`AFFINITY_CONNECTION`] and the like.
@@ -564,6 +568,7 @@ const _: () = {
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(offset_of!(Service, steering) == 56 && MAX_SERVICES <= 1 << 14);
+    assert!(MAX_BACKEND_SLOTS <= 1 << 16 && VERSION_SLOTS < 1 << 16);
     assert!(size_of::<ServerKey>() == 16);
     assert!(size_of::<SteerKey>() == 20 && size_of::<SteerSlot>() == 4);
     assert!(size_of::<Backend>() == 32 && offset_of!(Backend, next_hop) == 24);

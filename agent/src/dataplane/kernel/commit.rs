@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::{Array, MapData};
 use weir_ebpf::abi::{
-    Backend, Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
+    Backend, Edges, Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
 };
 
 use super::{Kernel, Live, map_error};
@@ -93,11 +93,14 @@ impl Kernel {
         undo: &mut Undo,
     ) -> Result<Live, Error> {
         let old = self.live.get(&index).cloned();
-        let version_run = match &old {
+        let (version_run, edges) = match &old {
             Some(old) if old.tables.versions() == image.tables.versions() => {
-                old.version_run.clone()
+                (old.version_run.clone(), old.record.edges)
             }
-            _ => self.place(&image.tables.version_lines(), &mut undo.taken)?,
+            _ => (
+                self.place(&image.tables.version_lines(), &mut undo.taken)?,
+                Edges::of(image.tables.versions()),
+            ),
         };
         let mut backend_runs: [Range<u32>; VERSIONS] = Default::default();
         for (version, table) in image.tables.backends().iter().enumerate() {
@@ -112,11 +115,12 @@ impl Kernel {
             Some(old) if old.steering == image.steering => old.record.steering,
             _ => self.write_set(&image.steering, undo)?,
         };
-        let mask = |table: &BackendTable| u32::try_from(table.slots().len() - 1).unwrap_or(0);
+        let mask = |table: &BackendTable| u16::try_from(table.slots().len() - 1).unwrap_or(0);
         let record = Service {
             version_table: version_run.start,
             backend_table: backend_runs.each_ref().map(|run| run.start),
             backend_mask: image.tables.backends().each_ref().map(mask),
+            edges,
             steering: set,
             generation,
             ..image.record

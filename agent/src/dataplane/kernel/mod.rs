@@ -40,7 +40,7 @@ use aya::maps::{
     ProgramArray,
 };
 use weir_ebpf::abi::{
-    Backend, Bucket, Counters, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener,
+    Backend, Bucket, Counters, Edges, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener,
     MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, Signals,
     TCP, VERSION_LINES, VERSIONS,
 };
@@ -161,11 +161,15 @@ impl DataPlane for Kernel {
         for (lines, (start, mask)) in
             tables.iter_mut().zip(record.backend_table.into_iter().zip(record.backend_mask))
         {
-            *lines = read(start, mask / 16 + 1)?;
+            *lines = read(start, u32::from(mask) / 16 + 1)?;
         }
-        ServiceTables::from_lines(&version, tables.each_ref().map(Vec::as_slice))
-            .map(Some)
-            .map_err(|error| damaged(error.to_string()))
+        let tables = ServiceTables::from_lines(&version, tables.each_ref().map(Vec::as_slice))
+            .map_err(|error| damaged(error.to_string()))?;
+        // What packets go by, if it says anything.
+        if record.edges.settled != 0 && record.edges != Edges::of(tables.versions()) {
+            return Err(damaged(format!("its version table is not as {:?} say", record.edges)));
+        }
+        Ok(Some(tables))
     }
 
     fn steering(&self, service: u32) -> Arc<Steering> {

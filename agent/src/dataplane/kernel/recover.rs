@@ -77,7 +77,10 @@ impl Kernel {
         let run = |start: u32, lines: u32| start..start + lines;
         let mut backend_runs: [Range<u32>; 3] = Default::default();
         for (version, place) in backend_runs.iter_mut().enumerate() {
-            *place = run(record.backend_table[version], record.backend_mask[version] / 16 + 1);
+            *place = run(
+                record.backend_table[version],
+                u32::from(record.backend_mask[version]) / 16 + 1,
+            );
         }
         let version_run = run(record.version_table, VERSION_LINES);
         let (tables, steering) = (Arc::new(tables), Arc::new(steering));
