@@ -181,18 +181,10 @@ pub(crate) fn choose<F: Traceable>(
     };
     let opens = packet.opens() || head.opens;
     let tables = Kernel {
-        service,
-        index,
         by_listener: listener.slot(),
-        packet,
-        kept: true,
         standing,
-        sends,
         datagrams: !packet.is_tcp() && service.udp == UDP_TRACKED,
-        entry: Cell::new(None),
-        held: Cell::new(0),
-        now: Cell::new(0),
-        steered: Cell::new(false),
+        ..Kernel::new(service, index, packet, sends)
     };
     let slots = decide::slots(service, &packet.key);
     let decided = if let Some(backend) = head.server.and_then(|id| tables.server(id)) {
@@ -237,20 +229,8 @@ pub(crate) fn choose_at_once(packet: &Packet) -> Option<Chosen> {
     }
     let index = listener.index();
     let service = maps::record(index)?;
-    let tables = Kernel {
-        service,
-        index,
-        by_listener: None,
-        packet,
-        kept: false,
-        standing: Standing::Own,
-        sends: |_: &Service, _: &Backend| true,
-        datagrams: false,
-        entry: Cell::new(None),
-        held: Cell::new(0),
-        now: Cell::new(0),
-        steered: Cell::new(false),
-    };
+    let sends = |_: &Service, _: &Backend| true;
+    let tables = Kernel { kept: false, ..Kernel::new(service, index, packet, sends) };
     let slots = decide::slots(service, &packet.key);
     let decision = decide::look(&tables, slots)?;
     if decision.why == Why::Pinned {
@@ -433,7 +413,26 @@ struct Kernel<'a, S> {
     steered: Cell<bool>,
 }
 
-impl<S: Fn(&Service, &Backend) -> bool> Kernel<'_, S> {
+impl<'a, S: Fn(&Service, &Backend) -> bool> Kernel<'a, S> {
+    /// For a packet of a TCP flow that lies in a map.
+    #[inline(always)]
+    fn new(service: &'a Service, index: u32, packet: &'a Packet, sends: S) -> Self {
+        Self {
+            service,
+            index,
+            by_listener: None,
+            packet,
+            kept: true,
+            standing: Standing::Own,
+            sends,
+            datagrams: false,
+            entry: Cell::new(None),
+            held: Cell::new(0),
+            now: Cell::new(0),
+            steered: Cell::new(false),
+        }
+    }
+
     /// The backend with this id in the connection ids of the service, unless it is given up.
     #[inline(always)]
     fn server(&self, id: u64) -> Option<u16> {

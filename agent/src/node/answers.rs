@@ -47,8 +47,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         observed: &PerVersion<Observed>,
         tables: &ServiceTables,
     ) -> SampleRatio {
-        let table = PerVersion::from_fn(|version| share(tables, version));
-        let ratio = SampleRatio::judge(observed.map(|one| one.connections), table);
+        let connections = observed.map(|one| one.connections);
+        let ratio = SampleRatio::judge(connections, table_shares(tables));
         let service = &entry.service;
         let one_by_one =
             service.affinity() == Affinity::Connection && !matches!(service.udp(), Udp::Quic);
@@ -77,13 +77,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 let was = before.services.get(name);
                 // What is really there; what would be there, if nothing was changed.
                 let read = if commit.dry_run { None } else { self.read_back(entry) };
-                let tables = read.as_ref().unwrap_or(&entry.tables);
+                let table = table_shares(read.as_ref().unwrap_or(&entry.tables));
                 let moves = next.moves.get(name).copied().unwrap_or_default();
                 let observed = observed.get(name).copied().unwrap_or_default();
                 let versions = PerVersion::from_fn(|version| VersionChange {
                     before: was.map_or(Weight::default(), |was| was.service.weights().get(version)),
                     asked: entry.service.weights().get(version),
-                    table: share(tables, version),
+                    table: table[version],
                     observed: observed[version],
                     backend_slots_moved: moves.backends[version.index()].moved,
                 });
@@ -126,11 +126,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             .tables(entry.index)
             .map_err(|error| Error::DataPlane(error.to_string()))?
             .ok_or_else(|| Error::DataPlane(format!("service {name} is not in the kernel")))?;
-        let observed = self.observed(name);
+        let (observed, table) = (self.observed(name), table_shares(&tables));
         let versions = PerVersion::from_fn(|version| VersionStatus {
             release: entry.service.versions()[version].release.clone(),
             asked: entry.service.weights().get(version),
-            table: share(&tables, version),
+            table: table[version],
             observed: observed[version],
             backends: self.backends(entry, &tables, version),
         });
@@ -308,8 +308,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 }
 
-fn share(tables: &ServiceTables, version: Version) -> TableShare {
-    TableShare { slots: shares::by_version(tables)[version.index()], total: VERSION_SLOTS }
+fn table_shares(tables: &ServiceTables) -> PerVersion<TableShare> {
+    let slots = shares::by_version(tables);
+    PerVersion::from_fn(|version| TableShare {
+        slots: slots[version.index()],
+        total: VERSION_SLOTS,
+    })
 }
 
 pub(super) fn move_list(matrix: &[[u32; 3]; 3]) -> Vec<Move> {

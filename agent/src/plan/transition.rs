@@ -18,6 +18,7 @@ use std::sync::Arc;
 use weir_ebpf::abi::{BackendSlot, NO_BACKEND, VERSIONS, VersionSlot};
 
 use super::goal::Target;
+use super::shares;
 use super::tables::{BackendTable, ServiceTables, folded};
 
 /// What a transition leads to.
@@ -74,15 +75,13 @@ pub fn transition(
         fresh = first(target);
         &fresh
     };
-    let mut moves = Moves::default();
-    let pairs = || old.versions.iter().copied().zip(target.versions.iter().copied());
-    for (slot, to) in pairs().filter(|(slot, to)| slot.cur() != *to) {
-        moves.versions[usize::from(slot.cur())][usize::from(to)] += 1;
-    }
+    let mut moves =
+        Moves { versions: shares::moves(&old.versions, &target.versions), ..Moves::default() };
     let versions = if moves.versions == Moves::default().versions {
         Arc::clone(&old.versions)
     } else {
-        pairs().map(|(slot, to)| move_version(slot, to)).collect()
+        let pairs = old.versions.iter().zip(target.versions.iter());
+        pairs.map(|(slot, to)| move_version(*slot, *to)).collect()
     };
     let mut version = 0;
     let backends = old.backends.each_ref().map(|table| {
