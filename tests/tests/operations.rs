@@ -97,4 +97,20 @@ fn what_was_broken_stays_mended() {
     let setting = Setting { inserts_per_second: 20, ..ALL };
     let tally = run(&mut World::new(setting), "stood in for", &steps);
     assert_eq!((tally.flows, tally.rolled_back), (80, 1));
+    // And to a version whose connections were given up while another stood in for the one in its place:
+    // what began there meanwhile stays there, so that new flows for which there is no room must too.
+    let steps = [
+        Step::Shift([0, 9_500, 500]),
+        Step::Open(15),
+        Step::Add(2, 1),
+        Step::Die(64_269),
+        Step::Remove(47_267),
+        Step::Abandon([0, 9_500, 500]),
+        Step::Open(40),
+        Step::RollBack,
+        Step::Open(30),
+        Step::Speak(u16::MAX),
+    ];
+    let tally = run(&mut World::new(Setting { room: 20, ..ALL }), "given up", &steps);
+    assert_eq!((tally.flows, tally.rolled_back, tally.fallbacks > 0), (85, 1, true));
 }

@@ -160,6 +160,9 @@ impl World {
             self.live = live;
             let void: Vec<Flow> = void;
             self.tally.given_up += void.len() as u64;
+            for (given_up, weight) in self.given_up.iter_mut().zip(weights) {
+                *given_up |= weight == 0;
+            }
         }
         Ok(())
     }
@@ -209,6 +212,7 @@ impl World {
         }
         let settle = Settle { service: ServiceName::new(SERVICE)?, dry_run: false, fence: None };
         self.owner().settle_now(&settle).map_err(|error| error.to_string())?;
+        self.given_up = [false; 3];
         self.tally.settled += 1;
         Ok(())
     }
@@ -228,7 +232,8 @@ impl World {
         if self.carried_out(done.map(drop))? {
             let weights = weights.ok_or("no weights")?;
             self.spec.weights = weights.map(|weight| u16::try_from(weight.bp()).unwrap());
-            self.rolled_back = true;
+            let mut led = self.spec.weights.iter().zip(self.given_up);
+            self.rolled_back = !led.any(|(weight, given_up)| *weight > 0 && given_up);
             self.tally.rolled_back += 1;
         }
         Ok(())

@@ -111,6 +111,9 @@ pub struct World {
     /// Weights have been rolled back and not changed since: nothing must be remembered of a flow to
     /// be kept off the version that was left.
     pub(super) rolled_back: bool,
+    /// Versions whose connections were given up: no slot's flows belong there any more, so that a way
+    /// back to them is a shift like any other.
+    pub(super) given_up: [bool; 3],
     pub(super) next_flow: u32,
     pub(super) ahead: u32,
     pub(super) tally: Tally,
@@ -139,6 +142,7 @@ impl World {
             reset: Vec::new(),
             versions: HashMap::new(),
             rolled_back: false,
+            given_up: [false; 3],
             steered: false,
             next_flow: 0,
             ahead: 0,
@@ -180,7 +184,7 @@ impl World {
         (self.next_backend, self.next_flow) = (0, 0);
         (self.live, self.reset) = (Vec::new(), Vec::new());
         self.versions.clear();
-        (self.rolled_back, self.steered) = (false, false);
+        (self.rolled_back, self.steered, self.given_up) = (false, false, [false; 3]);
         self.tally = Tally::default();
         self.spec = Spec { weights: [10_000, 0, 0], ..Spec::default() };
         for version in 0..3 {
