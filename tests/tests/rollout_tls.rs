@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use weir_tests::certificates::{Authority, Identity};
-use weir_tests::fleet::release::{SERVICE, at, shifts, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, at, served, shifts, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Fleet, Release};
 use weir_tests::identity::Version::{Blue, Canary};
 use weir_tests::lab::addresses::{Family, lb_for_clients};
@@ -123,8 +123,6 @@ fn releases_go_over_tls_by_who_may_shift() {
     assert_eq!(shifts(&release.fleet, 0).unwrap().len(), 2);
     let events = release.fleet.lab().weir(&["events", SERVICE, "-o", "json"]).unwrap();
     assert!(events.contains("shifter.example (shifter)"), "{events}");
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
