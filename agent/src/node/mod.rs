@@ -5,8 +5,8 @@
 //! - [`error`]: why a request fails
 //! - `caller`: who asks
 //! - [`events`]: what happened on the node
-//! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
-//!   request makes of it; pure
+//! - `state`, `next`, `wanted`, `directory`, `return_paths`, `tunnels`, `difference`: what the node
+//!   holds, and what a request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
 //! - `by_hand`: what an operator sets of backends, and settling by hand
@@ -47,6 +47,7 @@ mod health;
 pub mod interval;
 mod lease;
 pub mod messages;
+mod next;
 mod owner;
 mod repeats;
 mod restore;
@@ -61,6 +62,7 @@ mod task;
 mod tests;
 pub mod trace;
 mod tunnels;
+mod wanted;
 mod words;
 
 pub use answers::hooks_and_reasons;

@@ -23,9 +23,10 @@ use super::messages::{
     Apply, ChangeOptions, Changed, Commit, Delete, InFlight, InterfaceStatus, RequestId, Shift,
     Steer,
 };
+use super::next::Next;
 use super::repeats::{Answered, Asked, Repeats};
 use super::rounds::Looking;
-use super::state::{Next, State};
+use super::state::State;
 use super::{tunnels, words};
 use crate::dataplane::{self, DataPlane, kernel::BpfLog, next_hop};
 use crate::fault::{self, Point};
