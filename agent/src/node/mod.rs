@@ -21,7 +21,8 @@
 //! - `restore`: how a state is found again at start; pure
 //! - `attachments`: interfaces that go, come back, or lose the program
 //! - [`trace`]: why a packet goes where it goes
-//! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
+//! - `owner`, `commit`, `follow`, `answers`, `words`, `task`: the owner, how a state takes effect, what
+//!   it hears and says, and its loop
 
 mod answers;
 mod attachments;
@@ -29,6 +30,7 @@ mod backends;
 mod by_hand;
 mod caller;
 pub mod clock;
+mod commit;
 mod counted;
 mod devices;
 mod difference;
