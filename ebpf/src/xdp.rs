@@ -1,5 +1,5 @@
-//! The XDP program: the fast path. It forwards what it can finish on its own and changes nothing
-//! of the rest, which the TC program on the same interface sees next, with the whole stack at hand.
+//! The XDP program: the fast path. It forwards what it can finish on its own. Of the rest it changes
+//! and remembers nothing: the TC program on the same interface sees it next, with the whole stack at hand.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
