@@ -14,6 +14,7 @@
 //! - [`checksum`]: incremental Internet checksums
 //! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
 //! - [`mod@bench`]: what the benchmark's programs and who runs them agree on
+//! - [`program!`]: what every object has beside its programs
 //! - [`unaligned`]: words in a packet; [`opaque`]: values that the verifier is to forget
 //!
 //! Nothing here allocates, panics or loops without a bound.
@@ -41,5 +42,6 @@ pub mod latency;
 pub mod opaque;
 pub mod outer;
 pub mod packet;
+mod program;
 pub mod quic;
 pub mod unaligned;

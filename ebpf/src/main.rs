@@ -103,13 +103,4 @@ fn weir_forget(context: XdpContext) -> u32 {
     forget::handle(&context)
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    // Cannot be reached: the verifier refuses a program in which it could.
-    loop {}
-}
-
-/// The helpers this program calls are open to programs under a GPL-compatible licence.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+weir_ebpf::program!();

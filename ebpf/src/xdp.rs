@@ -1,5 +1,5 @@
-//! The XDP program: the fast path. It forwards what it can finish on its own and changes nothing
-//! of the rest, which the TC program on the same interface sees next, with the whole stack at hand.
+//! The XDP program: the fast path. It forwards what it can finish on its own. Of the rest it changes
+//! and remembers nothing: the TC program on the same interface sees it next, with the whole stack at hand.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
@@ -122,8 +122,13 @@ fn way(
 /// Whether this program can send out of a link.
 #[inline(always)]
 fn is_way(frame: &XdpFrame, scattered: bool, link: &Link) -> bool {
-    let goes_back = link.lower == frame.ifindex() && link.back != 0;
-    goes_back || DEVICES.get_ifindex(device(scattered, link.lower)).is_some()
+    is_back(frame, link) || DEVICES.get_ifindex(device(scattered, link.lower)).is_some()
+}
+
+/// Whether a link is reached by the interface that the frame came by, which takes it back.
+#[inline(always)]
+fn is_back(frame: &XdpFrame, link: &Link) -> bool {
+    link.lower == frame.ifindex() && link.back != 0
 }
 
 /// The key in `DEVICES` of an interface that takes such a frame.
@@ -145,11 +150,7 @@ fn send(
     let bytes = frame.length(scattered);
     let hop = NextHop(backend.next_hop);
     let (link, room) = way(packet, scattered, chosen.service, &backend)?;
-    let verdict = if link.lower == frame.ifindex() && link.back != 0 {
-        XDP_TX
-    } else {
-        redirect(scattered, link.lower)?
-    };
+    let verdict = out_of(is_back(frame, link), scattered, link.lower)?;
     let l2 = frame.make_room(packet, link.tags, room).ok_or(Refused::Leave)?;
     // From here on the frame is not what it was.
     let mut is_v4 = packet.is_v4();
@@ -183,11 +184,8 @@ fn to_client(frame: &XdpFrame, packet: &mut Packet, back: &Return) -> Result<u32
     // A VLAN device is not among the devices that can be sent out of: TC gives such a frame its
     // tags.
     let scattered = frame.is_scattered(packet);
-    let verdict = if ifindex == frame.ifindex() && goes_back(ifindex) {
-        XDP_TX
-    } else {
-        redirect(scattered, ifindex)?
-    };
+    let is_back = ifindex == frame.ifindex() && takes_back(ifindex);
+    let verdict = out_of(is_back, scattered, ifindex)?;
     let bytes = frame.length(scattered);
     frame.make_room(packet, [0; 2], 0).ok_or(Refused::Leave)?;
     let port = route::port_or(packet.key.source_port, back.port);
@@ -207,13 +205,16 @@ fn fits(packet: &Packet, scattered: bool, outer: u32, mtu: u32) -> bool {
 
 /// Whether a frame that came by this interface may go back by it.
 #[inline(always)]
-fn goes_back(ifindex: u32) -> bool {
+fn takes_back(ifindex: u32) -> bool {
     DEVICES.get_ifindex(ifindex | GOES_BACK).is_some()
 }
 
-/// The verdict that sends the frame out of another interface.
+/// The verdict that sends the frame out of an interface, be it back by the one that it came by.
 #[inline(always)]
-fn redirect(scattered: bool, ifindex: u32) -> Result<u32, Refused> {
+fn out_of(is_back: bool, scattered: bool, ifindex: u32) -> Result<u32, Refused> {
+    if is_back {
+        return Ok(XDP_TX);
+    }
     DEVICES.redirect(device(scattered, ifindex), u64::from(XDP_PASS)).map_err(|_| Refused::Leave)
 }
 

@@ -1,9 +1,13 @@
-//! An authority, and what it has signed.
+//! An authority, what it has signed, and both as files.
+
+use std::path::PathBuf;
+use std::{fs, io};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, Error, ExtendedKeyUsagePurpose,
     IsCa, KeyPair, SanType,
 };
+use tempfile::TempDir;
 
 /// An authority.
 #[derive(Debug)]
@@ -66,5 +70,29 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.0)?.pem();
         Ok(Identity { certificate, key: key.serialize_pem() })
+    }
+}
+
+/// Files that programs are given. Dropping it removes them.
+#[derive(Debug)]
+pub struct Files(TempDir);
+
+impl Files {
+    /// None yet.
+    pub fn new() -> io::Result<Self> {
+        tempfile::tempdir().map(Self)
+    }
+
+    /// Writes a file of this name.
+    pub fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.0.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Writes a certificate and its key, as `NAME.pem` and `NAME.key`.
+    pub fn identity(&self, name: &str, identity: &Identity) -> io::Result<(PathBuf, PathBuf)> {
+        let certificate = self.write(&format!("{name}.pem"), &identity.certificate)?;
+        Ok((certificate, self.write(&format!("{name}.key"), &identity.key)?))
     }
 }

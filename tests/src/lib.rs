@@ -15,7 +15,7 @@
 //! - [`packet`]: packets of any layers, as they stand on the wire.
 //! - [`capture`]: every packet of an interface, as it was seen there.
 //! - [`cases`]: packet cases as data: what goes in, what must come out, what must be counted.
-//! - [`certificates`]: an authority, and what it has signed.
+//! - [`certificates`]: an authority, what it has signed, and both as files.
 //! - [`watch`]: a Prometheus and a browser that look at the agent.
 //! - [`ledger`]: an etcd, and coordinators that hold the leadership.
 //! - [`tunnels`]: frames, wrapped in an outer header.

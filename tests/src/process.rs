@@ -32,17 +32,18 @@ impl Process {
     /// Starts a program in `namespace`, with its output in `log`.
     pub fn start(
         namespace: &Namespace,
-        program: &str,
+        program: impl AsRef<OsStr>,
         arguments: &[impl AsRef<OsStr>],
         log: &Path,
     ) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-        let mut command = namespace.daemon(program);
+        let mut command = namespace.daemon(&program);
         command.args(arguments);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A group of its own: a browser has many processes, a proxy its workers.
         command.process_group(0);
-        let child = command.spawn().with_context(|| format!("starting {program}"))?;
+        let what = || format!("starting {}", program.as_ref().display());
+        let child = command.spawn().with_context(what)?;
         Ok(Self { child, log: log.to_owned() })
     }
 
@@ -59,6 +60,22 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it has written these words, likewise.
+    pub fn wait_to_say(&mut self, words: &str) -> Result<()> {
+        let log = self.log.clone();
+        self.wait(|| read(&log).contains(words))
+    }
+
+    /// Ends it by SIGTERM, and gives what it has written; an error with that if it does not end well.
+    pub fn stop(mut self) -> Result<String> {
+        self.ask_to_end();
+        match self.child.try_wait()? {
+            Some(status) if status.success() => Ok(self.said()),
+            Some(status) => bail!("{status}: {}", self.said().trim()),
+            None => bail!("it does not stop: {}", self.said().trim()),
+        }
+    }
+
     /// Its process, of which others may be children.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -72,21 +89,34 @@ impl Process {
 
     /// What it has written.
     fn said(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        read(&self.log)
     }
+
+    /// Asks the group to end, and waits until its first has.
+    fn ask_to_end(&mut self) {
+        // An error means that it has ended already.
+        let _ = killpg(self.group(), Signal::SIGTERM);
+        let deadline = Instant::now() + pace::wait(STOP_LIMIT);
+        while !self.has_ended() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
-        let group = i32::try_from(self.child.id()).map(Pid::from_raw);
-        if let (Ok(group), false) = (group, self.has_ended()) {
-            let _ = killpg(group, Signal::SIGTERM);
-            let deadline = Instant::now() + pace::wait(STOP_LIMIT);
-            while !self.has_ended() && Instant::now() < deadline {
-                sleep(Duration::from_millis(20));
-            }
-            let _ = killpg(group, Signal::SIGKILL);
+        if !self.has_ended() {
+            self.ask_to_end();
+            // Errors mean that it has ended already.
+            let _ = killpg(self.group(), Signal::SIGKILL);
         }
         let _ = self.child.wait();
         if thread::panicking() {

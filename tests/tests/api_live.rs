@@ -5,27 +5,21 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::BTreeSet;
+#[allow(dead_code, reason = "only calls that answer once are made")]
+#[path = "../../agent/tests/common/reflection.rs"]
+mod reflection;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use prost::Message as _;
-use prost_reflect::prost_types::FileDescriptorProto;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use reflection::Reflected;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt as _;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
-use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use weir::client::Client;
 use weir::model::Version;
 use weir::node::messages::Counters;
@@ -95,14 +89,11 @@ fn a_client_by_reflection_shifts_a_weight() {
     let (load, mut node) = loaded();
     let runtime = runtime();
     let channel = runtime.block_on(connect(&node));
-    let services = runtime.block_on(list_services(&channel));
+    let reflected = runtime.block_on(Reflected::connect(channel));
     for name in ["weir.v1.Weir", "grpc.health.v1.Health"] {
-        assert!(services.contains(name), "{services:?}");
+        assert!(reflected.services.iter().any(|one| one == name), "{:?}", reflected.services);
     }
-    let pool = runtime.block_on(descriptors(&channel, "weir.v1.Weir"));
-    let call = |method: &str, request: Value| {
-        runtime.block_on(call(&channel, &pool, "weir.v1.Weir", method, request))
-    };
+    let call = |method: &str, request: Value| runtime.block_on(reflected.call(method, request));
 
     let shift = json!({ "shifts": [{
         "service": "web",
@@ -157,102 +148,4 @@ async fn connect(node: &Node) -> Channel {
     let path = socket(node.lab());
     let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
     endpoint.timeout(Duration::from_secs(10)).connect().await.unwrap()
-}
-
-async fn reflect(channel: &Channel, question: MessageRequest) -> MessageResponse {
-    let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
-    let mut client = ServerReflectionClient::new(channel.clone());
-    let answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
-    answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap()
-}
-
-async fn list_services(channel: &Channel) -> BTreeSet<String> {
-    match reflect(channel, MessageRequest::ListServices(String::new())).await {
-        MessageResponse::ListServicesResponse(list) => {
-            list.service.into_iter().map(|service| service.name).collect()
-        }
-        other => unreachable!("{other:?}"),
-    }
-}
-
-/// The file of a service and all that it imports.
-async fn descriptors(channel: &Channel, service: &str) -> DescriptorPool {
-    let mut questions = vec![MessageRequest::FileContainingSymbol(service.to_owned())];
-    let (mut asked, mut files) = (BTreeSet::new(), Vec::new());
-    while let Some(question) = questions.pop() {
-        let answer = reflect(channel, question).await;
-        let MessageResponse::FileDescriptorResponse(found) = answer else {
-            unreachable!("{answer:?}")
-        };
-        for bytes in found.file_descriptor_proto {
-            let file = FileDescriptorProto::decode(&bytes[..]).unwrap();
-            asked.insert(file.name().to_owned());
-            for import in &file.dependency {
-                if asked.insert(import.clone()) {
-                    questions.push(MessageRequest::FileByFilename(import.clone()));
-                }
-            }
-            files.push(file);
-        }
-    }
-    let mut pool = DescriptorPool::new();
-    pool.add_file_descriptor_protos(files).unwrap();
-    pool
-}
-
-/// One call with JSON in and out, by descriptors alone.
-async fn call(
-    channel: &Channel,
-    pool: &DescriptorPool,
-    service: &str,
-    method: &str,
-    request: Value,
-) -> Result<Value, Status> {
-    let service = pool.get_service_by_name(service).unwrap();
-    let method = service.methods().find(|one| one.name() == method).unwrap();
-    let message = DynamicMessage::deserialize(method.input(), request).unwrap();
-    let path = format!("/{}/{}", service.full_name(), method.name());
-    let mut grpc = tonic::client::Grpc::new(channel.clone());
-    grpc.ready().await.unwrap();
-    let path = PathAndQuery::try_from(path).unwrap();
-    let answer = grpc.unary(Request::new(message), path, Dynamic(method.output())).await?;
-    let options = SerializeOptions::new().stringify_64_bit_integers(false);
-    Ok(answer.into_inner().serialize_with_options(serde_json::value::Serializer, &options).unwrap())
-}
-
-/// Carries messages that are known by their descriptors only. Holds the answer's.
-struct Dynamic(MessageDescriptor);
-
-impl Codec for Dynamic {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self(self.0.clone())
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl Encoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn encode(&mut self, message: DynamicMessage, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message.encode(to).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for Dynamic {
-    type Item = DynamicMessage;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        let message = DynamicMessage::decode(self.0.clone(), from);
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
-    }
 }

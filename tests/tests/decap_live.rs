@@ -8,27 +8,21 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
-use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send,
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
-use nix::unistd::Pid;
-use serde_json::Value;
 use socket2::SockRef;
-use weir_tests::agent::binary;
+use weir_tests::decap::Decap;
 use weir_tests::frames::{ETHERNET, IPV6};
 use weir_tests::identity::Version;
 use weir_tests::lab::addresses::{
@@ -86,12 +80,12 @@ fn connections_arrive(mode: &str) {
     });
     refused.unwrap().expect_err("nobody strips");
 
-    let decap = Decap::start(&lab, mode, &[]);
-    assert_eq!(decap.stripped(kind), (0, 0));
+    let decap = Decap::start(&lab, Version::Blue, mode, &[]).unwrap();
+    assert_eq!(stripped(&decap, kind), (0, 0));
     for (kind, outside, inside, wrap) in KINDS {
-        let before = decap.stripped(kind);
+        let before = stripped(&decap, kind);
         wrapping(&lab, outside, inside, wrap, &[], || upload(&lab, inside));
-        let after = decap.stripped(kind);
+        let after = stripped(&decap, kind);
         let (packets, bytes) = (after.0 - before.0, after.1 - before.1);
         assert!(bytes > BYTES as u64, "{kind} {mode}: {packets} packets, {bytes} bytes");
         // XDP sees each frame by itself. The kernel does not join GUE that nobody listens for; what
@@ -106,15 +100,15 @@ fn connections_arrive(mode: &str) {
     for tags in (1..=tags.len()).map(|length| &tags[..length]) {
         wrapping(&lab, Family::V6, Family::V4, Wrap::Ip, tags, || upload(&lab, Family::V4));
     }
-    assert_eq!(decap.dropped(), 0);
-    let log = decap.stop();
+    assert_eq!(dropped(&decap), 0);
+    let log = decap.stop().unwrap();
     assert!(log.contains("gue4 ") && log.contains("detached"), "{log}");
 }
 
 #[test]
 fn addresses_are_followed() {
     let lab = lab();
-    let decap = Decap::start(&lab, "tc", &[]);
+    let decap = Decap::start(&lab, Version::Blue, "tc", &[]).unwrap();
     let blue = lab.version(Version::Blue);
     let own = backend(Family::V4, Version::Blue, 0);
     blue.ip(&[format!("address del {own}/24 dev {FAR_END}")]).unwrap();
@@ -142,20 +136,20 @@ fn addresses_are_followed() {
     ])
     .unwrap();
     until(true);
-    decap.stop();
+    decap.stop().unwrap();
 }
 
 #[test]
 fn only_the_addresses_asked_for_are_taken() {
     let lab = lab();
     let v6 = backend(Family::V6, Version::Blue, 0).to_string();
-    let decap = Decap::start(&lab, "tc", &["--take", &v6]);
+    let decap = Decap::start(&lab, Version::Blue, "tc", &["--take", &v6]).unwrap();
     wrapping(&lab, Family::V6, Family::V4, GUE, &[], || upload(&lab, Family::V4));
     let to = SocketAddr::new(vip(Family::V4, 0), PORT);
     let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(500)).map(drop);
     wrapping(&lab, Family::V4, Family::V4, GUE, &[], || lab.clients().inside(connect).unwrap())
         .expect_err("to another address");
-    decap.stop();
+    decap.stop().unwrap();
 }
 
 /// Clients, a host that wraps, and a backend with the listeners' addresses on its loopback.
@@ -284,80 +278,18 @@ fn upload(lab: &Lab, family: Family) {
     assert_eq!(answer, "thanks");
 }
 
-/// A running `weir decap` on the backend. Dropping it kills it.
-struct Decap {
-    child: Child,
-    log: PathBuf,
-    bpffs: PathBuf,
+/// Packets and bytes of a kind of tunnel.
+fn stripped(decap: &Decap, kind: &str) -> (u64, u64) {
+    let counters = decap.counters().unwrap();
+    let all = counters["stripped"].as_array().unwrap();
+    let one = all.iter().find(|one| one["kind"] == kind).unwrap();
+    (one["packets"].as_u64().unwrap(), one["bytes"].as_u64().unwrap())
 }
 
-impl Decap {
-    fn start(lab: &Lab, mode: &str, arguments: &[&str]) -> Self {
-        let (log, bpffs) = (lab.directory().join("decap.log"), lab.bpffs().join("decap"));
-        let mut command = lab.version(Version::Blue).daemon(binary().unwrap());
-        command.args(["decap", "--interface", &format!("{FAR_END}:{mode}")]);
-        command.arg("--bpffs").arg(&bpffs).args(arguments);
-        command.stdin(Stdio::null()).stderr(File::create(&log).unwrap());
-        let decap = Self { child: command.spawn().unwrap(), log, bpffs };
-        let deadline = Instant::now() + LIMIT;
-        while !decap.log().contains("strips IPIP and GUE") {
-            assert!(Instant::now() < deadline, "it does not start: {}", decap.log());
-            sleep(Duration::from_millis(10));
-        }
-        decap
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn counters(&self) -> Value {
-        let mut command = Command::new(binary().unwrap());
-        command.args(["decap", "counters", "-o", "json", "--bpffs"]).arg(&self.bpffs);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// Packets and bytes of a kind of tunnel.
-    fn stripped(&self, kind: &str) -> (u64, u64) {
-        let counters = self.counters();
-        let all = counters["stripped"].as_array().unwrap();
-        let one = all.iter().find(|one| one["kind"] == kind).unwrap();
-        (one["packets"].as_u64().unwrap(), one["bytes"].as_u64().unwrap())
-    }
-
-    fn dropped(&self) -> u64 {
-        let counters = self.counters();
-        let all = counters["not_stripped"].as_array().unwrap();
-        let dropped = all.iter().filter(|one| one["verdict"] == "dropped");
-        dropped.map(|one| one["packets"].as_u64().unwrap()).sum()
-    }
-
-    /// Stops it by SIGTERM, and gives its log. It leaves nothing behind.
-    fn stop(mut self) -> String {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-        let deadline = Instant::now() + LIMIT;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not stop: {}", self.log());
-            sleep(Duration::from_millis(10));
-        };
-        assert!(status.success(), "{}", self.log());
-        assert!(!self.bpffs.exists());
-        self.log()
-    }
-}
-
-impl Drop for Decap {
-    fn drop(&mut self) {
-        // Errors here mean that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("the decapsulator's log: {}", self.log());
-        }
-    }
+/// Packets that were dropped, for whatever reason.
+fn dropped(decap: &Decap) -> u64 {
+    let counters = decap.counters().unwrap();
+    let all = counters["not_stripped"].as_array().unwrap();
+    let dropped = all.iter().filter(|one| one["verdict"] == "dropped");
+    dropped.map(|one| one["packets"].as_u64().unwrap()).sum()
 }

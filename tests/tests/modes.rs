@@ -101,8 +101,9 @@ fn works(forwarding: &'static str, mode: Mode) {
     let lab = LabBuilder::new().clients(50).backends(1).direct();
     let mut node = Node::start(lab, mode, &[]).unwrap();
     let tunnels = forwarding == "dsr-ipip" || forwarding == "dsr-gue";
-    let decap = Version::ALL
-        .map(|version| tunnels.then(|| Decap::start(node.lab(), version, mode.name()).unwrap()));
+    let decap = Version::ALL.map(|version| {
+        tunnels.then(|| Decap::start(node.lab(), version, mode.name(), &[]).unwrap())
+    });
     let services = pairs.iter().flat_map(|&pair| services(&node, forwarding, pair));
     let services: Vec<ServiceSpec> = services.collect();
     node.apply(&services).unwrap();

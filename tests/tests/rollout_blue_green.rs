@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use weir_tests::fleet::Release;
-use weir_tests::fleet::release::{SERVICE, at, short, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, at, served, short, small_lab, unbroken};
 use weir_tests::identity::Version::{Blue, Canary, Green};
 use weir_tests::lab::addresses::{Family, vip};
 use weir_tests::lab::spec::{Protocol, yaml};
@@ -65,9 +65,7 @@ fn green_gets_everything_and_gives_it_back_at_once() {
         assert!(undone.elapsed() < Duration::from_secs(10));
     }
     println!("undone in {:.1?}", undone.elapsed());
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
     unbroken(&during).unwrap();
 }
@@ -117,9 +115,7 @@ fn presets_come_to_their_end() {
         }
         let _ = release.coordinator.wait_for(SERVICE, "healthy", LIMIT).unwrap();
     }
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
 }
 
 /// Green is tried through a listener of its own before it has any weight.
@@ -149,7 +145,5 @@ fn green_is_tried_by_its_preview_first() {
     assert_eq!(release.weights(Green).unwrap(), [0]);
     release.coordinator.rollout(&["promote", SERVICE]).unwrap();
     release.ends("v2", "healthy", began, LIMIT).unwrap();
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use weir_tests::fleet::Release;
-use weir_tests::fleet::release::{SERVICE, at, short, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, at, served, short, small_lab, unbroken};
 use weir_tests::identity::Version;
 use weir_tests::lab::addresses::{Family, HTTP_PORT};
 use weir_tests::load::fresh::{Fresh, FreshPlan};
@@ -62,9 +62,7 @@ fn a_good_canary_gets_everything_wave_by_wave() {
     assert_eq!(weights(&second), [5_000; 3], "{second:#}");
     release.ends("v2", "healthy", began, LIMIT).unwrap();
     assert_eq!(release.weights(Version::Canary).unwrap(), [10_000; 3]);
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
     unbroken(&during).unwrap();
 }

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use weir_tests::agent::{binary, socket};
 use weir_tests::fleet::Fleet;
-use weir_tests::fleet::release::{SERVICE, at, short, small_lab};
+use weir_tests::fleet::release::{SERVICE, at, served, short, small_lab};
 use weir_tests::identity::Version::{Blue, Canary};
 use weir_tests::lab::spec::Protocol;
 
@@ -125,9 +125,7 @@ fn one_host_releases_by_itself() {
     let (code, stdout, _) = weir(&fleet, &["replay", record.to_str().unwrap()]);
     assert_eq!(code, 0);
     assert!(stdout.contains("connectSuccess"), "{stdout}");
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
 }
 
 #[test]

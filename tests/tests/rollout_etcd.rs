@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use weir_tests::fleet::release::{SERVICE, at, hold, shifts, short, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, at, hold, served, shifts, short, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Fleet};
 use weir_tests::identity::Version::{Blue, Canary, Green};
 use weir_tests::lab::addresses::{Family, backend};
@@ -93,9 +93,7 @@ fn a_leader_that_slept_is_overtaken_and_each_effect_happens_once() {
         assert_eq!(shifts.len(), 3, "10, 50 and 100 %: {shifts:#?}");
         assert!(shifts.values().all(|times| *times == 1), "{shifts:#?}");
     }
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 
@@ -128,9 +126,7 @@ fn without_etcd_weights_hold_and_abort_works() {
     let known = |one: &Value| one["held"] == "";
     only.wait(SERVICE, LIMIT, known).unwrap();
     println!("{rollout:#}\n{}", only.rollout(&["history", SERVICE]).unwrap());
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use weir::fault::Point;
 use weir_tests::agent::faulty_binary;
-use weir_tests::fleet::release::{SERVICE, shifts, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, served, shifts, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Fleet, Release};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -91,9 +91,7 @@ fn dies_at_each_transition(point: Point) {
         assert_eq!(shifts.len(), 3, "20, 60 and 100 %: {shifts:#?}");
         assert!(shifts.values().all(|times| *times == 1), "{shifts:#?}");
     }
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use weir_tests::fleet::release::{SERVICE, shifts, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, served, shifts, small_lab, unbroken};
 use weir_tests::fleet::{Coordinator, Release};
 use weir_tests::identity::Version::{Blue, Canary};
 use weir_tests::random::Random;
@@ -60,9 +60,7 @@ fn killed_at_random_moments_each_effect_happens_once() {
         assert_eq!(shifts.len(), 4, "10, 40, 70 and 100 %: {shifts:#?}");
         assert!(shifts.values().all(|times| *times == 1), "{shifts:#?}");
     }
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
     assert!(kills >= 4, "{kills}");
 }
@@ -103,9 +101,7 @@ fn an_agent_that_is_lost_and_returns_is_led_on() {
     release.fleet.members_mut()[1].restart().unwrap();
     release.ends("v2", "healthy", began, LIMIT).unwrap();
     assert_eq!(release.weights(Canary).unwrap(), [10_000; 3]);
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 
@@ -125,7 +121,5 @@ fn a_leader_that_was_stopped_changes_nothing_when_it_wakes() {
     release.coordinator.signal(Signal::SIGCONT).unwrap();
     release.ends("v2", "healthy", began, LIMIT).unwrap();
     assert_eq!(shifts(&release.fleet, 0).unwrap().len(), 4);
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use weir::model::BackendState;
 use weir::model::Version::Blue;
 use weir_tests::fleet::Release;
-use weir_tests::fleet::release::{SERVICE, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, served, small_lab, unbroken};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const HEALTH: &str = "health: { type: tcp, port: 80, interval: 200ms, rise: 1, fall: 2 }";
@@ -87,9 +87,7 @@ fn six_backends_are_replaced_one_after_the_other() {
     release.ends("v2", "healthy", began, LIMIT).unwrap();
     assert_eq!(calls(release.fleet.directory()), ["2", "3", "4", "5", "6", "7"]);
     assert!(all_active(&release));
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 
@@ -108,9 +106,7 @@ fn a_replacement_that_fails_at_the_fourth_is_taken_back() {
     back.sort();
     assert_eq!(back, ["1 2", "1 3", "1 4", "1 5"], "each that was touched is brought back");
     assert!(all_active(&release));
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 
@@ -133,8 +129,6 @@ fn two_at_a_time_are_replaced_until_one_fails() {
     let touched: Vec<String> = touched.iter().map(|backend| format!("1 {backend}")).collect();
     assert_eq!(back, touched, "each that was touched is brought back");
     assert!(all_active(&release));
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }

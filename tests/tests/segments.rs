@@ -70,7 +70,7 @@ fn arrive(forwarding: &'static str, ways: &[(Family, Family, usize)]) {
     let (lab, side) = (node.lab(), version_side(Version::Blue));
     lab.lb().exec("ethtool", &["-K", side, "tx", "off", "tso", "off", "gso", "off"]).unwrap();
     lab.version(Version::Blue).exec("ethtool", &["-K", FAR_END, "gro", "off"]).unwrap();
-    let _decap = Decap::start(lab, Version::Blue, "tc").unwrap();
+    let _decap = Decap::start(lab, Version::Blue, "tc", &[]).unwrap();
     for &(inside, outside, room) in ways {
         let services = [(HTTP_PORT, Protocol::Tcp), (ECHO_PORT, Protocol::Udp)];
         node.apply(&services.map(|(port, protocol)| ServiceSpec {

@@ -1,7 +1,7 @@
 //! The build of the BPF objects: which compiler and linker, and how they are called.
 //!
-//! Shared by `cargo xtask` and, through `#[path]`, by `agent/build.rs`: so it uses nothing but the
-//! standard library. It looks and builds; only `cargo xtask setup` installs.
+//! Shared by `cargo xtask` and, through `build_script.rs`, by build scripts: so it uses nothing but
+//! the standard library. It looks and builds; only `cargo xtask setup` installs.
 
 use std::env;
 use std::fmt;

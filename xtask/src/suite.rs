@@ -143,18 +143,18 @@ impl Suite<'_> {
         let tests: Vec<(&Ended, Vec<String>)> = ended
             .iter()
             .filter(|one| !one.passed)
-            .map(|one| Ok((one, failures(&one.read()?))))
+            .map(|one| Ok((one, failures(&read(&one.log)?))))
             .collect::<Result<_>>()?;
         let count: usize = tests.iter().map(|(_, names)| names.len()).sum();
         let mut red = Vec::new();
         for (one, names) in &tests {
             run::say(&format!("\n{}", run::bold(&format!("== {}", one.program.name))));
             if names.is_empty() || one.program.package != LAB || count > MOST_AGAIN {
-                pass_on(&one.read()?)?;
+                pass_on(&read(&one.log)?)?;
                 red.push(format!("{} ({})", one.program.name, names.join(", ")));
                 continue;
             }
-            pass_on(&quote(&one.read()?))?;
+            pass_on(&quote(&read(&one.log)?))?;
             for name in names {
                 let log = one.program.log(logs, &format!(".{name}.again"));
                 run::say(&format!("   {name} runs again, by itself ..."));
@@ -172,14 +172,10 @@ impl Suite<'_> {
 }
 
 impl Ended {
-    fn read(&self) -> Result<String> {
-        read(&self.log)
-    }
-
     /// One line: how it ended, how long it took, how many tests passed; then, where no person looks
     /// on, what the program said. What a failed one said comes with its second chance.
     fn report(&self) -> Result<()> {
-        let said = self.read()?;
+        let said = read(&self.log)?;
         let verdict = if self.passed { "ok    " } else { "FAILED" };
         let passed = said.lines().filter(|line| line.ends_with(" ... ok")).count();
         let (took, Program { package, name, .. }) = (run::seconds(self.took), &self.program);

@@ -15,8 +15,9 @@ use super::messages::{
     NodeStatus, ServiceCounters, ServiceStatus, Steered, Verdict, VersionChange, VersionCounters,
     VersionStatus,
 };
+use super::next::Next;
 use super::owner::Owner;
-use super::state::{Entry, Next, State};
+use super::state::{Entry, State};
 use super::tunnels;
 use crate::dataplane::DataPlane;
 use crate::model::{

@@ -11,7 +11,8 @@ use weir_ebpf::abi::VERSIONS;
 
 use super::directory::{Directory, Place};
 use super::messages::InFlight;
-use super::state::{Entry, Next, State};
+use super::next::Next;
+use super::state::{Entry, State};
 use crate::model::{BackendState, Drain, Draining, ServiceName, Version};
 use crate::plan::abandon::abandon;
 use crate::plan::steering::Steering;

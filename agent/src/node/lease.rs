@@ -7,7 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::error::Error;
 use super::messages::{LeaseStatus, RenewLease};
-use super::state::{Next, State};
+use super::next::Next;
+use super::state::State;
 use crate::model::{LeaseTerms, OnExpiry, ServiceName, Weights};
 use crate::store::StoredLease;
 

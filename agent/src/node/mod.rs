@@ -5,8 +5,8 @@
 //! - [`error`]: why a request fails
 //! - `caller`: who asks
 //! - [`events`]: what happened on the node
-//! - `state`, `directory`, `return_paths`, `tunnels`, `difference`: what the node holds, and what a
-//!   request makes of it; pure
+//! - `state`, `next`, `wanted`, `directory`, `return_paths`, `tunnels`, `difference`: what the node
+//!   holds, and what a request makes of it; pure
 //! - `devices`: what XDP may send through; pure
 //! - `backends`: what becomes known of backends, and what it changes
 //! - `by_hand`: what an operator sets of backends, and settling by hand
@@ -21,7 +21,8 @@
 //! - `restore`: how a state is found again at start; pure
 //! - `attachments`: interfaces that go, come back, or lose the program
 //! - [`trace`]: why a packet goes where it goes
-//! - `owner`, `follow`, `answers`, `words`, `task`: the owner, what it hears and says, and its loop
+//! - `owner`, `commit`, `follow`, `answers`, `words`, `task`: the owner, how a state takes effect, what
+//!   it hears and says, and its loop
 
 mod answers;
 mod attachments;
@@ -29,6 +30,7 @@ mod backends;
 mod by_hand;
 mod caller;
 pub mod clock;
+mod commit;
 mod counted;
 mod devices;
 mod difference;
@@ -47,6 +49,7 @@ mod health;
 pub mod interval;
 mod lease;
 pub mod messages;
+mod next;
 mod owner;
 mod repeats;
 mod restore;
@@ -61,6 +64,7 @@ mod task;
 mod tests;
 pub mod trace;
 mod tunnels;
+mod wanted;
 mod words;
 
 pub use answers::hooks_and_reasons;

@@ -12,12 +12,14 @@ use std::sync::Arc;
 use weir_ebpf::abi::{self, FlowEntry, NO_BACKEND};
 
 use super::clock;
+use super::commit::{next_generation, plane_error};
 use super::difference::difference;
 use super::directory::{Key, Place};
 use super::error::Error;
 use super::events::{Event, Kind};
-use super::owner::{Owner, next_generation, plane_error};
-use super::state::{Next, State};
+use super::next::Next;
+use super::owner::Owner;
+use super::state::State;
 use crate::dataplane::DataPlane;
 use crate::model::{ServerId, Service, ServiceSpec, Version, parse_services};
 use crate::plan::tables::ServiceTables;

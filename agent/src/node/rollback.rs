@@ -8,9 +8,10 @@ use super::clock;
 use super::draining;
 use super::error::Error;
 use super::messages::{Changed, InFlight, RollBack};
+use super::next::Next;
 use super::owner::Owner;
 use super::repeats::Asked;
-use super::state::{Next, State};
+use super::state::State;
 use crate::dataplane::DataPlane;
 use crate::store::Store;
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use weir_ebpf::abi::{FlowEntry, FlowKey, Listener, UDP};
 
 use super::clock;
+use super::commit::plane_error;
 use super::difference::{endpoint, image};
 use super::draining::{give_up, given_up};
 use super::error::Error;
 use super::events::{Event, Kind};
-use super::owner::{Owner, plane_error};
+use super::owner::Owner;
 use super::settle::is_in_transition;
 use super::state::{Entry, State};
 use super::sweep::{self, Sweep};

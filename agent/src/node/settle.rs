@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::commit::plane_error;
 use super::counted::Counted;
 use super::directory::Key;
 use super::error::Error;
 use super::events::{Event, Kind};
-use super::owner::{Owner, plane_error};
+use super::owner::Owner;
 use super::restore::named;
 use super::state::{Entry, State};
 use super::sweep::{Named, Swept};

@@ -6,29 +6,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use weir_ebpf::abi::{BY_TABLE, MAX_BACKENDS, MAX_SERVICES, VERSIONS};
-
-use super::directory::{Directory, Key, Place, identity};
+use super::directory::{Directory, Key, Place};
 use super::draining::OfVersions;
 use super::error::Error;
 use super::guarding::Guarded;
 use super::lease::Lease;
 use super::messages::{ServiceShift, Steer};
+use super::next::Next;
 use super::return_paths;
+use super::wanted::{basis_points, members};
 use crate::model::{
-    Backend, BackendState, Fence, Listener, OnDown, OnEmpty, PerVersion, Rule, Service,
-    ServiceName, Version, Violation, Violations, Weights, resolve, steering::revise, validate_set,
+    Fence, Listener, Rule, Service, ServiceName, Version, Violation, Violations, Weights, resolve,
+    steering::revise, validate_set,
 };
-use crate::plan::backend_table::Candidate;
 use crate::plan::digest::Digest;
 use crate::plan::goal::{Goal, Target};
 use crate::plan::moved::Moved;
-use crate::plan::stand_in::{Member, Standing, is_served};
-use crate::plan::steering::{Prefix, Rules, Steering};
+use crate::plan::stand_in::is_served;
+use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
-use crate::plan::transition::{Moves, transition};
+use crate::plan::transition::transition;
 use crate::plan::version_table::lay_out;
-use crate::store::StoredService;
 
 /// Weights of the past that are kept while a service has not settled.
 const MAX_ASKED: usize = 32;
@@ -71,15 +69,6 @@ pub(super) struct Entry {
     pub(super) guard: Option<Guarded>,
     /// Backends whose flows are void, by index.
     pub(super) given_up: Arc<BTreeSet<u16>>,
-}
-
-/// The next state, and how each service of the request comes to it.
-#[derive(Debug)]
-pub(super) struct Next {
-    pub(super) state: State,
-    pub(super) moves: BTreeMap<ServiceName, Moves>,
-    /// When this happens, in seconds since boot.
-    now: u32,
 }
 
 impl State {
@@ -265,208 +254,6 @@ impl State {
     }
 }
 
-impl Next {
-    /// Begins with a state, at a time in seconds since boot.
-    pub(super) fn new(state: State, now: u32) -> Self {
-        Self { state, moves: BTreeMap::new(), now }
-    }
-
-    /// Puts a service in place of the one with its name, or beside the others.
-    fn put(&mut self, service: &Service) -> Result<(), Error> {
-        let name = service.name();
-        let old = self.state.services.get(name).cloned();
-        if let Some(old) = &old
-            && old.service == *service
-        {
-            self.moves.insert(name.clone(), Moves::default());
-            return Ok(());
-        }
-        let directory = self.number_backends(service)?;
-        let goal = goal(service);
-        let target = target(&goal, &directory, service);
-        let index = match &old {
-            Some(old) => old.index,
-            None => self.free_index()?,
-        };
-        self.insert(old.as_deref(), service.clone(), index, goal, target);
-        Ok(())
-    }
-
-    /// Puts a service as it was stored, led from the tables that the data plane still holds.
-    pub(super) fn put_restored(
-        &mut self,
-        service: &Service,
-        kept: &StoredService,
-        tables: Option<&ServiceTables>,
-        steering: &Steering,
-    ) -> Result<(), Error> {
-        let directory = self.number_backends(service)?;
-        let goal = goal(service);
-        let target = target(&goal, &directory, service);
-        let steering = match tables {
-            Some(_) => steering.lead(target.rules()).0,
-            None => Steering::first(target.rules()),
-        };
-        let void = given_up(&directory, service);
-        let led = transition(tables, &target, &|one| void.contains(&one)).tables;
-        let entry = Entry {
-            service: service.clone(),
-            index: kept.index,
-            generation: kept.generation,
-            digest: OnceLock::new(),
-            settled: kept.settled.unwrap_or(*service.weights()),
-            asked: Vec::new(),
-            lease: kept.lease.as_ref().map(Lease::from_stored),
-            fence: kept.fence.clone(),
-            guard: kept.guard.map(Guarded::from_stored),
-            moved: Moved::all(self.now),
-            draining: kept.draining,
-            given_up: Arc::new(void),
-            goal,
-            target,
-            tables: Arc::new(led),
-            steering: Arc::new(steering),
-        };
-        self.state.services.insert(service.name().clone(), Arc::new(entry));
-        Ok(())
-    }
-
-    /// Gives every backend of a service an index.
-    fn number_backends(&mut self, service: &Service) -> Result<Arc<Directory>, Error> {
-        let directory = Arc::make_mut(&mut self.state.directory);
-        let asked = directory.len() as u64 + 1;
-        let backends = service.versions().iter().flat_map(|(version, group)| {
-            let key =
-                move |b: &Backend| (Key { version, address: b.address, port: b.port }, b.server_id);
-            group.backends.iter().map(key)
-        });
-        directory.set(service.name(), backends).map_err(|_| Error::Exhausted {
-            what: "backends".to_owned(),
-            limit: u64::from(MAX_BACKENDS),
-            asked,
-        })?;
-        if service.health().is_none() {
-            directory.take_to_be_up(service.name());
-        }
-        Ok(Arc::clone(&self.state.directory))
-    }
-
-    /// Gives a service other weights, if what gets more has backends. They are nobody's lease.
-    pub(super) fn shift(
-        &mut self,
-        old: &Entry,
-        weights: Weights,
-        force: bool,
-    ) -> Result<(), Error> {
-        let service = old.service.clone().with_weights(weights);
-        // A version that had weight already keeps it: only what is given is refused.
-        let given = |version: &Version| {
-            weights.get(*version).bp() > old.service.weights().get(*version).bp()
-        };
-        let unready =
-            |version: &Version| given(version) && !self.state.is_ready(&service, *version);
-        if let Some(version) = Version::ALL.into_iter().find(unready).filter(|_| !force) {
-            return Err(Error::NoReadyBackend { service: service.name().clone(), version });
-        }
-        let name = service.name().clone();
-        self.reweigh(old, service);
-        self.state.set_lease(&name, None);
-        Ok(())
-    }
-
-    /// Gives a service other weights.
-    pub(super) fn reweigh(&mut self, old: &Entry, service: Service) {
-        let goal = old.goal.clone().with_weights(basis_points(*service.weights()));
-        // Where every backend is ready, weights change nothing about backends.
-        let ready = self
-            .state
-            .directory
-            .of(service.name())
-            .all(|(_, place)| place.drains || place.state() == BackendState::Active);
-        let same = old.target.reweighed(&goal).filter(|_| ready);
-        let target = same.unwrap_or_else(|| target(&goal, &self.state.directory, &service));
-        self.insert(Some(old), service, old.index, goal, target);
-    }
-
-    /// Gives a service other steering rules.
-    fn resteer(&mut self, old: &Entry, service: Service) {
-        let goal = old.goal.clone().with_rules(rules(&service));
-        let target = target(&goal, &self.state.directory, &service);
-        self.insert(Some(old), service, old.index, goal, target);
-    }
-
-    /// Leads a service to what is known of its backends now. Its generation stays: nobody has asked
-    /// for anything else.
-    fn reconsider(&mut self, old: &Entry) {
-        let target = target(&old.goal, &self.state.directory, &old.service);
-        let (service, goal) = (old.service.clone(), old.goal.clone());
-        self.insert(
-            Some(&Entry { generation: old.generation - 1, ..old.clone() }),
-            service,
-            old.index,
-            goal,
-            target,
-        );
-    }
-
-    fn insert(
-        &mut self,
-        old: Option<&Entry>,
-        service: Service,
-        index: u32,
-        goal: Goal,
-        target: Target,
-    ) {
-        let void = given_up(&self.state.directory, &service);
-        let mut led = transition(old.map(|old| &*old.tables), &target, &|one| void.contains(&one));
-        let mut steering = match old {
-            Some(old) if old.target.rules() == target.rules() => Steering::clone(&old.steering),
-            Some(old) => {
-                let (steering, moved) = old.steering.lead(target.rules());
-                led.moves.steered = moved;
-                steering
-            }
-            None => Steering::first(target.rules()),
-        };
-        steering.leave_empty_bases(led.tables.empty_bases());
-        let name = service.name().clone();
-        let mut moved = old.map_or_else(|| Moved::all(self.now), |old| old.moved.clone());
-        if let Some(old) = old {
-            moved.note(&old.tables, &led.tables, &led.moves, self.now);
-        }
-        let weights = *service.weights();
-        let entry = Entry {
-            moved,
-            draining: old.map(|old| old.draining).unwrap_or_default(),
-            settled: old.map_or(weights, |old| old.settled),
-            asked: old.map(|old| old.asked(weights)).unwrap_or_default(),
-            lease: old.filter(|old| *old.service.weights() == weights).and_then(|old| old.lease),
-            fence: old.and_then(|old| old.fence.clone()),
-            guard: old.and_then(|old| old.guard),
-            digest: OnceLock::new(),
-            generation: old.map_or(0, |old| old.generation) + 1,
-            tables: Arc::new(led.tables),
-            steering: Arc::new(steering),
-            service,
-            index,
-            goal,
-            target,
-            given_up: Arc::new(void),
-        };
-        self.moves.insert(name.clone(), led.moves);
-        self.state.services.insert(name, Arc::new(entry));
-    }
-
-    fn free_index(&self) -> Result<u32, Error> {
-        let used: BTreeSet<u32> = self.state.services.values().map(|entry| entry.index).collect();
-        (0..MAX_SERVICES).find(|index| !used.contains(index)).ok_or_else(|| Error::Exhausted {
-            what: "services".to_owned(),
-            limit: u64::from(MAX_SERVICES),
-            asked: used.len() as u64 + 1,
-        })
-    }
-}
-
 impl Entry {
     /// Digest of the tables that the spec asks for.
     pub(super) fn digest(&self) -> Digest {
@@ -474,7 +261,7 @@ impl Entry {
     }
 
     /// The weights asked for since it settled, when these are now.
-    fn asked(&self, weights: Weights) -> Vec<Weights> {
+    pub(super) fn asked(&self, weights: Weights) -> Vec<Weights> {
         let mut asked = self.asked.clone();
         if *self.service.weights() != weights {
             asked.push(*self.service.weights());
@@ -493,94 +280,4 @@ impl Entry {
             |weights: &&Weights| lay_out(basis_points(**weights)).iter().copied().eq(bases());
         all.find(is_it).copied()
     }
-}
-
-fn basis_points(weights: Weights) -> [u16; VERSIONS] {
-    Version::ALL.map(|version| u16::try_from(weights.get(version).bp()).unwrap_or(u16::MAX))
-}
-
-/// The backends of a version, and what is known of them.
-fn members(service: &Service, version: Version, directory: &Directory) -> Vec<Member> {
-    let member = |backend: &Backend| {
-        let key = Key { version, address: backend.address, port: backend.port };
-        let place = directory.get(service.name(), &key);
-        Member {
-            candidate: candidate(backend),
-            ready: place.is_none_or(|place| place.state() == BackendState::Active),
-            given_up: place.is_some_and(|place| is_given_up(service, place)),
-        }
-    };
-    service.versions()[version].backends.iter().map(member).collect()
-}
-
-/// Whether the flows of a backend of a service are void as soon as another stands in for it.
-fn is_given_up(service: &Service, place: Place) -> bool {
-    let on_down = service.health().map_or(OnDown::default(), |health| health.on_down());
-    place.state() == BackendState::Down && on_down == OnDown::Reset
-}
-
-/// Backends of a service whose flows are void.
-fn given_up(directory: &Directory, service: &Service) -> BTreeSet<u16> {
-    let mut lost = directory.of(service.name()).filter(|(_, place)| is_given_up(service, *place));
-    let Some(first) = lost.next() else { return BTreeSet::new() };
-    let members = Version::ALL.map(|version| members(service, version, directory));
-    // Where nothing stands in, nothing moves, and no flow is better off elsewhere.
-    let standing = standing(service, &members);
-    let replaced = |(key, _): &(&Key, Place)| standing.replaces(key.version.index());
-    std::iter::once(first).chain(lost).filter(replaced).map(|(_, place)| place.index).collect()
-}
-
-fn candidate(backend: &Backend) -> Candidate {
-    Candidate {
-        identity: identity(backend.address, backend.port),
-        weight: u32::from(backend.weight),
-    }
-}
-
-/// What a service's spec asks for.
-fn goal(service: &Service) -> Goal {
-    let candidates: PerVersion<Vec<Candidate>> = PerVersion::from_fn(|version| {
-        service.versions()[version].backends.iter().map(candidate).collect()
-    });
-    let candidates = Version::ALL.map(|version| candidates[version].as_slice());
-    Goal::new(service.seed().0, basis_points(*service.weights()), candidates)
-        .with_rules(rules(service))
-}
-
-/// The steering rules of a service, as the plan has them.
-fn rules(service: &Service) -> Rules {
-    let rule = |rule: &Rule| {
-        (Prefix::from(rule.source), u8::try_from(rule.version.index()).unwrap_or(BY_TABLE))
-    };
-    Rules::new(service.steering().iter().map(rule))
-}
-
-/// What a service's layout is for.
-fn standing<'a>(service: &Service, members: &'a [Vec<Member>; VERSIONS]) -> Standing<'a> {
-    Standing {
-        seed: service.seed().0,
-        weights: basis_points(*service.weights()),
-        members: members.each_ref().map(Vec::as_slice),
-        holds: service.health().is_some_and(|health| health.on_empty() == OnEmpty::Hold),
-    }
-}
-
-/// The same on this node: by the indices of its backends, of which every one of the service has one,
-/// with others in place of those that are not ready.
-fn target(goal: &Goal, directory: &Directory, service: &Service) -> Target {
-    let members = Version::ALL.map(|version| members(service, version, directory));
-    let laid;
-    let goal = if members.iter().flatten().all(|member| member.ready) {
-        goal
-    } else {
-        laid = standing(service, &members).lay_over(goal);
-        &laid
-    };
-    let indices: BTreeMap<_, u16> = directory
-        .of(service.name())
-        .map(|(key, place)| ((key.version.index(), identity(key.address, key.port)), place.index))
-        .collect();
-    goal.on_this_node(&mut |version, identity| {
-        indices.get(&(version, identity)).copied().unwrap_or(weir_ebpf::abi::NO_BACKEND)
-    })
 }

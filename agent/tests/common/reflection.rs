@@ -8,6 +8,7 @@
     reason = "tests fail by panicking"
 )]
 
+use prost_reflect::prost_types::{FileDescriptorProto, ServiceDescriptorProto};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Message as _};
 use serde_json::Value;
 use tokio_stream::{Stream, StreamExt as _};
@@ -15,6 +16,7 @@ use tonic::{
     Request, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
     transport::Channel,
 };
 use tonic_reflection::pb::v1::{
@@ -48,7 +50,7 @@ impl Reflected {
                 panic!("not a file")
             };
             for file in answer.file_descriptor_proto {
-                let file = prost_types::FileDescriptorProto::decode(file.as_slice()).unwrap();
+                let file = FileDescriptorProto::decode(file.as_slice()).unwrap();
                 wanted.extend(file.dependency.iter().cloned().map(MessageRequest::FileByFilename));
                 files.push(file);
             }
@@ -81,11 +83,7 @@ impl Reflected {
         Ok(answers.map(|answer| serde_json::to_value(answer.unwrap()).unwrap()))
     }
 
-    fn prepare(
-        &self,
-        method: &str,
-        request: Value,
-    ) -> (http::uri::PathAndQuery, DynamicMessage, Dynamic) {
+    fn prepare(&self, method: &str, request: Value) -> (PathAndQuery, DynamicMessage, Dynamic) {
         let service = self.pool.get_service_by_name("weir.v1.Weir").unwrap();
         let method = service.methods().find(|known| known.name() == method).expect("a method");
         let request = DynamicMessage::deserialize(method.input(), request).unwrap();
@@ -106,8 +104,8 @@ pub(crate) async fn methods(channel: &Channel) -> Vec<String> {
         let file = ask(channel, MessageRequest::FileContainingSymbol(name.clone())).await;
         let MessageResponse::FileDescriptorResponse(file) = file else { panic!("not a file") };
         for file in file.file_descriptor_proto {
-            let file = prost_types::FileDescriptorProto::decode(file.as_slice()).unwrap();
-            let named = |service: &&prost_types::ServiceDescriptorProto| {
+            let file = FileDescriptorProto::decode(file.as_slice()).unwrap();
+            let named = |service: &&ServiceDescriptorProto| {
                 format!("{}.{}", file.package(), service.name()) == name
             };
             for method in file.service.iter().filter(named).flat_map(|service| &service.method) {

@@ -10,6 +10,7 @@ use std::fmt::{self, Write as _};
 use anyhow::{Result, anyhow};
 use weir::dataplane::kernel::Kernel;
 
+use super::figures::quantile;
 use crate::cases::nodes::{AWAY, BARE, Node, Spec};
 use crate::frames::{ACK, Frame, PSH, SYN};
 use crate::program::{PROGRAMS, Program};
@@ -56,6 +57,7 @@ pub fn measure(runs: u32, progress: &dyn Fn(&Row)) -> Result<Report> {
                     }
                 }
                 let what = format!("{program:?} {mode}, {packet}");
+                let median = |times: Vec<f64>| quantile(&times, 0.5).unwrap_or(f64::NAN);
                 let row = Row { what, nanoseconds: times.map(median) };
                 progress(&row);
                 rows.push(row);
@@ -63,11 +65,6 @@ pub fn measure(runs: u32, progress: &dyn Fn(&Row)) -> Result<Report> {
         }
     }
     Ok(Report(rows))
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn node(mode: &str) -> Result<Node> {

@@ -175,3 +175,8 @@ fn is_over(rollout: &Value, phase: &str) -> bool {
 pub fn unbroken(connections: &[LongLived]) -> Result<()> {
     connections.iter().try_for_each(|some| some.verify().check())
 }
+
+/// Ends the load. An error if not every connection was served.
+pub fn served(load: Vec<Fresh>) -> Result<()> {
+    load.into_iter().try_for_each(|one| one.stop()?.check())
+}

@@ -1,15 +1,14 @@
 //! An etcd that asks who its clients are: by certificate, and by password.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Permission};
 use serde_json::json;
-use tempfile::TempDir;
 use weir::rollout::ledger::etcd::{EtcdStore, Options, Tls, User};
 use weir::rollout::ledger::{Error, StateStore};
-use weir_tests::certificates::{Authority, Identity};
+use weir_tests::certificates::{Authority, Files};
 use weir_tests::ledger::etcd::Etcd;
 
 use super::world::{says, shop};
@@ -29,27 +28,12 @@ async fn works(options: Options) {
     leadership.resign().await;
 }
 
-struct Files(TempDir);
-
-impl Files {
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.path().join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn identity(&self, name: &str, identity: &Identity) -> (PathBuf, PathBuf) {
-        let key = self.write(&format!("{name}.key"), &identity.key);
-        (self.write(&format!("{name}.pem"), &identity.certificate), key)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn by_certificate() {
-    let files = Files(tempfile::tempdir().unwrap());
+    let files = Files::new().unwrap();
     let [authority, stranger] = [Authority::new().unwrap(), Authority::new().unwrap()];
-    let ca = files.write("ca.pem", &authority.pem());
-    let (certificate, key) = files.identity("server", &authority.issue("etcd").unwrap());
+    let ca = files.write("ca.pem", &authority.pem()).unwrap();
+    let (certificate, key) = files.identity("server", &authority.issue("etcd").unwrap()).unwrap();
     let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     let etcd = Etcd::start_with(&[
         flag("cert-file", &certificate),
@@ -62,12 +46,12 @@ async fn by_certificate() {
         tls: Some(Tls { ca: ca.to_owned(), identity }),
         ..options(etcd.endpoint())
     };
-    let own = files.identity("own", &authority.issue("weir").unwrap());
+    let own = files.identity("own", &authority.issue("weir").unwrap()).unwrap();
     works(with(&ca, Some(own.clone()))).await;
 
     // A client without a certificate, one of another authority, and one that another's etcd meets.
-    let foreign = files.identity("foreign", &stranger.issue("weir").unwrap());
-    let other = files.write("other.pem", &stranger.pem());
+    let foreign = files.identity("foreign", &stranger.issue("weir").unwrap()).unwrap();
+    let other = files.write("other.pem", &stranger.pem()).unwrap();
     for (ca, identity) in [(&ca, None), (&ca, Some(foreign)), (&other, Some(own.clone()))] {
         let store = EtcdStore::new(with(ca, identity)).unwrap();
         let error = store.load(&shop()).await.unwrap_err();

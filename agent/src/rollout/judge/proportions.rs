@@ -127,15 +127,7 @@ fn log_ratio(one: &Stratum, candidate: f64, baseline: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn stratum(
-        candidate: f64,
-        candidate_failed: f64,
-        baseline: f64,
-        baseline_failed: f64,
-    ) -> Stratum {
-        Stratum { candidate, candidate_failed, baseline, baseline_failed }
-    }
+    use crate::rollout::judge::stratum::stratum;
 
     #[test]
     fn the_first_tick_only_teaches() {

@@ -63,15 +63,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
     use super::*;
-
-    fn stratum(
-        candidate: f64,
-        candidate_failed: f64,
-        baseline: f64,
-        baseline_failed: f64,
-    ) -> Stratum {
-        Stratum { candidate, candidate_failed, baseline, baseline_failed }
-    }
+    use crate::rollout::judge::stratum::stratum;
 
     /// A ramp during an incident: sums would say that the candidate is worse, or better.
     #[test]

@@ -46,3 +46,14 @@ impl Stratum {
 /// for one. One of both is right, and nobody knows which; the smaller of both bets is sound in
 /// either case.
 pub type Told = [Stratum; 2];
+
+/// One of the candidate's connections and failures, and of the baseline's.
+#[cfg(test)]
+pub(super) fn stratum(
+    candidate: f64,
+    candidate_failed: f64,
+    baseline: f64,
+    baseline_failed: f64,
+) -> Stratum {
+    Stratum { candidate, candidate_failed, baseline, baseline_failed }
+}

@@ -65,13 +65,4 @@ fn bench_textbook(context: XdpContext) -> u32 {
     textbook::handle(&context)
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    // Cannot be reached: the verifier refuses a program in which it could.
-    loop {}
-}
-
-/// The helpers these programs call are open to programs under a GPL-compatible licence.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+weir_ebpf::program!();
