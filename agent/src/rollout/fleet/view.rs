@@ -48,6 +48,9 @@ pub fn view(seen: &Seen) -> AgentView {
         weights: PerVersion::from_fn(|version| weight(&status.versions[version])),
         generation: status.generation,
         share: share(status),
+        previews: PerVersion::from_fn(|version| {
+            status.spec.listeners.iter().any(|listener| listener.version == Some(version))
+        }),
         ready: PerVersion::from_fn(|version| ready(&status.versions[version])),
         in_flight: PerVersion::from_fn(|version| of_version(version).map_or(0, |one| one.flows)),
         may_stop: PerVersion::from_fn(|version| match of_version(version) {

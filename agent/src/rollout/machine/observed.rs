@@ -53,6 +53,8 @@ pub struct AgentView {
     pub generation: u64,
     /// New connections since the last change, against the table.
     pub share: ShareView,
+    /// Whether a listener leads all of its connections to a version.
+    pub previews: PerVersion<bool>,
     /// Backends that take new connections.
     pub ready: PerVersion<usize>,
     /// Flows that are remembered.

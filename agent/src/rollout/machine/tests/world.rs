@@ -137,6 +137,7 @@ impl Agent {
             reachable: true,
             weights: PerVersion::new(Weight::FULL, Weight::ZERO, Weight::ZERO),
             share: ShareView::Agrees,
+            previews: PerVersion::new(true, true, false),
             ready,
             may_stop: PerVersion::new(false, true, true),
             backends: backends.collect(),
