@@ -42,7 +42,7 @@ enum Task {
         /// Only look: install nothing, fail if something is missing
         #[arg(long)]
         check: bool,
-        /// Also what only some tests need: Prometheus, Chromium and etcd
+        /// Also what only some tests need: Prometheus, Chromium, etcd and libfaketime
         #[arg(long)]
         watchers: bool,
     },

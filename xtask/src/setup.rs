@@ -59,7 +59,7 @@ pub(crate) fn ensure_tshark(root: &Path) -> Result<()> {
 }
 
 /// For the tests of what an agent shows: Prometheus (with promtool) and a browser, 400 MB; and of the
-/// coordinator's state: etcd, 30 MB.
+/// coordinator's state, and of clocks that jump: etcd and libfaketime, 30 MB.
 pub(crate) fn ensure_watchers(root: &Path) -> Result<()> {
     ensure_with(root, WATCHERS).map(drop)
 }

@@ -2,7 +2,6 @@
 //! back and the counters.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::SystemTime;
 
 use weir_ebpf::abi::{self, MAX_BACKENDS, MAX_SERVICES, Reason, VERSION_SLOTS};
 
@@ -211,7 +210,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let services = self.state.services.keys().filter(chosen).map(|name| self.of(name));
         Ok(Counters {
             epoch: self.epoch,
-            time: SystemTime::now(),
+            time: clock::steady(),
             services: services.collect(),
             verdicts: self.verdicts(),
         })

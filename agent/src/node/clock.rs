@@ -1,7 +1,8 @@
 //! The clock by which the program stamps flows, and the one that outlives the host's boot.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -22,9 +23,25 @@ pub fn set_ahead(seconds: u32) {
     AHEAD.set(seconds);
 }
 
-/// Milliseconds since 1970, as the host's clock has it.
+/// The host's clock when this process first looked at it, and the time since boot then.
+static FIRST: LazyLock<(SystemTime, Duration)> =
+    LazyLock::new(|| (SystemTime::now(), since_boot()));
+
+/// Time since boot, also what the host has slept. It never jumps.
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The host's clock as this process first saw it, and what has passed since: whoever sets the clock
+/// meanwhile neither ends a lease or a drain nor makes it last.
+pub(super) fn steady() -> SystemTime {
+    let (first, boot) = *FIRST;
+    first + since_boot().saturating_sub(boot)
+}
+
+/// Milliseconds since 1970, by [`steady`].
 pub(super) fn unix_milliseconds() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = steady().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ahead = u64::from(AHEAD.get()) * 1_000;
     u64::try_from(now.as_millis()).map_or(u64::MAX, |now| now.saturating_add(ahead))
 }

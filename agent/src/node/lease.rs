@@ -108,6 +108,18 @@ impl State {
         Ok(next)
     }
 
+    /// No lease is longer than it says: what an agent finds may be of a time in which the host's clock was
+    /// ahead.
+    pub(super) fn bound_leases(&mut self, now: u64) {
+        for entry in self.services.values_mut() {
+            let Some(lease) = entry.lease else { continue };
+            let latest = deadline(lease.terms, now);
+            if lease.deadline > latest {
+                Arc::make_mut(entry).lease = Some(Lease { deadline: latest, ..lease });
+            }
+        }
+    }
+
     /// Services whose lease has run out.
     pub(super) fn run_out(&self, now: u64) -> Vec<ServiceName> {
         let ended = |lease: &Lease| lease.has_run_out(now);

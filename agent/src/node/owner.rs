@@ -145,7 +145,9 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let first = loaded.state.is_none();
         owner.restore(&loaded.state.unwrap_or_default())?;
         // Those that ran out while no agent ran. What cannot be ended now is tried again.
-        if let Err(error) = owner.expire(clock::unix_milliseconds()) {
+        let now = clock::unix_milliseconds();
+        owner.state.bound_leases(now);
+        if let Err(error) = owner.expire(now) {
             tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
         }
         if first {

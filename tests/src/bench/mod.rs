@@ -1,5 +1,6 @@
 //! Benchmarks: what something costs, measured, and how.
 //!
+//! - [`fleet`]: a rollout over many agents: changes, outages, and connections that stay
 //! - [`packet`]: what a packet costs, beside other programs
 //! - [`scale`]: what the agent takes by how much it has to do
 //! - [`shift`]: how long a shift takes, until it has effect and until it is answered
@@ -19,6 +20,7 @@
 pub mod caller;
 pub mod crowd;
 pub mod figures;
+pub mod fleet;
 pub mod host;
 pub mod packet;
 pub mod peer;

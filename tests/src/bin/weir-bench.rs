@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use weir_tests::bench::{figures, packet, scale, shift, signals, sweep, wire};
+use weir_tests::bench::{figures, fleet, packet, scale, shift, signals, sweep, wire};
 use weir_tests::interrupt::Interrupt;
 use weir_tests::releases::report;
 
@@ -100,6 +100,18 @@ enum Bench {
         #[command(flatten)]
         common: Common,
     },
+    /// Releases over 8 agents: changes of weights until they are verified, connections that a canary
+    /// harms which serves nobody, and 10 000 connections that stay open through all of it
+    Fleet {
+        /// Releases whose changes are timed
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// New connections a second, through all agents together
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(8..=100_000))]
+        rate: u32,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Each level of signals: the time that a packet takes
     Signals {
         /// Runs of each packet at each level
@@ -139,6 +151,7 @@ fn main() -> ExitCode {
         Bench::Scale { shifts, seconds, common } => scale(shifts, seconds, &common),
         Bench::Shift { shifts, common } => shift(shifts, &common),
         Bench::Wire { rounds, time, clients, common } => wire(rounds, time, clients, &common),
+        Bench::Fleet { rounds, rate, common } => fleet(rounds, rate, &common),
         Bench::Signals { runs } => signals(runs),
         Bench::Packet { flows, rounds, cases, common } => packet(flows, rounds, cases, &common),
     };
@@ -252,5 +265,18 @@ fn wire(rounds: u32, time: u64, clients: u16, common: &Common) -> Result<()> {
     );
     let interrupt = Interrupt::install()?;
     let report = wire::measure(plan, &interrupt, &|line| eprintln!("  {line}"))?;
+    common.report(&report)
+}
+
+fn fleet(rounds: u32, rate: u32, common: &Common) -> Result<()> {
+    let (agents, rounds, connections) =
+        if common.quick { (3, 1, 600) } else { (8, rounds, 10_000) };
+    let plan = fleet::Plan { agents, rounds, rate, connections };
+    eprintln!(
+        "{agents} agents in namespaces of this machine, a coordinator, {rate} new connections a second over\n\
+         all of them, and then {connections} that stay open."
+    );
+    let interrupt = Interrupt::install()?;
+    let report = fleet::measure(plan, &interrupt, &|line| eprintln!("  {line}"))?;
     common.report(&report)
 }

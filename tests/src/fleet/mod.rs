@@ -4,6 +4,7 @@
 //! Each lab has the same addresses in namespaces of its own, so what one agent's clients meet is
 //! what the others' meet.
 
+pub mod clock;
 pub mod coordinator;
 pub mod ill;
 pub mod release;
@@ -61,6 +62,11 @@ impl Member {
     /// Kills the agent; the data plane goes on.
     pub fn kill(&mut self) -> Result<()> {
         self.agent.take().context("the agent was killed already")?.kill()
+    }
+
+    /// Sets a variable of the environment that the agent gets when it is started again.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.options = self.options.clone().environment(name, value);
     }
 
     /// Starts the agent again.

@@ -26,9 +26,13 @@ pub(crate) const BUILD_TOOLS: &[Package] = &[
     ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
 ];
 
-/// What the tests of metrics, of the page, and of the coordinator's state call.
-pub(crate) const WATCHERS: &[Package] =
-    &[("promtool", "prometheus"), ("chromium", "chromium"), ("etcd", "etcd-server")];
+/// What the tests of metrics, of the page, of the coordinator's state, and of clocks that jump call.
+pub(crate) const WATCHERS: &[Package] = &[
+    ("promtool", "prometheus"),
+    ("chromium", "chromium"),
+    ("etcd", "etcd-server"),
+    ("faketime", "faketime"),
+];
 
 /// All that `setup` decides on, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,13 +33,8 @@ impl History {
 }
 
 fn render(history: &HistoryResponse, colour: bool) -> String {
-    let columns = [
-        ("REVISION", Left),
-        ("STRATEGY", Left),
-        ("BEGAN", Left),
-        ("ENDED AS", Left),
-        ("REASON", Left),
-    ];
+    let columns =
+        [("REVISION", Left), ("STRATEGY", Left), ("ENDED", Left), ("AS", Left), ("REASON", Left)];
     let mut table = Table::new(&columns, colour);
     for revision in &history.revisions {
         let phase = revision.phase.as_str();

@@ -94,7 +94,8 @@ fn row(index: usize, step: &PlannedStep) -> [Cell; 7] {
     let analysis = step.kind == "analysis";
     let time = |time: Option<u64>| match time {
         Some(ms) => text(long_time(Duration::from_millis(ms.div_ceil(1_000) * 1_000))),
-        None if analysis => warning("never"),
+        // Without a weight it depends on who comes by the preview.
+        None if analysis && step.weight_bp > 0 => warning("never"),
         None => dim("-"),
     };
     let slots = step

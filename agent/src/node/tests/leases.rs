@@ -220,6 +220,20 @@ fn a_lease_outlives_the_agent() {
 }
 
 #[test]
+fn a_lease_of_a_clock_that_was_ahead_is_no_longer_than_it_says() {
+    let mut node = Node::with(&[shop()]);
+    node.owner.shift(&leased(&[("shop", Canary, 5)], "60s", OnExpiry::Revert)).unwrap();
+    let mut kept = node.store.kept().unwrap();
+    kept.services[0].lease.as_mut().unwrap().deadline_ms += 3_600_000;
+    *node.store.kept.lock().unwrap() = Some(kept);
+    let mut again = Node::start(node.store.clone()).unwrap_or_else(|error| panic!("{error}"));
+    again.owner.expire(unix_milliseconds() + 59_000).unwrap();
+    assert_eq!(again.weights("shop"), "blue 95%, canary 5%");
+    again.owner.expire(unix_milliseconds() + 60_000).unwrap();
+    assert_eq!(again.weights("shop"), "blue 100%");
+}
+
+#[test]
 fn a_lease_that_ran_out_while_no_agent_ran_is_ended_by_the_next() {
     for (on_expiry, wanted) in
         [(OnExpiry::Revert, "blue 100%"), (OnExpiry::Hold, "blue 95%, canary 5%")]

@@ -90,14 +90,14 @@ impl Link {
     /// Notes that the agent is not reachable; since when it is not stays as it was.
     fn lost(&self, error: String) {
         self.tell(|seen| {
-            let since = match seen.reach {
-                Reach::Lost { since, .. } => since,
+            let (since, at) = match seen.reach {
+                Reach::Lost { since, at, .. } => (since, at),
                 Reach::Reached { .. } => {
                     tracing::warn!(agent = %self.agent.name, error, "lost");
-                    SystemTime::now()
+                    (SystemTime::now(), Instant::now())
                 }
             };
-            seen.reach = Reach::Lost { since, error };
+            seen.reach = Reach::Lost { since, at, error };
         });
     }
 

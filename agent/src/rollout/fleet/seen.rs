@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use tokio::time::Instant;
+
 use crate::node::messages::{Counters, DrainStatus, Sample, ServiceStatus};
 
 /// Whether an agent answers.
@@ -16,6 +18,8 @@ pub enum Reach {
     Lost {
         /// Since then.
         since: SystemTime,
+        /// The same by a clock that does not jump.
+        at: Instant,
         /// Why, as far as is known.
         error: String,
     },
@@ -56,7 +60,11 @@ impl Seen {
     #[must_use]
     pub fn nothing(now: SystemTime) -> Self {
         Self {
-            reach: Reach::Lost { since: now, error: "not connected yet".to_owned() },
+            reach: Reach::Lost {
+                since: now,
+                at: Instant::now(),
+                error: "not connected yet".to_owned(),
+            },
             status: None,
             drains: Arc::default(),
             sample: None,
@@ -80,6 +88,13 @@ impl Seen {
             self.rate = service.versions.iter().map(|(_, one)| one.delta.connections_per_s).sum();
         }
         self.sample = Some(Arc::new(Sampled { counters, tables }));
+    }
+
+    /// Since when it answers, or does not.
+    #[must_use]
+    pub const fn since(&self) -> SystemTime {
+        let (Reach::Reached { since } | Reach::Lost { since, .. }) = self.reach;
+        since
     }
 
     /// Whether it answers.

@@ -31,22 +31,26 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
 /// The view of an agent. One that has not shown the service yet is not reachable.
 #[must_use]
 pub fn view(seen: &Seen) -> AgentView {
-    let (reachable, since) = match seen.reach {
-        Reach::Reached { since } => (true, since),
-        Reach::Lost { since, .. } => (false, since),
+    let silent_ms = match seen.reach {
+        Reach::Reached { .. } => 0,
+        Reach::Lost { at, .. } => u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    let since = timestamp(since);
-    let Some(status) = &seen.status else { return AgentView { since, ..AgentView::default() } };
+    let Some(status) = &seen.status else {
+        return AgentView { silent_ms, ..AgentView::default() };
+    };
     let of_version = |version| {
         seen.drains.iter().find(move |one| one.backend.is_none() && one.version == version)
     };
     AgentView {
-        reachable,
-        since,
+        reachable: seen.is_reached(),
+        silent_ms,
         pending: seen.pending,
         weights: PerVersion::from_fn(|version| weight(&status.versions[version])),
         generation: status.generation,
         share: share(status),
+        previews: PerVersion::from_fn(|version| {
+            status.spec.listeners.iter().any(|listener| listener.version == Some(version))
+        }),
         ready: PerVersion::from_fn(|version| ready(&status.versions[version])),
         in_flight: PerVersion::from_fn(|version| of_version(version).map_or(0, |one| one.flows)),
         may_stop: PerVersion::from_fn(|version| match of_version(version) {

@@ -25,7 +25,7 @@ pub mod limits {
     /// Services that have an entry.
     pub const SERVICES: usize = 1024;
     /// Events in one save.
-    pub const EVENTS_A_SAVE: usize = 32;
+    pub const EVENTS_A_SAVE: usize = 64;
     /// Events of a service; the oldest go.
     pub const EVENTS: u64 = 1000;
     /// Revisions of a service; the oldest go.

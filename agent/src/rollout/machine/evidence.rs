@@ -23,6 +23,8 @@ impl Turn<'_> {
         match verdict {
             Verdict::Fail { .. } => self.fail(at, reason, true),
             Verdict::Incident { .. } => self.pause(at, Cause::Incident, reason),
+            // While that is verified, `verify` says what follows.
+            Verdict::Mismatch { .. } if at.stage == Stage::Verifying => false,
             Verdict::Mismatch { .. } => self.pause(at, Cause::Mismatch, reason),
             Verdict::BadBackend { backend, role, .. } => self.eject(at, backend, role, reason),
             Verdict::Undecided { .. } | Verdict::Pass { .. } | Verdict::Insufficient { .. } => {

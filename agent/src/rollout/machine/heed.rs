@@ -49,7 +49,7 @@ impl Turn<'_> {
     }
 
     fn abort_for(&mut self, by: &str) -> Heeded {
-        if self.abort("aborted", Some(by)) || self.state.is_going_back() {
+        if self.abort(&format!("aborted by {by}"), Some(by)) || self.state.is_going_back() {
             return Ok(());
         }
         match self.state.phase {

@@ -57,6 +57,7 @@ pub use state::{
 };
 
 use super::time::Timestamp;
+pub use turn::MAX_NEWS;
 use turn::Turn;
 
 /// The most moves of one tick: more than any rollout has stages.

@@ -42,8 +42,8 @@ pub struct Judged {
 pub struct AgentView {
     /// Whether it answers. If not, the rest is what it said last.
     pub reachable: bool,
-    /// Since when it has been (un)reachable.
-    pub since: Timestamp,
+    /// For how long it has not answered, in milliseconds; 0: it answers. By a clock that does not jump.
+    pub silent_ms: u64,
     /// Something that it was asked for is under way, or was done and not looked at since: the rest is
     /// how it was before.
     pub pending: bool,
@@ -53,6 +53,8 @@ pub struct AgentView {
     pub generation: u64,
     /// New connections since the last change, against the table.
     pub share: ShareView,
+    /// Whether a listener leads all of its connections to a version.
+    pub previews: PerVersion<bool>,
     /// Backends that take new connections.
     pub ready: PerVersion<usize>,
     /// Flows that are remembered.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::super::name::AgentName;
 use super::super::schedule;
 use super::super::spec::{
-    Stage as HookStage, Strategy, UnreachableAction, lint::default_candidate,
+    BlueGreen, Stage as HookStage, Strategy, UnreachableAction, lint::default_candidate,
 };
 use super::calls::Answer;
 use super::turn::Turn;
@@ -97,6 +97,14 @@ impl Turn<'_> {
             if view.ready[version] == 0 {
                 return Err(format!("{version} has no ready backend on {name}"));
             }
+        }
+        if let Strategy::BlueGreen(BlueGreen { preview: true, .. }) = self.state.rollout.strategy
+            && !view.previews[roles.candidate]
+        {
+            let version = roles.candidate;
+            return Err(format!(
+                "no listener previews {version} on {name}: give the service one with `version: {version}`"
+            ));
         }
         let ours: Vec<_> = self.routes();
         let foreign = view

@@ -222,6 +222,11 @@ impl Clock {
         Self { last: now, spent_ms: 0 }
     }
 
+    /// The host's clock has jumped ahead by so much, or back: that is not time that has passed.
+    pub fn jump(&mut self, ms: i64) {
+        self.last = Timestamp(self.last.0.saturating_add_signed(ms));
+    }
+
     /// Another tick: the time since the last, at most [`Clock::MOST_MS`], never less than nothing.
     pub fn see(&mut self, now: Timestamp) {
         let step = now.since(self.last).min(Self::MOST_MS);

@@ -10,7 +10,7 @@ use crate::rollout::schedule::Step;
 /// The most characters of a reason: it may quote what others answered.
 const MAX_REASON: usize = 500;
 /// The most events that one tick tells.
-const MAX_NEWS: usize = 64;
+pub const MAX_NEWS: usize = 64;
 
 /// One tick at work: the state on its way to the next.
 pub(super) struct Turn<'a> {

@@ -97,7 +97,13 @@ impl Turn<'_> {
             return self.return_backends(at);
         }
         match self.applied(self.state.wave(at), self.state.rollout.verify.quorum) {
-            Applied::Yes => self.next(at, "the tables say it"),
+            Applied::Yes => {
+                let moved = self.next(at, "the tables say it");
+                if next_stage(step, at.stage) == Some(Stage::Verifying) {
+                    self.judge_from_here();
+                }
+                moved
+            }
             Applied::Unserved(reason) if self.state.is_late() => self.fail(at, reason, false),
             Applied::No(reason) if self.spent(self.state.rollout.verify.timeout) => {
                 self.unverified(at, reason)
@@ -112,7 +118,7 @@ impl Turn<'_> {
         let (mut count, mut met) = (0, 0);
         let (mut missing, mut unserved) = (None, None);
         for (index, name, view) in self.fleet().filter(|(index, ..)| *index < wave) {
-            if self.is_away(view) {
+            if Self::is_away(view) {
                 continue;
             }
             count += 1;
@@ -171,12 +177,17 @@ impl Turn<'_> {
     }
 
     fn verified(&mut self, at: Position, why: &str) -> bool {
-        // From the first weight on the candidate is judged, whatever is waited for.
         let moved = self.next(at, why);
+        self.judge_from_here();
+        moved
+    }
+
+    /// From the first weight on the candidate is judged, whatever is waited for: to see that new
+    /// connections agree may take longer than to see that they fail.
+    fn judge_from_here(&mut self) {
         if self.state.evidence.is_none() && matches!(self.state.phase, Phase::Progressing(_)) {
             self.fresh_evidence();
         }
-        moved
     }
 
     fn unverified(&mut self, at: Position, reason: String) -> bool {
@@ -254,8 +265,11 @@ impl Turn<'_> {
     /// Whether so many agents are away that nothing may go on; which, in words.
     pub(super) fn too_many_away(&self) -> Option<String> {
         let Agents { unreachable, .. } = self.state.rollout.agents;
-        let away: Vec<&AgentName> =
-            self.fleet().filter(|(.., view)| self.is_away(view)).map(|(_, name, _)| name).collect();
+        let away: Vec<&AgentName> = self
+            .fleet()
+            .filter(|(.., view)| Self::is_away(view))
+            .map(|(_, name, _)| name)
+            .collect();
         let fleet = self.state.agents.len().max(1);
         // Compared without rounding: so many hundredths of a percent of the fleet.
         let limit = unreachable.max_percent.bp() as usize * fleet;

@@ -47,8 +47,8 @@ impl Turn<'_> {
     }
 
     /// An agent that has not answered for long.
-    pub(super) fn is_away(&self, view: &AgentView) -> bool {
-        !view.reachable && self.now.since(view.since) >= AWAY_MS
+    pub(super) const fn is_away(view: &AgentView) -> bool {
+        !view.reachable && view.silent_ms >= AWAY_MS
     }
 
     /// Where the candidate has weight and nothing ready to serve it. While weights are being applied

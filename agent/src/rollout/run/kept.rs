@@ -17,6 +17,8 @@ use crate::{
 
 /// The most events that wait for the store, and that are saved at a time: the newest.
 const MAX_OWED: usize = limits::EVENTS_A_SAVE;
+// What one tick tells is saved whole.
+const _: () = assert!(machine::MAX_NEWS <= MAX_OWED, "events of a tick would be lost");
 
 /// The state, and what the store is known to have.
 #[derive(Debug)]

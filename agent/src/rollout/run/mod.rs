@@ -3,6 +3,7 @@
 //! - [`coordinator`]: what can be asked; one runner for each service
 //! - `lead`: who leads, and what follows from it
 //! - `runner`: the loop of one service
+//! - `jumps`: the host's clock, and how it jumps
 //! - `kept`: its state, as the store has it
 //! - `court`: its judge, fed by the counters of all agents
 //! - `recent`: what happened last
@@ -13,6 +14,7 @@
 
 pub mod coordinator;
 mod court;
+mod jumps;
 mod kept;
 mod lead;
 mod opinion;

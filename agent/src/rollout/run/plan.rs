@@ -1,6 +1,11 @@
 //! A rollout before it begins: what each step moves, and how long it will take.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     task::JoinSet,
@@ -14,8 +19,14 @@ use crate::{
     model::{PerVersion, Traffic, Version, Weight, Weights},
     node::messages::{ChangeOptions, InFlight, ServiceShift, ServiceStatus, Shift},
     rollout::{
-        fleet::agents::Agent,
+        fleet::{
+            agents::Agent,
+            seen::{Reach, Seen},
+            view::{timestamp, view},
+        },
         judge::{Load, Need},
+        machine::{AgentView, Observed, Phase, State, tick},
+        name::AgentName,
         schedule::{self, Planned, Step},
         spec::{Rollout, lint},
     },
@@ -33,8 +44,10 @@ const UNSEEN: f64 = 0.001;
 /// What was found at one agent.
 #[derive(Debug)]
 struct Survey {
-    agent: String,
-    status: ServiceStatus,
+    agent: AgentName,
+    /// The same as `status`, as the machine looks at it.
+    view: AgentView,
+    status: Arc<ServiceStatus>,
     connections_per_s: f64,
     counted: PerVersion<Traffic>,
     /// By weight step, slots from the table of now.
@@ -67,19 +80,16 @@ pub async fn plan(rollout: &Rollout, agents: &[Agent]) -> v1::PlanResponse {
         (Some(survey), Some((stable, _))) => backends(&survey.status, stable),
         _ => Vec::new(),
     };
-    if let (Some(survey), Some((_, candidate))) = (first, roles)
-        && survey.status.versions[candidate].backends.is_empty()
-    {
-        warnings.push(format!("{candidate} has no backends yet"));
+    let steps = schedule::steps(rollout, &backends);
+    match missing(rollout, &surveys) {
+        Some(missing) => warnings.push(format!("it cannot begin yet: {missing}")),
+        None => warnings.extend(steps.as_ref().err().cloned()),
     }
-    let steps = schedule::steps(rollout, &backends).unwrap_or_else(|error| {
-        warnings.push(error);
-        Vec::new()
-    });
+    let steps = steps.unwrap_or_default();
     let rate = surveys.iter().map(|survey| survey.connections_per_s).sum();
     let load = Load { connections_per_s: rate, share: 0.0, failures: failures(&surveys) };
     let traffic = surveys.iter().map(|survey| v1::AgentTraffic {
-        agent: survey.agent.clone(),
+        agent: survey.agent.to_string(),
         connections_per_s: survey.connections_per_s,
     });
     let name = |version: Option<Version>| version.map_or_else(String::new, |one| one.to_string());
@@ -89,10 +99,28 @@ pub async fn plan(rollout: &Rollout, agents: &[Agent]) -> v1::PlanResponse {
         strategy: rollout.strategy.name().to_owned(),
         stable: name(roles.map(|(stable, _)| stable)),
         candidate: name(roles.map(|(_, candidate)| candidate)),
-        steps: planned(rollout, &steps, first, load),
+        steps: planned(rollout, (&steps, backends.len()), first, load),
         traffic: traffic.collect(),
         warnings,
     }
+}
+
+/// What keeps it from beginning on the agents that answer, as the preflight would say it.
+fn missing(rollout: &Rollout, surveys: &[Survey]) -> Option<String> {
+    if surveys.is_empty() {
+        return None;
+    }
+    // The guard would be set, and hooks asked, by then.
+    let rollout = Rollout { guard: None, hooks: Vec::new(), ..rollout.clone() };
+    let now = timestamp(SystemTime::now());
+    let observed = Observed {
+        leading: true,
+        store_ok: true,
+        agents: surveys.iter().map(|one| (one.agent.clone(), one.view.clone())).collect(),
+        ..Observed::default()
+    };
+    let (state, _) = tick(&State::new(rollout, now), &observed, now);
+    (state.phase == Phase::Preflight).then_some(state.reason)
 }
 
 /// Stable and candidate, as the preflight will find them.
@@ -133,15 +161,18 @@ fn failures(surveys: &[Survey]) -> f64 {
     if failed == 0 || ended == 0 { UNSEEN } else { failed as f64 / ended as f64 }
 }
 
-/// Each step with what it moves and how long it takes.
+/// Each step with what it moves and how long it takes. `all`: the stable version's backends.
 fn planned(
     rollout: &Rollout,
-    steps: &[Step],
+    (steps, all): (&[Step], usize),
     survey: Option<&Survey>,
     load: Load,
 ) -> Vec<v1::PlannedStep> {
     let mut moved = survey.into_iter().flat_map(|survey| &survey.moved);
     let (mut before, mut weight_bp) = (0, 0);
+    // With `rolling`, the backends that were replaced so far, and those that are held against the rest.
+    let (mut replaced, mut fresh_bp) = (0, None);
+    let part = |backends: usize| u32::try_from(backends * 10_000 / all.max(1)).unwrap_or(10_000);
     let total = survey.map_or(0, |one| one.status.versions[Version::Blue].table.total);
     let step = |Planned { step, least, .. }: Planned| {
         let mut slots = None;
@@ -150,9 +181,15 @@ fn planned(
             // Each is counted from the table of now, and each moves on from the one before.
             slots = moved.next().map(|to| to.abs_diff(std::mem::replace(&mut before, *to)));
         }
+        if let Step::Replace { backends, .. } = &step {
+            replaced += backends.len();
+            weight_bp = part(replaced);
+            fresh_bp = Some(part(if replaced < all { replaced } else { backends.len() }));
+        }
         let until_promoted = matches!(step, Step::Pause(None) | Step::Gate(_));
         let analysis = matches!(step, Step::Analysis(_)).then(|| {
-            let load = Load { share: f64::from(weight_bp) / 10_000.0, ..load };
+            let share = f64::from(fresh_bp.unwrap_or(weight_bp)) / 10_000.0;
+            let load = Load { share, ..load };
             (
                 Need::to_fail(&rollout.analysis, &load, TIMES),
                 Need::of_samples(&rollout.analysis, &load),
@@ -187,7 +224,7 @@ fn ceil(number: f64) -> u64 {
 async fn survey(agent: &Agent, rollout: &Rollout) -> Result<Survey, String> {
     let services = [rollout.service.clone()];
     let mut client = within(Client::connect(agent.address.clone())).await?;
-    let status = within(client.get(&rollout.service)).await?;
+    let status = Arc::new(within(client.get(&rollout.service)).await?);
     let mark = within(client.counters(&services)).await?;
     sleep(LOOK).await;
     let sample = within(client.counters_since(&services, mark)).await?;
@@ -225,8 +262,15 @@ async fn survey(agent: &Agent, rollout: &Rollout) -> Result<Survey, String> {
         let counters = sample.counters.services.first();
         counters.map_or_else(Traffic::default, |one| one.versions[version].traffic)
     };
+    let now = SystemTime::now();
+    let seen = Seen {
+        reach: Reach::Reached { since: now },
+        status: Some(Arc::clone(&status)),
+        ..Seen::nothing(now)
+    };
     Ok(Survey {
-        agent: agent.name.to_string(),
+        agent: agent.name.clone(),
+        view: view(&seen),
         counted: PerVersion::from_fn(of),
         status,
         connections_per_s: rate,

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -17,6 +17,7 @@ use weir_proto::rollout::v1;
 use super::{
     coordinator::Shared,
     court::Court,
+    jumps::Jumps,
     kept::Kept,
     recent::Recent,
     tell::{self, Known},
@@ -30,7 +31,7 @@ use crate::{
             Fleet,
             orders::{Order, Orders},
             seen::Seen,
-            view::{timestamp, view},
+            view::view,
         },
         ledger::{self, CommandId},
         machine::{Command, Effect, Observed, State, Verb, tick},
@@ -105,6 +106,7 @@ pub(super) struct Runner {
     inbox: Arc<Inbox>,
     told: watch::Sender<Arc<v1::Rollout>>,
     fleet: Fleet,
+    jumps: Jumps,
     kept: Kept,
     court: Court,
     http: Http,
@@ -128,6 +130,7 @@ impl Runner {
         let store = Arc::clone(&shared.options.store);
         let runner = Self {
             fleet: Fleet::start(&shared.options.agents, &service),
+            jumps: Jumps::new(),
             kept: Kept::new(store, service.clone()),
             court: Court::default(),
             hooks: Hooks::new(shared.options.http.clone()),
@@ -171,7 +174,12 @@ impl Runner {
         };
         // An abort waits for no store: it is told later.
         self.kept.stale |= interrupted;
-        let (now, seen) = (timestamp(SystemTime::now()), self.fleet.seen());
+        let (now, jump) = self.jumps.look();
+        if let (Some(state), 1..) = (&mut self.kept.state, jump.unsigned_abs()) {
+            tracing::warn!(service = %self.service, ms = jump, "the clock has jumped");
+            state.clock.jump(jump);
+        }
+        let seen = self.fleet.seen();
         let (commands, ids) = self.commands(fence.is_some(), now);
         if let Some(state) = self.kept.state.clone() {
             if fence.is_some() || self.kept.ahead {

@@ -224,7 +224,7 @@ fn agent(name: &AgentName, seen: &Seen, in_wave: bool) -> v1::Agent {
         name: name.to_string(),
         reachable: view.reachable,
         error,
-        since_ms: millis(view.since.0),
+        since_ms: millis(timestamp(seen.since()).0),
         generation: view.generation,
         versions: Version::ALL.map(|one| of_version(one, seen, &view)).into(),
         share: share.to_owned(),

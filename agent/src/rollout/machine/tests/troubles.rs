@@ -217,6 +217,24 @@ fn connections_must_agree_or_be_too_few_to_tell() {
     assert!(world.state.reason.contains("canary gets 50.00%"), "{}", world.state.reason);
 }
 
+/// At a small weight it takes long to see that new connections agree; one that fails is not waited for.
+#[test]
+fn what_fails_is_found_before_connections_agree() {
+    let mut world = World::new(LONG, 2);
+    for index in 0..2 {
+        world.agent(index).view.share = ShareView::TooLittle;
+    }
+    world.until_stage(Stage::Verifying, 10);
+    assert!(world.judging.is_some(), "judged since the tables say it");
+    world.verdict = mismatch();
+    world.run(2);
+    assert_eq!(world.state.status(), Status::Progressing, "shares are what is verified");
+    world.verdict = fail();
+    world.run(2);
+    assert_eq!(world.state.status(), Status::Degraded);
+    assert_eq!(world.weights(Version::Canary), [0; 2]);
+}
+
 #[test]
 fn nothing_gets_weight_that_nobody_serves() {
     let mut world = World::with(LONG, 2, PerVersion::new(2, 2, 0));

@@ -121,6 +121,19 @@ hooks:
 ";
 
 #[test]
+fn what_is_to_be_tried_by_a_preview_needs_one() {
+    let mut world = World::new(BLUE_GREEN, 3);
+    world.agent(1).view.previews = crate::model::PerVersion::default();
+    world.run(5);
+    assert_eq!(world.state.status(), Status::Preflight);
+    let reason = &world.state.reason;
+    assert!(reason.contains("no listener previews green on edge-01"), "{reason}");
+    world.agent(1).view.previews = world.agent(0).view.previews;
+    world.run(2);
+    assert_eq!(world.state.status(), Status::Progressing);
+}
+
+#[test]
 fn green_is_tried_aside_then_gets_everything() {
     let mut world = World::new(BLUE_GREEN, 3);
     world.run(2);

@@ -37,6 +37,16 @@ pub(super) struct Agent {
     pub view: AgentView,
     pub manner: Manner,
     coming: Vec<(u32, Effect)>,
+    /// Since when it answers, or does not.
+    since: Timestamp,
+}
+
+impl Agent {
+    /// As it is seen.
+    fn seen(&self, now: Timestamp) -> AgentView {
+        let silent_ms = if self.view.reachable { 0 } else { now.since(self.since) };
+        AgentView { silent_ms, ..self.view.clone() }
+    }
 }
 
 /// The world.
@@ -125,15 +135,15 @@ impl Agent {
         });
         let view = AgentView {
             reachable: true,
-            since: now,
             weights: PerVersion::new(Weight::FULL, Weight::ZERO, Weight::ZERO),
             share: ShareView::Agrees,
+            previews: PerVersion::new(true, true, false),
             ready,
             may_stop: PerVersion::new(false, true, true),
             backends: backends.collect(),
             ..AgentView::default()
         };
-        Self { view, manner: Manner::default(), coming: Vec::new() }
+        Self { view, manner: Manner::default(), coming: Vec::new(), since: now }
     }
 
     /// What the agent makes of a request; an agent refuses weight for what nothing serves.
@@ -226,7 +236,11 @@ impl World {
         Observed {
             leading: self.leading,
             store_ok: self.store_ok,
-            agents: self.agents.iter().map(|(name, it)| (name.clone(), it.view.clone())).collect(),
+            agents: self
+                .agents
+                .iter()
+                .map(|(name, it)| (name.clone(), it.seen(self.now)))
+                .collect(),
             verdict: self.judging.map(|start| Judged { start, verdict: self.verdict.clone() }),
             hooks: self.hooks.clone(),
             commands: self.commands.clone(),
@@ -302,7 +316,7 @@ impl World {
             let reachable = !agent.manner.gone;
             if agent.view.reachable != reachable {
                 agent.view.reachable = reachable;
-                agent.view.since = self.now;
+                agent.since = self.now;
             }
         }
     }
