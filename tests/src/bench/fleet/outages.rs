@@ -34,22 +34,43 @@ struct Case {
     fault: Fault,
     /// It serves at first.
     later: bool,
-    /// The agents guard it.
-    guard: bool,
+    watched: Watched,
 }
 
-const fn case(fault: Fault, later: bool, guard: bool) -> Case {
-    Case { fault, later, guard }
+/// Who watches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// The agents guard it, and the coordinator judges it.
+    Guarded,
+    Judged,
+    /// The judge looks at SYNs that are sent again, too.
+    BySyns,
 }
 
-const CASES: [Case; 6] = [
-    case(Fault::Refuses, false, true),
-    case(Fault::Refuses, false, false),
-    case(Fault::Refuses, true, true),
-    case(Fault::Silent, false, true),
-    case(Fault::Silent, false, false),
-    case(Fault::Silent, true, true),
+const fn case(fault: Fault, later: bool, watched: Watched) -> Case {
+    Case { fault, later, watched }
+}
+
+const CASES: [Case; 8] = [
+    case(Fault::Refuses, false, Watched::Guarded),
+    case(Fault::Refuses, false, Watched::Judged),
+    case(Fault::Refuses, true, Watched::Guarded),
+    case(Fault::Silent, false, Watched::Guarded),
+    case(Fault::Silent, false, Watched::Judged),
+    case(Fault::Silent, false, Watched::BySyns),
+    case(Fault::Silent, true, Watched::Guarded),
+    case(Fault::Silent, true, Watched::BySyns),
 ];
+
+impl Watched {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Guarded => "guard, judge",
+            Self::Judged => "judge",
+            Self::BySyns => "judge, by SYNs",
+        }
+    }
+}
 
 impl Case {
     fn name(self) -> String {
@@ -61,15 +82,18 @@ impl Case {
     }
 
     fn spec(self, number: usize) -> String {
-        let guard = if self.guard {
-            "guard: { connectSuccess: \">= 50%\", minConnections: 20, window: 5s }\n"
-        } else {
-            ""
+        let (guard, metrics) = match self.watched {
+            Watched::Guarded => {
+                let guard = "guard: { connectSuccess: \">= 50%\", minConnections: 20, window: 5s }\n";
+                (guard, "connectSuccess")
+            }
+            Watched::Judged => ("", "connectSuccess"),
+            Watched::BySyns => ("", "connectSuccess, retransmissions"),
         };
         format!(
             "kind: Rollout\nservice: web\nrevision: outage-{number}\nstrategy:\n  canary:\n    \
              steps:\n      - setWeight: 5%\n      - analysis: {{ minDuration: 30s, maxDuration: 60s }}\n\
-             analysis: {{ metrics: [connectSuccess] }}\n{guard}"
+             analysis: {{ metrics: [{metrics}] }}\n{guard}"
         )
     }
 }
@@ -144,7 +168,7 @@ fn one(
     #[allow(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     Ok(Outage {
         case: case.name(),
-        guard: case.guard,
+        watched_by: case.watched.name(),
         rate: all as f64 / time.as_secs_f64(),
         harmed,
         found: seconds(found.at_ms - ill_at),

@@ -44,8 +44,8 @@ pub struct Change {
 pub struct Outage {
     /// What is wrong with it, and since when.
     pub case: String,
-    /// Whether the agents had a guard.
-    pub guard: bool,
+    /// Who watched it.
+    pub watched_by: &'static str,
     /// Connections a second that began.
     pub rate: f64,
     /// Connections that failed.
@@ -77,9 +77,8 @@ pub struct Lasting {
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { case, guard, rate, harmed, found, back, reason } = self;
-        let guard = if *guard { "guard, judge" } else { "judge" };
-        write!(f, "{case:<28}{guard:<14}{rate:>8.0}{harmed:>8}{found:>9.1}{back:>9.1}  {reason}")
+        let Self { case, watched_by, rate, harmed, found, back, reason } = self;
+        write!(f, "{case:<28}{watched_by:<16}{rate:>8.0}{harmed:>8}{found:>9.1}{back:>9.1}  {reason}")
     }
 }
 
@@ -116,7 +115,7 @@ impl fmt::Display for Report {
         writeln!(f, "\nA canary at 5 % that serves nobody; found and back in seconds\n")?;
         writeln!(
             f,
-            "{:<28}{:<14}{:>8}{:>8}{:>9}{:>9}  why",
+            "{:<28}{:<16}{:>8}{:>8}{:>9}{:>9}  why",
             "it", "watched by", "conn/s", "harmed", "found", "back"
         )?;
         self.outages.iter().try_for_each(|row| writeln!(f, "{row}"))?;
