@@ -144,10 +144,11 @@ impl fmt::Display for Family {
     }
 }
 
-/// A name that can be a DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at the ends.
+/// A name that can be a DNS label: 1 to 63 of `a-z`, `0-9` and `-`, with no `-` at the ends. Clones share
+/// it: each change begins with a copy of the node's state, in which services are by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct ServiceName(String);
+pub struct ServiceName(Arc<str>);
 
 impl TryFrom<String> for ServiceName {
     type Error = String;
@@ -159,7 +160,7 @@ impl TryFrom<String> for ServiceName {
 
 impl From<ServiceName> for String {
     fn from(name: ServiceName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
@@ -177,7 +178,7 @@ impl ServiceName {
         } else if name.starts_with('-') || name.ends_with('-') {
             Err(format!("{name:?} must begin and end with a letter or a digit"))
         } else {
-            Ok(Self(name.to_owned()))
+            Ok(Self(name.into()))
         }
     }
 
