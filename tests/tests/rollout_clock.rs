@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use weir_tests::agent;
 use weir_tests::fleet::clock::FakeClock;
-use weir_tests::fleet::release::{SERVICE, small_lab, unbroken};
+use weir_tests::fleet::release::{SERVICE, served, small_lab, unbroken};
 use weir_tests::fleet::{Fleet, Release};
 use weir_tests::identity::Version::Canary;
 
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HOUR: i64 = 3_600;
 /// How long each step lasts.
 const STEP: Duration = Duration::from_secs(8);
-/// A look may be late by so much.
+/// When a step was seen to begin, it may have begun so long ago.
 const LATE: Duration = Duration::from_secs(2);
 
 const SPEC: &str = "\
@@ -74,7 +74,7 @@ fn does(step: u64, activity: &'static str) -> impl Fn(&Value) -> bool {
     move |one| one["step"] == step && one["activity"] == activity
 }
 
-/// Waits until a step is over that is to last [`STEP`]; it must have done so, no less and no more.
+/// Waits until a step is over that is to last [`STEP`]: no less, nor for ever.
 fn lasts(release: &Release, step: u64, activity: &'static str, meanwhile: impl FnOnce()) {
     let began = Instant::now();
     meanwhile();
@@ -83,7 +83,7 @@ fn lasts(release: &Release, step: u64, activity: &'static str, meanwhile: impl F
     let took = began.elapsed();
     println!("{activity} took {took:.1?}, then {}: {}", after["phase"], after["reason"]);
     assert!(after["step"].as_u64() > Some(step), "{after:#}");
-    assert!(took.abs_diff(STEP) < LATE, "{took:?}");
+    assert!(took + LATE > STEP, "{took:?}");
 }
 
 /// The coordinator's clock: neither is a step shorter, nor does anything hang, nor is an agent away that
@@ -111,9 +111,7 @@ fn a_coordinator_whose_clock_jumps_takes_its_time() {
         let kinds = kinds(&release.fleet, place);
         assert!(!kinds.contains(&"lease-expired".to_owned()), "{kinds:?}");
     }
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 
@@ -170,9 +168,7 @@ fn an_agent_whose_clock_jumps_keeps_its_lease_and_counts_on() {
     lasts(&release, 3, "analyzing", || {});
     let kinds = kinds(&release.fleet, 0);
     assert!(!kinds.contains(&"lease-expired".to_owned()), "{kinds:?}");
-    for load in load {
-        load.stop().unwrap().check().unwrap();
-    }
+    served(load).unwrap();
     unbroken(&long).unwrap();
 }
 
