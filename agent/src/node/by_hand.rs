@@ -105,7 +105,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let by_itself_s = if slots.is_empty() && backend_slots == 0 && prefixes == 0 {
             0
         } else {
-            self.settles_at(entry, since).saturating_sub(clock::seconds())
+            self.settles_at(entry)(since).saturating_sub(clock::seconds())
         };
         Settled { commit, slots, backend_slots, prefixes, by_itself_s }
     }

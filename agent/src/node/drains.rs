@@ -147,7 +147,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let reach = reach(entry, version, index);
         let flows = self.named(indices);
         let settles_at = match reach {
-            Reach::Silent(since) => self.settles_at(entry, since).saturating_add(1),
+            Reach::Silent(since) => self.settles_at(entry)(since).saturating_add(1),
             Reach::New | Reach::Never => 0,
         };
         let looked = self.has_looked(entry, version, index);

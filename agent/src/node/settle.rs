@@ -54,10 +54,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
     }
 
-    /// Until when the slots of a service wait that moved last at `since`.
-    pub(super) fn settles_at(&self, entry: &Entry, since: u32) -> u32 {
+    /// Until when the slots of a service wait that moved last at the time given. Asked for each slot: so what
+    /// is the service's own is looked up once.
+    pub(super) fn settles_at(&self, entry: &Entry) -> impl Fn(u32) -> u32 + use<P, S> {
         let failed = self.failures.get(entry.service.name()).map_or(0, |(_, at)| *at);
-        since.max(failed).saturating_add(self.idle_of(&entry.service))
+        let idle = self.idle_of(&entry.service);
+        move |since| since.max(failed).saturating_add(idle)
     }
 
     /// The service one step further, if there is one to take, and whether all of it settles by that.
@@ -69,7 +71,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let mut steering = Steering::clone(&entry.steering);
         let untracked = untrack(&mut tables, &|slot| swept.pinned(slot))
             | steering.untrack(&|index| swept.steers(index));
-        let quiet = |since: u32| now > self.settles_at(entry, since);
+        let settles_at = self.settles_at(entry);
+        let quiet = |since| now > settles_at(since);
         let whole = quiet(entry.moved.newest());
         let settles = settle_quiet(entry, (&mut tables, &mut steering), whole, &quiet);
         let mut next = entry.clone();

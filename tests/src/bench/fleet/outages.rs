@@ -84,7 +84,8 @@ impl Case {
     fn spec(self, number: usize) -> String {
         let (guard, metrics) = match self.watched {
             Watched::Guarded => {
-                let guard = "guard: { connectSuccess: \">= 50%\", minConnections: 20, window: 5s }\n";
+                let guard =
+                    "guard: { connectSuccess: \">= 50%\", minConnections: 20, window: 5s }\n";
                 (guard, "connectSuccess")
             }
             Watched::Judged => ("", "connectSuccess"),

@@ -78,7 +78,10 @@ pub struct Lasting {
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { case, watched_by, rate, harmed, found, back, reason } = self;
-        write!(f, "{case:<28}{watched_by:<16}{rate:>8.0}{harmed:>8}{found:>9.1}{back:>9.1}  {reason}")
+        write!(
+            f,
+            "{case:<28}{watched_by:<16}{rate:>8.0}{harmed:>8}{found:>9.1}{back:>9.1}  {reason}"
+        )
     }
 }
 
