@@ -194,15 +194,14 @@ pub(crate) async fn what_is_too_large_or_too_much_is_refused(world: World) {
     let leadership = store.campaign().await.unwrap();
     let long = |length: usize| Value::String("x".repeat(length));
     let longer = |limit: usize| long(limit - 1);
+    let too_many = vec![event("e"); limits::EVENTS_A_SAVE + 1];
+    let commands = (0..=limits::COMMANDS).map(|n| id(&format!("c{n}")));
     for (change, expected) in [
         (says(longer(limits::DOCUMENT)), "the document has 524289 bytes"),
         (Change { evidence: longer(limits::EVIDENCE), ..says(json!(1)) }, "the evidence has"),
         (Change { events: vec![event(&"v".repeat(limits::EVENT))], ..says(json!(1)) }, "an event"),
-        (Change { events: vec![event("e"); 33], ..says(json!(1)) }, "too many events in one save"),
-        (
-            Change { handled: (0..33).map(|n| id(&format!("c{n}"))).collect(), ..says(json!(1)) },
-            "too many commands in one save",
-        ),
+        (Change { events: too_many, ..says(json!(1)) }, "too many events in one save"),
+        (Change { handled: commands.collect(), ..says(json!(1)) }, "too many commands in one save"),
     ] {
         let said = store.save(leadership.fence(), &shop(), None, change).await.unwrap_err();
         assert!(said.to_string().contains(expected), "{said}");

@@ -26,6 +26,8 @@ pub mod limits {
     pub const SERVICES: usize = 1024;
     /// Events in one save.
     pub const EVENTS_A_SAVE: usize = 64;
+    /// Bytes of what a save keeps in one file: a document, its evidence and events, and ids.
+    pub const STATE: usize = DOCUMENT + EVIDENCE + EVENTS_A_SAVE * EVENT + (64 << 10);
     /// Events of a service; the oldest go.
     pub const EVENTS: u64 = 1000;
     /// Revisions of a service; the oldest go.

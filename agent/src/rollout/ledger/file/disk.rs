@@ -178,7 +178,7 @@ impl Disk {
         }
         let version = Version(found.map_or(1, |version| version.0 + 1));
         let state = State { version, added: events, evidence, record };
-        let text = within("the state", &state, limits::DOCUMENT * 2)?;
+        let text = within("the state", &state, limits::STATE)?;
         if let store::Kept::Unflushed(reason) = self.state_file(service).replace(&text)? {
             tracing::warn!("the state of the rollout is not sure to be on the disk: {reason}");
         }
