@@ -27,9 +27,10 @@ use crate::{
     node::{events::EventQuery, messages::Sample},
 };
 
-/// Time between two samples of the counters.
-const SAMPLE: Duration = Duration::from_secs(1);
-/// An agent that says nothing for so long is not reachable: it sends a sample each second.
+/// Time between two samples of the counters. A candidate that is silent shows it by the SYNs that
+/// clients send again after a second: what is lost until that is seen should be less than that again.
+const SAMPLE: Duration = Duration::from_millis(500);
+/// An agent that says nothing for so long is not reachable: it sends samples all the time.
 const SILENCE: Duration = Duration::from_secs(4);
 /// The longest wait for the answer to one call, and for a connection.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! What counters say of a candidate: counts of a tick, to evidence, to a verdict. Pure.
 //!
-//! A release is looked at every second, so a test must hold however often one looks. Each test here
+//! A release is looked at twice a second, so a test must hold however often one looks. Each test here
 //! is a bet against "the candidate is no worse": what it has won is its *evidence*, and who bets
 //! against the truth wins a factor of `1 / alpha` with a chance of at most `alpha`, in all looks
 //! together (Ville's inequality). `docs/statistics.md` says it for people.

@@ -97,7 +97,7 @@ impl Court {
             evidence.judge.external(&measured.name, measured.outcome);
         }
         let Some(compare) = compare(state) else { return Vec::new() };
-        // All agents of a second are judged together; one that is late is not waited for for long.
+        // The samples of all agents are judged together; one that is late is not waited for for long.
         let reached = || seen.iter().filter(|(_, seen)| seen.is_reached());
         let late = |(name, seen): (&AgentName, &Seen)| match (&seen.sample, self.last.get(name)) {
             (Some(now), Some(last)) => Arc::ptr_eq(now, last),
