@@ -1,35 +1,44 @@
 //! How the slots of a service's tables are shared out: what "table share" says.
 
-use weir_ebpf::abi::{VERSIONS, VersionSlot};
+use weir_ebpf::abi::{BLUE, CANARY, GREEN, VERSIONS, VersionSlot};
 
 use super::tables::ServiceTables;
 
 /// Slots that are looked at together: as many as a byte can count.
 const PIECE: usize = 128;
+/// The versions, in the order of their index.
+const ALL: [u8; VERSIONS] = [BLUE, GREEN, CANARY];
 
 /// Version slots by the version that their new flows go to. They add up to
 /// [`VERSION_SLOTS`](weir_ebpf::abi::VERSION_SLOTS).
 #[must_use]
 pub fn by_version(tables: &ServiceTables) -> [u32; VERSIONS] {
-    let count = |version| {
-        let is = |slot: &VersionSlot| usize::from(slot.cur()) == version;
+    ALL.map(|version| {
         let pieces = tables.versions().chunks(PIECE);
-        pieces.map(|piece| sum(piece.iter().map(is))).sum()
-    };
-    std::array::from_fn(count)
+        pieces.map(|piece| sum(piece.iter().map(|slot| slot.cur() == version))).sum()
+    })
 }
 
 /// Slots that are to move, by the version that their new flows go to and the one that these shall go to.
 pub(super) fn moves(slots: &[VersionSlot], target: &[u8]) -> [[u32; VERSIONS]; VERSIONS] {
-    let count = |from, to| {
-        let is = |(slot, goes): (&VersionSlot, &u8)| {
-            usize::from(slot.cur()) == from && usize::from(*goes) == to
-        };
-        let pieces = slots.chunks(PIECE).zip(target.chunks(PIECE));
-        pieces.map(|(slots, target)| sum(slots.iter().zip(target).map(is))).sum()
+    let mut moved = [[0; VERSIONS]; VERSIONS];
+    let mut add = |(from, to): (u8, u8), slots: usize| {
+        if from != to {
+            moved[usize::from(from)][usize::from(to)] += u32::try_from(slots).unwrap_or(u32::MAX);
+        }
     };
-    let row = |from| std::array::from_fn(|to| if from == to { 0 } else { count(from, to) });
-    std::array::from_fn(row)
+    for (slots, target) in slots.chunks(PIECE).zip(target.chunks(PIECE)) {
+        let pairs = || slots.iter().zip(target).map(|(slot, to)| (slot.cur(), *to));
+        let Some(first) = pairs().next() else { continue };
+        // All but the pieces with an edge in them. No branch between both: see `sum`.
+        let differ = |one: (u8, u8)| (one.0 ^ first.0) | (one.1 ^ first.1);
+        if pairs().fold(0, |all, one| all | differ(one)) == 0 {
+            add(first, slots.len());
+        } else {
+            pairs().for_each(|one| add(one, 1));
+        }
+    }
+    moved
 }
 
 /// How many of a piece are true. They are added up in a byte, so that a processor takes many at a time:

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use weir_ebpf::abi::{
-    BackendSlot, Line, MAX_BACKEND_SLOTS, MIN_BACKEND_SLOTS, NO_BACKEND, VERSION_LINES,
+    BackendSlot, CANARY, Line, MAX_BACKEND_SLOTS, MIN_BACKEND_SLOTS, NO_BACKEND, VERSION_LINES,
     VERSION_SLOTS, VERSIONS, VersionSlot,
 };
 
 /// Version slots in a line.
 const VERSIONS_PER_LINE: usize = 64;
+/// No version has this number, nor a higher one.
+const NONE: u8 = CANARY + 1;
 /// Backend slots in a line.
 const BACKENDS_PER_LINE: usize = 16;
 
@@ -68,15 +70,22 @@ impl ServiceTables {
         if version_table.len() != VERSION_LINES as usize {
             return Err(BadLines::VersionLines(version_table.len()));
         }
-        let versions: Arc<[VersionSlot]> = (0..VERSION_SLOTS)
-            .map(|slot| version_table[slot as usize / VERSIONS_PER_LINE].version_slot(slot))
-            .collect();
-        let known = |version: u8| usize::from(version) < VERSIONS;
-        if let Some(slot) = versions.iter().position(|s| !known(s.cur()) || !known(s.base())) {
+        let mut versions = vec![VersionSlot::default(); VERSION_SLOTS as usize];
+        for (slots, line) in versions.chunks_mut(VERSIONS_PER_LINE).zip(version_table) {
+            let (fours, _) = slots.as_chunks_mut();
+            for (four, word) in fours.iter_mut().zip(line.words) {
+                *four = word.to_le_bytes().map(VersionSlot);
+            }
+        }
+        let known = |slot: &VersionSlot| (slot.cur() < NONE) & (slot.base() < NONE);
+        // All of them first: many at a time, and there is none that is not.
+        if !versions.iter().fold(true, |all, slot| all & known(slot))
+            && let Some(slot) = versions.iter().position(|slot| !known(slot))
+        {
             return Err(BadLines::VersionSlot(slot));
         }
         let [blue, green, canary] = backend_tables.map(BackendTable::from_lines);
-        Ok(Self { versions, backends: [blue?, green?, canary?] })
+        Ok(Self { versions: versions.into(), backends: [blue?, green?, canary?] })
     }
 
     /// The version table as lines, [`VERSION_LINES`] of them.
