@@ -65,12 +65,12 @@ def backend_table(seed, candidates):
 
 
 def digest(versions, tables):
-    form = versions
+    form = b""
     for table in tables:
         while len(table) > 1024 and table[: len(table) // 2] == table[len(table) // 2 :]:
             table = table[: len(table) // 2]
         form += len(table).to_bytes(4, "little") + b"".join(i or bytes(18) for i in table)
-    return hashlib.sha256(form).hexdigest()[:16]
+    return hashlib.sha256(versions + hashlib.sha256(form).digest()).hexdigest()[:16]
 
 
 def v4(n, port=8080):

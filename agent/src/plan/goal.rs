@@ -1,11 +1,12 @@
 //! What a service's spec asks for: a pure function of the spec and its seed, in terms that hold on
 //! every node.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_ebpf::abi::{NO_BACKEND, VERSIONS};
 
 use super::backend_table::{self, Candidate, Layout};
+use super::digest;
 use super::identity::Identity;
 use super::steering::Rules;
 use super::version_table;
@@ -14,9 +15,42 @@ use super::version_table;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Goal {
     pub(super) versions: Arc<[u8]>,
-    pub(super) backends: Arc<[Layout; VERSIONS]>,
+    pub(super) backends: Arc<Backends>,
     pub(super) rules: Rules,
 }
+
+/// The layouts of the backend tables of all versions.
+#[derive(Clone, Debug)]
+pub(super) struct Backends {
+    layouts: [Layout; VERSIONS],
+    /// Reckoned when it is first asked for.
+    digest: OnceLock<[u8; 32]>,
+}
+
+impl Backends {
+    fn new(layouts: [Layout; VERSIONS]) -> Self {
+        Self { layouts, digest: OnceLock::new() }
+    }
+
+    /// The layouts, by the index of the version, to change them.
+    pub(super) fn layouts_mut(&mut self) -> &mut [Layout; VERSIONS] {
+        self.digest = OnceLock::new();
+        &mut self.layouts
+    }
+
+    /// Their part of a [`Digest`](super::digest::Digest).
+    pub(super) fn digest(&self) -> [u8; 32] {
+        *self.digest.get_or_init(|| digest::of_backends(&self.layouts))
+    }
+}
+
+impl PartialEq for Backends {
+    fn eq(&self, other: &Self) -> bool {
+        self.layouts == other.layouts
+    }
+}
+
+impl Eq for Backends {}
 
 impl Goal {
     /// Lays out the tables, without steering. `weights` are basis points by version and add up to 10 000;
@@ -29,7 +63,7 @@ impl Goal {
     ) -> Self {
         Self {
             versions: version_table::lay_out(weights),
-            backends: Arc::new(candidates.map(|c| backend_table::lay_out(seed, c))),
+            backends: Arc::new(Backends::new(candidates.map(|c| backend_table::lay_out(seed, c)))),
             rules: Rules::default(),
         }
     }
@@ -61,7 +95,7 @@ impl Goal {
     /// The layout of each version's backend table.
     #[must_use]
     pub fn backends(&self) -> &[Layout; VERSIONS] {
-        &self.backends
+        &self.backends.layouts
     }
 
     /// The same in terms of this node. `index` gives each backend (its version, its identity) the
@@ -72,7 +106,7 @@ impl Goal {
     #[must_use]
     pub fn on_this_node(&self, index: &mut dyn FnMut(usize, Identity) -> u16) -> Target {
         let mut version = 0..;
-        let backends = self.backends.each_ref().map(|layout| {
+        let backends = self.backends.layouts.each_ref().map(|layout| {
             let version = version.next().unwrap_or_default();
             let indices: Vec<u16> = layout.backends.iter().map(|&i| index(version, i)).collect();
             let at = |&o: &u16| indices.get(usize::from(o)).copied().unwrap_or(NO_BACKEND);
@@ -96,7 +130,7 @@ pub struct Target {
     pub(super) backends: [Arc<[u16]>; VERSIONS],
     pub(super) rules: Rules,
     /// The layouts that `backends` are of.
-    of: Arc<[Layout; VERSIONS]>,
+    of: Arc<Backends>,
 }
 
 impl Target {

@@ -47,7 +47,9 @@ impl Standing<'_> {
     #[must_use]
     pub fn lay_over(&self, goal: &Goal) -> Goal {
         let mut laid = goal.clone();
-        for (layout, members) in Arc::make_mut(&mut laid.backends).iter_mut().zip(self.members) {
+        for (layout, members) in
+            Arc::make_mut(&mut laid.backends).layouts_mut().iter_mut().zip(self.members)
+        {
             self.replace(layout, members);
         }
         let served = self.members.map(is_served);
@@ -59,7 +61,9 @@ impl Standing<'_> {
         if weights != self.weights {
             laid.versions = version_table::lay_out(weights);
         }
-        for (layout, members) in Arc::make_mut(&mut laid.backends).iter_mut().zip(self.members) {
+        for (layout, members) in
+            Arc::make_mut(&mut laid.backends).layouts_mut().iter_mut().zip(self.members)
+        {
             let gone = |member: &Member| member.given_up || member.candidate.weight == 0;
             if !members.is_empty() && members.iter().all(gone) {
                 layout.slots.fill(NO_BACKEND);
