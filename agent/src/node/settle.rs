@@ -95,18 +95,20 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         named_by_flows: &HashMap<u16, Named>,
         reached: &[u16],
     ) -> Vec<(ServiceName, Key, u16)> {
+        let by_flows = |index: u16| named_by_flows.contains_key(&index) || reached.contains(&index);
+        let drained =
+            self.state.directory.all().filter(|(.., one)| one.drains && !by_flows(one.index));
+        let mut drained: Vec<_> =
+            drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect();
+        if drained.is_empty() {
+            return drained;
+        }
         // Settling only makes fewer: what the tables name after this round, they name now.
         let tables = self.state.services.values().map(|entry| &entry.tables);
         let by_tables: BTreeSet<u16> =
             tables.flat_map(|tables| named(tables)).map(|(_, index)| index).collect();
-        let free = |index: u16| {
-            !by_tables.contains(&index)
-                && !named_by_flows.contains_key(&index)
-                && !reached.contains(&index)
-        };
-        let drained =
-            self.state.directory.all().filter(|(.., place)| place.drains && free(place.index));
-        drained.map(|(service, key, place)| (service.clone(), *key, place.index)).collect()
+        drained.retain(|(.., index)| !by_tables.contains(index));
+        drained
     }
 
     /// Draining backends that datagrams may still name by their server id: no flow is remembered of

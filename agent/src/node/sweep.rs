@@ -41,11 +41,11 @@ pub(super) struct Swept {
     /// Backends whose flows are given up.
     lost: HashMap<u16, Lost>,
     /// Version slots that have an entry.
-    versions: Vec<bool>,
+    versions: Pinned,
     /// Slots of each version's backend table that have an entry.
-    backends: [Vec<bool>; VERSIONS],
+    backends: [Pinned; VERSIONS],
     /// Steering entries that a flow in the table belongs to.
-    steered: Vec<bool>,
+    steered: Pinned,
 }
 
 impl Swept {
@@ -58,10 +58,13 @@ impl Swept {
         Self {
             idle,
             lost,
-            steered: vec![false; steering.entries().len()],
             record,
-            versions: vec![false; VERSION_SLOTS as usize],
-            backends: tables.backends().each_ref().map(|table| vec![false; table.slots().len()]),
+            versions: Pinned::none_of(VERSION_SLOTS as usize),
+            backends: tables
+                .backends()
+                .each_ref()
+                .map(|table| Pinned::none_of(table.slots().len())),
+            steered: Pinned::none_of(steering.entries().len()),
             tables,
             steering,
         }
@@ -70,8 +73,8 @@ impl Swept {
     /// Whether an entry was left in this slot.
     pub(super) fn pinned(&self, slot: SlotRef) -> bool {
         match slot {
-            SlotRef::Version(slot) => self.versions[slot],
-            SlotRef::Backend { version, slot } => self.backends[version][slot],
+            SlotRef::Version(slot) => self.versions.has(slot),
+            SlotRef::Backend { version, slot } => self.backends[version].has(slot),
         }
     }
 
@@ -95,7 +98,30 @@ impl Swept {
 
     /// Whether a flow was left that belongs to this steering entry.
     pub(super) fn steers(&self, entry: usize) -> bool {
-        self.steered[entry]
+        self.steered.has(entry)
+    }
+}
+
+/// Some of so many places. It takes memory from the first on: most services have none.
+struct Pinned {
+    of: usize,
+    places: Vec<bool>,
+}
+
+impl Pinned {
+    fn none_of(of: usize) -> Self {
+        Self { of, places: Vec::new() }
+    }
+
+    fn add(&mut self, place: usize) {
+        if self.places.is_empty() {
+            self.places = vec![false; self.of];
+        }
+        self.places[place] = true;
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.places.get(place).is_some_and(|pinned| *pinned)
     }
 }
 
@@ -203,13 +229,14 @@ impl Sweep {
             return false;
         }
         // A listener that leads to a version asks no version slot.
-        service.versions[slots.version as usize] |= by_listener.is_none();
+        if by_listener.is_none() {
+            service.versions.add(slots.version as usize);
+        }
         if let Some(entry) = steered {
-            service.steered[entry] = true;
+            service.steered.add(entry);
         }
         for table in &mut service.backends {
-            let mask = table.len() - 1;
-            table[slots.backend as usize & mask] = true;
+            table.add(slots.backend as usize & (table.of - 1));
         }
         self.note(entry);
         true

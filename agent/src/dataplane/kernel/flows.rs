@@ -11,7 +11,7 @@ use super::load::{LoadError, wrong};
 use super::run::run;
 use super::{Kernel, map_error, pins};
 use crate::causes::causes;
-use crate::dataplane::sys::{Batches, Place};
+use crate::dataplane::sys::{Batches, Place, ROOM};
 use crate::dataplane::{Error, Swept, Use};
 
 /// A table of flows.
@@ -53,7 +53,7 @@ impl Table {
         mut show: impl FnMut(&mut dyn Iterator<Item = (&FlowKey, &FlowEntry)>) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         let failed = |error: io::Error| Error::Map { map: self.name, reason: error.to_string() };
-        let mut batches = Batches::new(self.map.map(), None).map_err(failed)?;
+        let mut batches = Batches::new(self.map.map(), None, ROOM).map_err(failed)?;
         let mut seen = 0;
         while let Some((keys, flows)) = batches.next().map_err(failed)? {
             seen += keys.len() as u64;
@@ -156,9 +156,11 @@ impl Kernel {
         let failed = |error: io::Error| Error::Map { map: "FLOWS", reason: error.to_string() };
         // What fails ends the walk: the next one begins anew.
         let (place, mut left) = self.flows.under_way.take().unzip();
-        let mut batches = Batches::new(self.flows.map.map(), place).map_err(failed)?;
+        let room = usize::try_from(limit).map_or(ROOM, |limit| limit.min(ROOM));
+        let mut batches = Batches::new(self.flows.map.map(), place, room).map_err(failed)?;
         let (mut ended, mut seen, mut forgotten) = (Vec::new(), 0, 0);
-        while seen < limit {
+        // A call ends before a bucket that has more than is left of its room.
+        while seen <= limit / 2 {
             let Some((keys, flows)) = batches.next().map_err(failed)? else {
                 self.flows.left = left.unwrap_or_default() + seen - forgotten;
                 return Ok(Swept { forgotten, ended: true });
