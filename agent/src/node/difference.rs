@@ -8,7 +8,7 @@ use weir_ebpf::abi::{self, Endpoint, FlowEntry, FlowKey, NO_SERVICE, Return, Ser
 use weir_ebpf::packet;
 
 use super::directory::{Directory, Place, address};
-use super::state::{Entry, State};
+use super::state::{Changed, Entry, State};
 use crate::dataplane::{Commit, Image};
 use crate::model::{
     Affinity, BackendState, Forwarding, Protocol, Quic, Service, ServiceName, Signals, Udp, Version,
@@ -18,28 +18,26 @@ use crate::model::{
 pub(super) fn difference(before: &State, after: &State, generation: u32) -> Commit {
     let mut commit = Commit { generation, ..Commit::default() };
     let (mut old, mut new) = (Paths::default(), Paths::default());
-    let ways_change = ways_change(before, after);
-    for (name, was) in &before.services {
-        let is = after.services.get(name);
-        if is.is_some_and(|is| Arc::ptr_eq(is, was)) {
-            if ways_change {
+    let changes = after.changes_from(before);
+    let ways_change = ways_change(before, after, &changes);
+    if ways_change {
+        for (name, was) in &before.services {
+            if after.services.get(name).is_some_and(|is| Arc::ptr_eq(is, was)) {
                 // Another service may come to the same addresses, or leave them.
                 old.add_addresses(was);
                 new.add_addresses(was);
             }
-            continue;
         }
+    }
+    for was in changes.iter().filter_map(|(was, _)| *was) {
         if ways_change {
             old.add(was, &before.directory);
         }
-        if is.is_none() {
-            commit.services.push((was.index, None));
-        }
     }
-    for (name, is) in &after.services {
-        if before.services.get(name).is_some_and(|was| Arc::ptr_eq(was, is)) {
-            continue;
-        }
+    let gone = changes.iter().filter(|(_, is)| is.is_none()).filter_map(|(was, _)| *was);
+    commit.services.extend(gone.map(|was| (was.index, None)));
+    for is in changes.iter().filter_map(|(_, is)| *is) {
+        let name = is.service.name();
         if ways_change {
             new.add(is, &after.directory);
         }
@@ -73,17 +71,15 @@ pub(super) fn difference(before: &State, after: &State, generation: u32) -> Comm
 
 /// Whether packets may come in another way after this step: from clients, or from backends. A shift
 /// of weights leaves all ways as they are, and there are as many as backends.
-fn ways_change(before: &State, after: &State) -> bool {
-    let same = |(name, is): (&ServiceName, &Arc<Entry>)| {
-        let Some(was) = before.services.get(name) else { return false };
+fn ways_change(before: &State, after: &State, changes: &[Changed<'_>]) -> bool {
+    let same = |(was, is): &Changed<'_>| {
+        let (Some(was), Some(is)) = (was, is) else { return false };
         let (is, was) = (&is.service, &was.service);
         is.listeners() == was.listeners()
             && is.forwarding() == was.forwarding()
             && is.quic() == was.quic()
     };
-    !Arc::ptr_eq(&before.directory, &after.directory)
-        || before.services.len() != after.services.len()
-        || !after.services.iter().all(same)
+    !Arc::ptr_eq(&before.directory, &after.directory) || !changes.iter().all(same)
 }
 
 /// Which remembered flows belong to nothing any more: the service that has their listener is not

@@ -20,11 +20,12 @@ use crate::plan::tables::ServiceTables;
 
 /// Begins and ends the drains of all services that `next` changes, at a time in seconds since 1970.
 pub(super) fn begin(before: &State, next: &mut State, now: u64) {
-    for (name, entry) in &mut next.services {
+    let differing = next.changes_from(before).into_iter();
+    let names: Vec<ServiceName> =
+        differing.filter_map(|(_, is)| is.map(|is| is.service.name().clone())).collect();
+    for name in &names {
+        let Some(entry) = next.services.get_mut(name) else { continue };
         let was = before.services.get(name);
-        if was.is_some_and(|was| Arc::ptr_eq(was, entry)) {
-            continue;
-        }
         let drain = entry.service.drain();
         let mut draining = entry.draining;
         for version in Version::ALL {

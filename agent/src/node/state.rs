@@ -3,6 +3,7 @@
 //! A state is a value. A change builds the next one beside it; the owner task commits the
 //! difference to the data plane and only then lets the new state take the old one's place.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
@@ -37,6 +38,9 @@ pub(super) struct State {
     pub(super) services: BTreeMap<ServiceName, Arc<Entry>>,
     pub(super) directory: Arc<Directory>,
 }
+
+/// A service before and after a change, one of both at least.
+pub(super) type Changed<'a> = (Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>);
 
 /// One service.
 #[derive(Debug, Clone)]
@@ -232,6 +236,30 @@ impl State {
     /// A service by name.
     pub(super) fn get(&self, name: &ServiceName) -> Result<&Arc<Entry>, Error> {
         self.services.get(name).ok_or_else(|| Error::NotFound(name.clone()))
+    }
+
+    /// What differs from another state, in the order of names. A walk over both side by side: a change
+    /// of one service in hundreds should not look up all of them.
+    pub(super) fn changes_from<'a>(&'a self, before: &'a Self) -> Vec<Changed<'a>> {
+        let (mut old, mut new) = (before.services.values(), self.services.values());
+        let (mut was, mut is) = (old.next(), new.next());
+        let mut changes = Vec::new();
+        loop {
+            let order = match (was, is) {
+                (None, None) => return changes,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(was), Some(is)) if Arc::ptr_eq(was, is) => Ordering::Equal,
+                (Some(was), Some(is)) => was.service.name().cmp(is.service.name()),
+            };
+            let pair = (was.filter(|_| order.is_le()), is.filter(|_| order.is_ge()));
+            was = if order.is_le() { old.next() } else { was };
+            is = if order.is_ge() { new.next() } else { is };
+            match pair {
+                (Some(was), Some(is)) if Arc::ptr_eq(was, is) => {}
+                pair => changes.push(pair),
+            }
+        }
     }
 
     /// The state that leads back from `failed` to this one: the same services, by tables that keep
