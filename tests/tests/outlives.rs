@@ -417,6 +417,20 @@ fn a_data_plane_of_another_abi_is_refused_and_can_be_detached() {
     is_on(node.lab());
 }
 
+/// An agent of another build that was killed before it had pinned anything has left nothing that
+/// forwards.
+#[test]
+fn an_empty_directory_of_another_abi_is_removed() {
+    let mut node = node(Mode::Tc, &[]);
+    node.take_agent().unwrap().kill().unwrap();
+    let ours = map(node.lab(), "FLOWS").parent().unwrap().parent().unwrap().to_owned();
+    let theirs = ours.with_file_name("abi-2");
+    fs::create_dir_all(theirs.join("maps")).unwrap();
+    node.restart().unwrap();
+    is_on(node.lab());
+    assert!(!theirs.exists());
+}
+
 /// A map of another build in an empty directory: nothing is pinned beside it.
 #[test]
 fn a_foreign_map_alone_is_refused() {

@@ -73,8 +73,10 @@ impl Pins {
     pub fn open(bpffs: &Path) -> Result<Self, PinError> {
         require_bpffs(bpffs)?;
         let root = bpffs.join(format!("{DIRECTORY}{}", abi::VERSION));
-        if let Some(other) = directories(bpffs)?.into_iter().find(|there| *there != root) {
-            return Err(PinError::OtherAbi(other));
+        for other in directories(bpffs)?.into_iter().filter(|there| *there != root) {
+            if !removed_empty(&other)? {
+                return Err(PinError::OtherAbi(other));
+            }
         }
         for part in ["maps", "links"] {
             let directory = root.join(part);
@@ -181,6 +183,26 @@ pub(crate) fn try_lock(directory: &Path) -> Result<File, PinError> {
         Err(TryLockError::WouldBlock) => Err(PinError::InUse(directory.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(directory)(error)),
     }
+}
+
+/// Removes a directory in which nothing is pinned: one that an agent had made, and not come further.
+/// Says whether it was such a one.
+fn removed_empty(root: &Path) -> Result<bool, PinError> {
+    let _lock = try_lock(root)?;
+    let parts = ["maps", "links"].map(|part| root.join(part));
+    let is_empty = |part: &PathBuf| fs::read_dir(part).map_or(true, |mut all| all.next().is_none());
+    if !parts.iter().all(is_empty) {
+        return Ok(false);
+    }
+    for directory in parts.iter().map(PathBuf::as_path).chain([root]) {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io(directory)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(true)
 }
 
 /// The interface and the hook in the name of a link's pin.
