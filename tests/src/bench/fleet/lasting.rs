@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
 use super::{Follower, LIMIT, Lasting, Plan, millis};
@@ -104,6 +104,8 @@ pub(super) fn measure(
 
     let began = Instant::now();
     release.coordinator.signal(Signal::SIGKILL)?;
+    // Until it is gone, its socket is its own.
+    release.coordinator.ends(LIMIT)?.context("it lives on")?;
     release.coordinator = Release::coordinator(&release.fleet, "coordinator", &[])?;
     release.coordinator.leads()?;
     follower = Follower::of(&release.coordinator)?;
