@@ -196,9 +196,11 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 
     fn next_hop(&self, address: std::net::IpAddr) -> NextHop {
         let Some(hop) = self.hops.get(&address) else { return NextHop::Unresolved };
-        let name = nix::net::if_::if_indextoname(hop.interface).ok();
-        let name = name.and_then(|name| name.into_string().ok());
-        NextHop::Resolved { interface: name.unwrap_or_else(|| hop.interface.to_string()) }
+        let known = self.devices.get(&hop.interface).map(|device| device.name.clone());
+        // The kernel is asked only for one that nobody has told of: it takes three calls a backend.
+        let asked = || nix::net::if_::if_indextoname(hop.interface).ok()?.into_string().ok();
+        let name = known.or_else(asked).unwrap_or_else(|| hop.interface.to_string());
+        NextHop::Resolved { interface: name }
     }
 
     /// The counters of the named services, or of all.
