@@ -79,6 +79,10 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().end_handshakes()
     }
 
+    fn end_some_handshakes(&mut self) {
+        self.lock().end_some_handshakes();
+    }
+
     fn carried(&self) -> Carried {
         self.lock().carried()
     }

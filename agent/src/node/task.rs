@@ -1,6 +1,6 @@
 //! The owner's loop: one request after the other, next hops and health as they change, every few
-//! seconds a round of what transitions need, step by step, and every second a look at leases and
-//! handshakes.
+//! seconds a round of what transitions need, step by step, and four times a second a look at
+//! handshakes under way, and every second one at leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::store::Store;
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the program is still attached everywhere.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often leases and handshakes are looked after: so late may one end.
+/// How often leases are looked after: so late may one end.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often guards look at what was counted.
+/// How often guards look at what was counted, and a quarter of the handshakes under way is looked at.
 const GUARDS: Duration = Duration::from_millis(250);
 
 /// Serves requests until `stop` is ready or dropped, or every handle is gone, and gives the owner
@@ -58,12 +58,12 @@ pub async fn serve<P: DataPlane, S: Store>(
                 next_step = Instant::now() + step(&mut owner);
             }
             _ = seconds.tick() => {
-                owner.plane().end_handshakes();
                 if let Err(error) = owner.expire(clock::unix_milliseconds()) {
                     tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
                 }
             }
             now = guards.tick() => {
+                owner.plane().end_some_handshakes();
                 let now = now.duration_since(began).as_millis();
                 owner.watch_guards(u64::try_from(now).unwrap_or(u64::MAX));
             }

@@ -230,6 +230,10 @@ impl DataPlane for Kernel {
 
     fn sweep(
         &mut self,
+    fn end_some_handshakes(&mut self) {
+        self.sweep_some_pending();
+    }
+
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error> {

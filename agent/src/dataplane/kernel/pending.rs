@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::time::{ClockId, clock_gettime};
-use weir_ebpf::abi::{Backend, FORWARD_NAT, Pending, SIGNALS_FULL, SIGNALS_OFF, Service, Signals};
+use weir_ebpf::abi::{
+    Backend, FORWARD_NAT, MAX_PENDING, Pending, SIGNALS_FULL, SIGNALS_OFF, Service, Signals,
+};
 use weir_ebpf::handshake::{Event, Verdict, Word, failing, step};
 
 use super::Kernel;
@@ -21,19 +24,24 @@ const CLIENT: usize = offset_of!(Pending, client) / 4;
 const OWNER_WORD: usize = offset_of!(Backend, of) / 4;
 const _: () = assert!(offset_of!(Backend, of) % 4 == 2);
 
+/// Parts that the places are looked at in, so that a request need not wait for all of them.
+const PARTS: usize = 4;
+
 /// The map `PENDING`, and the map `FAILING`.
 pub(super) struct Places {
-    places: Mapped,
+    waiting: Mapped,
     failing: Mapped,
+    /// The part that comes next.
+    next: usize,
 }
 
 impl Places {
     pub(super) fn new(places: Mapped, failing: Mapped) -> Self {
-        Self { places, failing }
+        Self { waiting: places, failing, next: 0 }
     }
 
     fn all(&self) -> impl Iterator<Item = &[AtomicU64]> {
-        self.places.long_words().chunks_exact(PLACE_WORDS)
+        self.waiting.long_words().chunks_exact(PLACE_WORDS)
     }
 
     /// Forgets the handshakes of backends.
@@ -59,7 +67,7 @@ impl Places {
 
     /// Hash of the client in a place.
     fn client(&self, place: usize) -> u32 {
-        let words = &self.places.words()[place * PLACE_WORDS * 2..];
+        let words = &self.waiting.words()[place * PLACE_WORDS * 2..];
         words[CLIENT].load(Ordering::Relaxed)
     }
 
@@ -98,10 +106,24 @@ impl Kernel {
 
     /// Ends handshakes that have waited for too long, and gives the number of those that wait.
     pub(super) fn sweep_pending(&self) -> u64 {
+        self.sweep_places(0..MAX_PENDING as usize)
+    }
+
+    /// The same in the part of the places that comes next.
+    pub(super) fn sweep_some_pending(&mut self) {
+        const PART: usize = MAX_PENDING as usize / PARTS;
+        let part = self.pending.next;
+        self.pending.next = (part + 1) % PARTS;
+        self.sweep_places(part * PART..(part + 1) * PART);
+    }
+
+    fn sweep_places(&self, places: Range<usize>) -> u64 {
         let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
         let now = u64::try_from(std::time::Duration::from(now).as_nanos()).unwrap_or(u64::MAX);
         let mut waiting = 0;
-        for (index, place) in self.pending.all().enumerate() {
+        // Whether the last one's service is watched: the next one's is likely the same.
+        let mut known = None;
+        for (index, place) in self.pending.all().enumerate().skip(places.start).take(places.len()) {
             let word = Word(place[0].load(Ordering::Acquire));
             if !word.is_waiting() {
                 continue;
@@ -109,8 +131,13 @@ impl Kernel {
             let time = place[TIME].load(Ordering::Acquire);
             let client = self.pending.client(index);
             let of = self.owner_of(word.backend());
-            let record = self.live.get(&service_of(of)).map(|live| &live.record);
-            let event = if record.is_some_and(is_watched) { Event::Look } else { Event::Unwatched };
+            let service = service_of(of);
+            let watched = known.filter(|(of, _)| *of == service).map_or_else(
+                || self.live.get(&service).is_some_and(|live| is_watched(&live.record)),
+                |(_, watched)| watched,
+            );
+            known = Some((service, watched));
+            let event = if watched { Event::Look } else { Event::Unwatched };
             let (next, verdict) = step(word, time, event, now);
             let (old, new) = (word.0, next.0);
             if verdict == Verdict::None
