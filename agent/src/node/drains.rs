@@ -268,7 +268,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
 }
 
 /// Whether flows of a service are remembered whatever its slots are.
-fn remembers_datagrams(entry: &Entry) -> bool {
+pub(super) fn remembers_datagrams(entry: &Entry) -> bool {
     let mut listeners = entry.service.listeners().iter();
     entry.service.udp() == Udp::Tracked
         && listeners.any(|l| endpoint(l.address, l.port, l.protocol).protocol == UDP)

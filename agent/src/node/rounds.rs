@@ -12,13 +12,14 @@ use super::clock;
 use super::commit::plane_error;
 use super::difference::{endpoint, image};
 use super::draining::{give_up, given_up};
+use super::drains::remembers_datagrams;
 use super::error::Error;
 use super::events::{Event, Kind};
 use super::owner::Owner;
 use super::settle::is_in_transition;
 use super::state::{Entry, State};
 use super::sweep::{self, Sweep};
-use crate::dataplane::{DataPlane, Swept};
+use crate::dataplane::{DataPlane, Swept, Use};
 use crate::fault::Point;
 use crate::store::Store;
 
@@ -128,16 +129,21 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let drains = state.directory.all().any(|(_, _, place)| place.drains);
         let transition = state.services.values().any(|entry| is_in_transition(entry));
         if !drains && !transition && !self.is_watched() {
-            // Nothing goes by it; only the number of them is asked for.
-            self.plane.sweep(UDP, &mut |_, _| true).map_err(plane_error)?;
+            if datagrams {
+                // Nothing goes by it; only the number of them is asked for.
+                self.plane.sweep(UDP, &mut |_, _| true).map_err(plane_error)?;
+            }
             return Ok(None);
         }
         let allowance = now.saturating_sub(last).clamp(1, LONGEST) * PACE;
         let mut sweep = self.look_at(&state, now, wall, allowance);
-        let keep = &mut |key: &_, entry: &FlowEntry| sweep.keep_datagrams(key, *entry);
-        self.plane.sweep(UDP, keep).map_err(plane_error)?;
+        if datagrams {
+            let keep = &mut |key: &_, entry: &FlowEntry| sweep.keep_datagrams(key, *entry);
+            self.plane.sweep(UDP, keep).map_err(plane_error)?;
+        }
         let generation = self.generation;
         Ok(Some(Looking { sweep, state, reached, generation, whole: true, began: Instant::now() }))
+        let datagrams = self.holds_datagrams(&state);
     }
 
     /// A look at the flows of all services, as it begins.
@@ -151,6 +157,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             let tables = (Arc::clone(&entry.tables), Arc::clone(&entry.steering));
             sweep.add(
                 sweep::Swept::new(tables, record, idle, lost),
+    /// Whether there may be an entry in the table of UDP flows: to walk over it takes milliseconds.
+    fn holds_datagrams(&self, state: &State) -> bool {
+        let left = |one: &Use| one.resource == "udp_flows" && one.used > 0;
+        state.services.values().any(|entry| remembers_datagrams(entry))
+            || self.plane.uses().iter().any(left)
+    }
+
                 listeners.map(|l| {
                     let version = l.version.and_then(|version| u8::try_from(version.index()).ok());
                     let slot = Listener::of(0, version).slot();
