@@ -27,6 +27,7 @@
 )]
 
 mod atomic;
+mod closed;
 mod count;
 mod fib;
 mod forget;

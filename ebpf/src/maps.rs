@@ -11,11 +11,12 @@ use aya_ebpf::btf_maps::{
 };
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
-    Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry, FlowKey,
-    FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener, MAX_BACKENDS, MAX_DEVICES,
-    MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_PENDING, MAX_SERVICES,
-    MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons, Return, ServerKey, Service,
-    Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost, Tracers,
+    Backend, Bucket, CLOSED_RING, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry,
+    FlowKey, Forget, FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener,
+    MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS,
+    MAX_PENDING, MAX_SERVICES, MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons,
+    Return, ServerKey, Service, Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost,
+    Tracers,
 };
 use weir_ebpf::icmp::Quote;
 use weir_ebpf::packet::Packet;
@@ -95,6 +96,11 @@ pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::ne
 /// goes where an older one would have gone. Never evicts.
 #[btf_map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry, { DEFAULT_FLOWS as usize }> = HashMap::new();
+
+/// Flows of that table that are over, with what their entries hold: program writes, agent reads a few
+/// times a second. Full: nothing is told, and the agent comes by them when it looks at all flows.
+#[btf_map]
+pub(crate) static CLOSED: RingBuf<Forget, { CLOSED_RING as usize }> = RingBuf::new();
 
 /// UDP flows: program inserts. Full: the flow that was silent longest is forgotten.
 #[btf_map]

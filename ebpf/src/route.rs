@@ -17,6 +17,7 @@ use weir_ebpf::packet::{self, FIN, Frame, Packet, RST};
 use weir_ebpf::quic;
 
 use crate::atomic::compare_exchange;
+use crate::closed;
 use crate::count::{self, config};
 use crate::limit;
 use crate::log;
@@ -326,8 +327,11 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             // that reuses the flow be decided anew. One byte that only this side writes.
             unsafe {
                 // A late packet of the flow that had this key before is not this flow's.
-                if (*entry).backend == back.backend {
+                if (*entry).backend == back.backend && (*entry).server & seen == 0 {
                     (*entry).server |= seen;
+                    if (*entry).is_over() {
+                        closed::tell(key, *entry);
+                    }
                 }
             }
         }
@@ -481,13 +485,23 @@ impl<'a, S: Fn(&Service, &Backend) -> bool> Kernel<'a, S> {
         let Some(entry) = self.entry.get() else { return };
         // SAFETY: the pointer is to a live element; see `Tables::flow`.
         let entry = unsafe { &mut *entry };
-        let seconds = self.seconds();
-        if entry.seen != seconds {
-            entry.seen = seconds;
+        let before = *entry;
+        let after =
+            FlowEntry { client: before.client | self.shows(), seen: self.seconds(), ..before };
+        if after == before {
+            return;
         }
-        let client = entry.client | self.shows();
-        if entry.client != client {
-            entry.client = client;
+        // The other side may write its byte at this moment.
+        if after.seen != before.seen {
+            entry.seen = after.seen;
+        }
+        if after.client != before.client {
+            entry.client = after.client;
+        }
+        // A late packet is told of, too, for it has changed what was told before. Those that are not
+        // kept end nothing.
+        if self.kept && after.is_over() {
+            closed::tell(&self.packet.key, after);
         }
     }
 

@@ -10,7 +10,7 @@ use weir_ebpf::abi::{
 
 use super::inspect::{FlowTable, Inspect, Room};
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use};
 use crate::model::Handshakes;
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
@@ -97,6 +97,10 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error> {
         self.lock().sweep(protocol, keep)
+    }
+
+    fn forget_closed(&mut self, now: u32, age: u32) -> Result<Swept, Error> {
+        self.lock().forget_closed(now, age)
     }
 
     fn reasons(&self) -> ReasonCounts {

@@ -26,11 +26,11 @@ use crate::store::Store;
 /// A round begins so long after the last one began, or later.
 const ROUND: Duration = Duration::from_secs(5);
 /// Flows that one step looks at, and the rest after each. So a round takes the owner's time in
-/// pieces of a third of a millisecond, for a shift may wait for one, and no more than a tenth of it,
-/// however full the table is: most of what it costs is one or two cache misses a flow. A million flows
-/// take nine seconds.
+/// pieces of a third of a millisecond, for a shift may wait for one, and no more than a twentieth of
+/// it, however full the table is: most of what it costs is one or two cache misses a flow. A million
+/// flows take half a minute; those that were over are gone before that, see [`Owner::forget_closed`].
 const STEP: u64 = 300;
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(8);
 /// Flows that are given up a second, so that their clients do not all come back at one instant.
 const PACE: u32 = 1_000;
 /// Seconds that a round makes up for at most.
@@ -103,6 +103,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             look.sweep = self.look_at(&self.state, now, wall, look.sweep.allowance);
             (look.generation, look.whole) = (self.generation, false);
         }
+        look.sweep.now = now;
         let keep = &mut |key: &FlowKey, flow: &FlowEntry| look.sweep.keep(key, *flow);
         let Swept { forgotten, ended } = self.plane.sweep_on(STEP, keep).map_err(plane_error)?;
         let pause = ROUND.saturating_sub(look.began.elapsed()).max(PAUSE);
@@ -114,6 +115,16 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             self.go_on(look, now, wall)?;
         }
         Ok(Step { forgotten, ended, pause })
+    }
+
+    /// Forgets some of the flows that the program has told the end of, at a time in seconds since
+    /// boot. It has ended when no more of them are to be forgotten yet.
+    ///
+    /// # Errors
+    ///
+    /// They could not be forgotten; the next round does it.
+    pub fn forget_closed(&mut self, now: u32) -> Result<Swept, Error> {
+        self.plane.forget_closed(now, sweep::CLOSED).map_err(plane_error)
     }
 
     /// What comes before a look at the flows, if it takes one.
@@ -128,6 +139,7 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         let state = self.state.clone();
         let drains = state.directory.all().any(|(_, _, place)| place.drains);
         let transition = state.services.values().any(|entry| is_in_transition(entry));
+        let datagrams = self.holds_datagrams(&state);
         if !drains && !transition && !self.is_watched() {
             if datagrams {
                 // Nothing goes by it; only the number of them is asked for.
@@ -143,7 +155,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         let generation = self.generation;
         Ok(Some(Looking { sweep, state, reached, generation, whole: true, began: Instant::now() }))
-        let datagrams = self.holds_datagrams(&state);
+    }
+
+    /// Whether there may be an entry in the table of UDP flows: to walk over it takes milliseconds.
+    fn holds_datagrams(&self, state: &State) -> bool {
+        let left = |one: &Use| one.resource == "udp_flows" && one.used > 0;
+        state.services.values().any(|entry| remembers_datagrams(entry))
+            || self.plane.uses().iter().any(left)
     }
 
     /// A look at the flows of all services, as it begins.
@@ -157,13 +175,6 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
             let tables = (Arc::clone(&entry.tables), Arc::clone(&entry.steering));
             sweep.add(
                 sweep::Swept::new(tables, record, idle, lost),
-    /// Whether there may be an entry in the table of UDP flows: to walk over it takes milliseconds.
-    fn holds_datagrams(&self, state: &State) -> bool {
-        let left = |one: &Use| one.resource == "udp_flows" && one.used > 0;
-        state.services.values().any(|entry| remembers_datagrams(entry))
-            || self.plane.uses().iter().any(left)
-    }
-
                 listeners.map(|l| {
                     let version = l.version.and_then(|version| u8::try_from(version.index()).ok());
                     let slot = Listener::of(0, version).slot();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use weir_ebpf::abi::{
-    Endpoint, FORWARD_NAT, FlowEntry, FlowKey, MAX_BACKENDS, SEEN_FIN, SEEN_RST, SEEN_SYN, Service,
+    Endpoint, FORWARD_NAT, FlowEntry, FlowKey, MAX_BACKENDS, SEEN_FIN, SEEN_SYN, Service,
     SteerSlot, VERSION_SLOTS, VERSIONS,
 };
 use weir_ebpf::decide;
@@ -23,7 +23,7 @@ use crate::plan::tables::ServiceTables;
 const HALF_OPEN: u32 = 30;
 /// An entry that both sides have closed, or one has reset, goes after this many seconds: time for
 /// late packets.
-const CLOSED: u32 = 10;
+pub(super) const CLOSED: u32 = 10;
 /// Where answers go directly, only the client's FIN is seen. Its flow is over after this many
 /// seconds of silence: twice as long as Linux keeps half a connection that nobody holds any more.
 const CLOSED_DIRECT: u32 = 120;
@@ -158,7 +158,7 @@ impl Named {
 /// One look at the flow table.
 pub(super) struct Sweep {
     /// Seconds since boot, as entries are stamped.
-    now: u32,
+    pub(super) now: u32,
     /// So many flows of those that are given up may still be forgotten.
     pub(super) allowance: u32,
     /// Who listens where: indices of `services`, and what the listener itself says of the version. Asked for each of a million entries; and nobody
@@ -280,9 +280,7 @@ impl Sweep {
 /// Whether a flow has ended, as far as its entry tells.
 fn ended(entry: FlowEntry, direct: bool, now: u32, idle: u32) -> bool {
     let silent = now.saturating_sub(entry.seen);
-    let reset = (entry.client | entry.server) & SEEN_RST != 0;
-    let closed = entry.client & entry.server & SEEN_FIN != 0;
-    (reset || closed) && silent >= CLOSED
+    entry.is_over() && silent >= CLOSED
         || direct && entry.client & SEEN_FIN != 0 && silent >= CLOSED_DIRECT
         || entry.client == SEEN_SYN && silent >= HALF_OPEN
         || silent >= idle
@@ -290,7 +288,7 @@ fn ended(entry: FlowEntry, direct: bool, now: u32, idle: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use weir_ebpf::abi::SEEN_DATA;
+    use weir_ebpf::abi::{SEEN_DATA, SEEN_RST};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The owner's loop: one request after the other, next hops and health as they change, every few
-//! seconds a round of what transitions need, step by step, and four times a second a look at
-//! handshakes under way, and every second one at leases.
+//! seconds a round of what transitions need, step by step, some times a second flows and handshakes
+//! that are over, and every second a look at leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,10 @@ const RETRY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// How often leases are looked after: so late may one end.
 const SECOND: Duration = Duration::from_secs(1);
+/// How often flows are forgotten that the program has told the end of, and how often while there
+/// are more of them than one go takes.
+const CLOSED: Duration = Duration::from_millis(200);
+const MORE_CLOSED: Duration = Duration::from_millis(3);
 /// How often guards look at what was counted, and a quarter of the handshakes under way is looked at.
 const GUARDS: Duration = Duration::from_millis(250);
 
@@ -35,7 +39,7 @@ pub async fn serve<P: DataPlane, S: Store>(
 ) -> Owner<P, S> {
     let mut wanted = Arc::clone(owner.addresses());
     resolver.watch(wanted.as_ref().clone());
-    let mut next_step = Instant::now();
+    let (mut next_step, mut next_closed) = (Instant::now(), Instant::now());
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seconds = tokio::time::interval(SECOND);
@@ -57,6 +61,7 @@ pub async fn serve<P: DataPlane, S: Store>(
                 owner.hear();
                 next_step = Instant::now() + step(&mut owner);
             }
+            () = sleep_until(next_closed) => next_closed = Instant::now() + forget_closed(&mut owner),
             _ = seconds.tick() => {
                 if let Err(error) = owner.expire(clock::unix_milliseconds()) {
                     tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
@@ -82,6 +87,18 @@ fn step<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
         Ok(step) => step.pause,
         Err(error) => {
             tracing::warn!(%error, "a transition could not go on; it is tried again");
+            RETRY
+        }
+    }
+}
+
+/// Forgets flows that are over, and gives the time until it is to be done again.
+fn forget_closed<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
+    match owner.forget_closed(clock::seconds()) {
+        Ok(swept) if swept.ended => CLOSED,
+        Ok(_) => MORE_CLOSED,
+        Err(error) => {
+            tracing::warn!(%error, "flows that are over are still remembered; the next round tries again");
             RETRY
         }
     }

@@ -244,7 +244,8 @@ pub struct FlowEntry {
 }
 
 /// One flow to forget, if its entry is still what it was: what the program `weir_forget` is given,
-/// up to [`FORGET_BATCH`] at once, as the frame of a test run.
+/// up to [`FORGET_BATCH`] at once, as the frame of a test run. And what the program tells of a flow
+/// when it is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Forget {
@@ -253,6 +254,9 @@ pub struct Forget {
     /// Its entry when it was judged, see [`FlowEntry::word`].
     pub entry: u64,
 }
+
+/// Bytes of the ring by which the program tells of flows that are over.
+pub const CLOSED_RING: u32 = 1 << 22;
 
 /// Flows that one run of `weir_forget` forgets at most: what fits in a page with its head room.
 pub const FORGET_BATCH: usize = 64;
@@ -297,6 +301,13 @@ impl FlowEntry {
             server: w[3],
             seen: u32::from_ne_bytes([w[4], w[5], w[6], w[7]]),
         }
+    }
+
+    /// Whether both sides have closed, or one has reset: only late packets may still come.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        (self.client | self.server) & SEEN_RST != 0 || self.client & self.server & SEEN_FIN != 0
     }
 
     /// Whether a SYN with this flow's key would begin another flow: the client has closed its

@@ -206,22 +206,26 @@ impl Kernel {
     }
 }
 
-/// Runs the program that forgets TCP flows.
+/// Forgets TCP flows whose entries are still what they were.
 fn forget(programs: &Programs, flows: &[(FlowKey, FlowEntry)]) -> Result<u64, Error> {
+    let records: Vec<u8> = flows.iter().flat_map(|(key, entry)| record(key, *entry)).collect();
+    forget_records(programs, &records)
+}
+
+/// Runs the program that forgets TCP flows, over so many [`Forget`](weir_ebpf::abi::Forget)s.
+pub(super) fn forget_records(programs: &Programs, records: &[u8]) -> Result<u64, Error> {
     let failed = |reason: String| Error::Map { map: "FLOWS", reason };
     let program = programs.forget().map_err(|error| failed(causes(&error)))?;
-    let (mut forgotten, mut list) = (0, Vec::with_capacity(FORGET_BATCH * RECORD));
-    for batch in flows.chunks(FORGET_BATCH) {
-        list.clear();
-        list.extend(batch.iter().flat_map(|(key, entry)| record(key, *entry)));
-        let run = run(program, &list, 1).map_err(|error| failed(causes(&error)))?;
+    let mut forgotten = 0;
+    for batch in records.chunks(FORGET_BATCH * RECORD) {
+        let run = run(program, batch, 1).map_err(|error| failed(causes(&error)))?;
         forgotten += u64::from(run.verdict.cast_unsigned());
     }
     Ok(forgotten)
 }
 
 /// Bytes of a [`Forget`](weir_ebpf::abi::Forget).
-const RECORD: usize = size_of::<weir_ebpf::abi::Forget>();
+pub(super) const RECORD: usize = size_of::<weir_ebpf::abi::Forget>();
 
 /// A [`Forget`](weir_ebpf::abi::Forget) as it lies in memory.
 fn record(key: &FlowKey, entry: FlowEntry) -> [u8; RECORD] {

@@ -17,6 +17,7 @@ use weir_ebpf::abi::{
 use super::Kernel;
 use super::attach::Programs;
 use super::bpf_log::BpfLog;
+use super::closed::Closed;
 use super::counted::Counted;
 use super::flows::Table;
 use super::pending::Places;
@@ -205,6 +206,7 @@ impl Kernel {
             devices: taken.typed("DEVICES")?,
             flows,
             udp_flows,
+            closed: Closed::new(taken.typed("CLOSED")?),
             flood: taken.typed("FLOOD")?,
             processors,
             options,

@@ -14,6 +14,7 @@
 mod attach;
 mod attached;
 mod bpf_log;
+mod closed;
 mod clsact;
 mod commit;
 mod counted;
@@ -87,6 +88,7 @@ pub struct Kernel {
     devices: DevMapHash<MapData>,
     flows: flows::Table,
     udp_flows: flows::Table,
+    closed: closed::Closed,
     flood: PerCpuArray<MapData, Bucket>,
     tap: Option<KernelTap>,
     log: Option<Lines>,
@@ -228,12 +230,12 @@ impl DataPlane for Kernel {
         self.sweep_pending()
     }
 
-    fn sweep(
-        &mut self,
     fn end_some_handshakes(&mut self) {
         self.sweep_some_pending();
     }
 
+    fn sweep(
+        &mut self,
         protocol: u8,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<u64, Error> {
@@ -251,6 +253,10 @@ impl DataPlane for Kernel {
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<Swept, Error> {
         Self::sweep_on(self, limit, keep)
+    }
+
+    fn forget_closed(&mut self, now: u32, age: u32) -> Result<Swept, Error> {
+        Self::forget_closed(self, now, age)
     }
 
     fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
@@ -296,6 +302,6 @@ impl DataPlane for Kernel {
             limit: u64::from(MAX_STEERING),
         };
         let (flows, udp_flows) = (self.flows.used("flows"), self.udp_flows.used("udp_flows"));
-        vec![listeners, pool, steering, flows, udp_flows]
+        vec![listeners, pool, steering, flows, udp_flows, self.closed.used()]
     }
 }
