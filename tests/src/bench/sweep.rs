@@ -1,4 +1,4 @@
-//! What the agent's rounds cost while connections come and end at a high rate and every slot of
+//! What it costs the agent to forget flows while connections come and end at a high rate and every slot of
 //! their service has moved, so that each is remembered.
 //!
 //! One thread plays the network: it runs the loaded TC program over each connection's SYN and RST,
@@ -269,7 +269,7 @@ impl fmt::Display for Report {
         row("most flows remembered", self.left.to_string())?;
         row("connections without room", self.refused.to_string())?;
         row("longest step", format!("{:.0} ms", self.longest.as_secs_f64() * 1e3))?;
-        row("CPU time of the rounds", format!("{:.2} s", self.cpu.as_secs_f64()))?;
+        row("CPU time for all that", format!("{:.2} s", self.cpu.as_secs_f64()))?;
         row("share of one core", format!("{:.1} %", self.share() * 100.0))
     }
 }
