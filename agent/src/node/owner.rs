@@ -79,7 +79,8 @@ pub struct Owner<P, S> {
     pub(super) failures: BTreeMap<ServiceName, (u64, u32)>,
     /// What the last round saw.
     pub(super) look: Option<Look>,
-    /// When the last round was, in seconds since boot, and since 1970.
+    /// When the last step of a round was, in seconds since boot, and when the last round began, in
+    /// seconds since 1970.
     pub(super) last_round: (u32, u64),
     /// A look at all flows that is under way.
     pub(super) looking: Option<Looking>,

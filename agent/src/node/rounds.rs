@@ -33,7 +33,7 @@ const STEP: u64 = 300;
 const PAUSE: Duration = Duration::from_millis(8);
 /// Flows that are given up a second, so that their clients do not all come back at one instant.
 const PACE: u32 = 1_000;
-/// Seconds that a round makes up for at most.
+/// Seconds without a round that one makes up for at most.
 const LONGEST: u32 = 10;
 
 /// What came of a step.
@@ -98,12 +98,13 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
                 None => return Ok(Step { forgotten: 0, ended: true, pause: ROUND }),
             },
         };
+        look.sweep.go_on_at(now, PACE);
+        self.last_round.0 = now;
         if look.generation != self.generation {
             // The tables are others by now: the rest of this look only forgets what has ended.
             look.sweep = self.look_at(&self.state, now, wall, look.sweep.allowance);
             (look.generation, look.whole) = (self.generation, false);
         }
-        look.sweep.now = now;
         let keep = &mut |key: &FlowKey, flow: &FlowEntry| look.sweep.keep(key, *flow);
         let Swept { forgotten, ended } = self.plane.sweep_on(STEP, keep).map_err(plane_error)?;
         let pause = ROUND.saturating_sub(look.began.elapsed()).max(PAUSE);

@@ -158,7 +158,7 @@ impl Named {
 /// One look at the flow table.
 pub(super) struct Sweep {
     /// Seconds since boot, as entries are stamped.
-    pub(super) now: u32,
+    now: u32,
     /// So many flows of those that are given up may still be forgotten.
     pub(super) allowance: u32,
     /// Who listens where: indices of `services`, and what the listener itself says of the version. Asked for each of a million entries; and nobody
@@ -174,6 +174,13 @@ impl Sweep {
         let listeners = HashMap::with_hasher(FixedState::default());
         let named = vec![Named::default(); MAX_BACKENDS as usize];
         Self { now, allowance, listeners, services: Vec::new(), named }
+    }
+
+    /// Goes on at a later time, until when more flows may be forgotten: so many a second.
+    pub(super) fn go_on_at(&mut self, now: u32, pace: u32) {
+        let passed = now.saturating_sub(self.now);
+        self.allowance = self.allowance.saturating_add(passed.saturating_mul(pace));
+        self.now = now;
     }
 
     /// The backends that entries name which were left.
@@ -294,6 +301,20 @@ mod tests {
 
     fn entry(client: u8, server: u8, seen: u32) -> FlowEntry {
         FlowEntry { backend: 1, client, server, seen }
+    }
+
+    #[test]
+    fn a_look_that_takes_long_gives_up_as_many_a_second() {
+        let mut sweep = Sweep::new(100, 1_000);
+        sweep.go_on_at(100, 1_000);
+        assert_eq!(sweep.allowance, 1_000);
+        sweep.allowance = 0;
+        sweep.go_on_at(101, 1_000);
+        sweep.go_on_at(103, 1_000);
+        assert_eq!(sweep.allowance, 3_000);
+        sweep.allowance = u32::MAX;
+        sweep.go_on_at(u32::MAX, 1_000);
+        assert_eq!(sweep.allowance, u32::MAX);
     }
 
     #[test]
