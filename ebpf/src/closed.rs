@@ -5,8 +5,8 @@ use weir_ebpf::abi::{FlowEntry, FlowKey, Forget};
 
 use crate::maps::CLOSED;
 
-/// Tells of a flow whose entry says that it is over, each time that the entry changes. Where the ring is full nothing is
-/// told, and the agent comes by the flow when it looks at all.
+/// Tells of a flow whose entry says that it is over, each time that the entry changes. Where the ring
+/// is full nothing is told, and the agent comes by the flow when it looks at all.
 #[inline(always)]
 pub(crate) fn tell(key: &FlowKey, entry: FlowEntry) {
     if let Some(mut record) = CLOSED.reserve(0) {

@@ -21,6 +21,7 @@
 //! - [`tunnels`]: frames, wrapped in an outer header.
 //! - [`process`]: a program that stays, in a namespace.
 //! - [`program`]: the loaded program, run without an interface.
+//! - [`moved`]: a node whose every slot is in transition, run likewise.
 //! - [`history`]: random histories of a service, and the model that flows stay where they began.
 //! - [`soak`]: connections that live through everything that happens to a balancer.
 //! - [`operations`]: random operations on a whole node, against the same model.
@@ -44,6 +45,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod ledger;
 pub mod load;
+pub mod moved;
 pub mod node;
 pub mod operations;
 pub mod pace;

@@ -5,26 +5,14 @@
 use std::net::SocketAddr;
 
 use weir::dataplane::kernel::Kernel;
-use weir::dataplane::next_hop::{Change, NextHop};
 use weir::dataplane::{DataPlane as _, Swept, Use};
-use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
-use weir::node::messages::{Apply, ChangeOptions, InFlight, ServiceShift, Shift};
 use weir::store::Directory;
 use weir_ebpf::abi::{FlowKey, TCP};
 use weir_tests::frames::{ACK, FIN, Frame, RST, SYN};
-use weir_tests::program::{self, PROGRAMS, Program, SMALL};
+use weir_tests::moved::{self, CANARY, LISTENER};
+use weir_tests::program::{PROGRAMS, Program, SMALL};
 
-const LISTENER: &str = "10.50.0.1:80";
-const CANARY: &str = "10.63.0.2:80";
-const SPEC: &str = "
-services:
-  - name: shop
-    listeners: [{ address: 10.50.0.1, port: 80, protocol: tcp }]
-    versions:
-      blue: { weight: 100%, backends: [{ address: 10.61.0.2, port: 80 }] }
-      canary: { weight: 0%, backends: [{ address: 10.63.0.2, port: 80 }] }
-";
 /// Seconds until a flow that is over is forgotten, and a time to begin with.
 const AGE: u32 = 10;
 const NOW: u32 = 1_000;
@@ -33,25 +21,10 @@ fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// A service whose every slot has just moved to canary.
+/// A node whose every slot has just moved.
 fn moved() -> (Owner<Kernel, Directory>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let store = Directory::open(directory.path()).unwrap();
-    let mut owner = Owner::start(program::load(SMALL), store).unwrap();
-    let services = parse_services(&SpecFile::parse(SPEC).unwrap().services, false).unwrap();
-    let options = ChangeOptions::default();
-    owner.apply(&Apply { services, options: options.clone() }).unwrap();
-    let shift = ServiceShift {
-        service: ServiceName::new("shop").unwrap(),
-        set: vec![(Version::Canary, Weight::from_bp(10_000).unwrap())],
-        remainder: Version::Blue,
-        expected_generation: None,
-    };
-    let in_flight = InFlight::default();
-    owner.shift(&Shift { shifts: vec![shift], lease: None, in_flight, options }).unwrap();
-    let hop = NextHop::plain(program::AWAY, [2; 6], [4; 6]);
-    owner.follow(vec![Change::Hop(at(CANARY).ip(), Some(hop))]);
-    (owner, directory)
+    (moved::everything(SMALL, directory.path()).unwrap(), directory)
 }
 
 /// A connection from this port, of which the program sees packets.

@@ -395,13 +395,19 @@ fn a_map_of_another_shape_is_refused_and_can_be_detached() {
     }
 }
 
-/// An agent whose program would read another's tables otherwise leaves them alone, and says so.
-#[test]
-fn a_data_plane_of_another_abi_is_refused_and_can_be_detached() {
+/// A node whose agent was killed, the directory of what it has pinned, and that of another ABI.
+fn killed() -> (Node, PathBuf, PathBuf) {
     let mut node = node(Mode::Tc, &[]);
     node.take_agent().unwrap().kill().unwrap();
     let ours = map(node.lab(), "FLOWS").parent().unwrap().parent().unwrap().to_owned();
     let theirs = ours.with_file_name("abi-2");
+    (node, ours, theirs)
+}
+
+/// An agent whose program would read another's tables otherwise leaves them alone, and says so.
+#[test]
+fn a_data_plane_of_another_abi_is_refused_and_can_be_detached() {
+    let (mut node, ours, theirs) = killed();
     fs::rename(&ours, &theirs).unwrap();
     let there = files(&pins(node.lab()));
 
@@ -421,10 +427,7 @@ fn a_data_plane_of_another_abi_is_refused_and_can_be_detached() {
 /// forwards.
 #[test]
 fn an_empty_directory_of_another_abi_is_removed() {
-    let mut node = node(Mode::Tc, &[]);
-    node.take_agent().unwrap().kill().unwrap();
-    let ours = map(node.lab(), "FLOWS").parent().unwrap().parent().unwrap().to_owned();
-    let theirs = ours.with_file_name("abi-2");
+    let (mut node, _, theirs) = killed();
     fs::create_dir_all(theirs.join("maps")).unwrap();
     node.restart().unwrap();
     is_on(node.lab());

@@ -260,14 +260,9 @@ pub trait DataPlane: Inspect + Send {
     /// that no table names.
     fn clear_counters(&mut self, backends: &BTreeSet<u16>);
 
-    /// Counts handshakes that have waited for too long, and gives the number of those that wait
-    /// still. Where it is late, they are counted by what comes next: so it should be called every
-    /// second.
-    fn end_handshakes(&mut self) -> u64 {
-        0
-    }
-
-    /// A quarter of that, the next one at each call: so it should be called four times a second.
+    /// Counts handshakes that have waited for too long, in a quarter of the places, the next one at
+    /// each call. Where it is late, they are counted by what comes next: so it should be called four
+    /// times a second.
     fn end_some_handshakes(&mut self) {}
 
     /// Forgets every remembered flow that is `lost`, and gives the number of them. Only for flows

@@ -75,10 +75,6 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().clear_counters(backends);
     }
 
-    fn end_handshakes(&mut self) -> u64 {
-        self.lock().end_handshakes()
-    }
-
     fn end_some_handshakes(&mut self) {
         self.lock().end_some_handshakes();
     }

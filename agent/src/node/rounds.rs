@@ -31,6 +31,10 @@ const ROUND: Duration = Duration::from_secs(5);
 /// flows take half a minute; those that were over are gone before that, see [`Owner::forget_closed`].
 const STEP: u64 = 300;
 const PAUSE: Duration = Duration::from_millis(8);
+/// How often flows are forgotten that the program has told the end of, and how often while there
+/// are more of them than one go takes.
+const CLOSED: Duration = Duration::from_millis(200);
+const MORE_CLOSED: Duration = Duration::from_millis(3);
 /// Flows that are given up a second, so that their clients do not all come back at one instant.
 const PACE: u32 = 1_000;
 /// Seconds without a round that one makes up for at most.
@@ -41,7 +45,7 @@ const LONGEST: u32 = 10;
 pub struct Step {
     /// Flows that it has forgotten.
     pub forgotten: u64,
-    /// It was the round's last one.
+    /// It was the round's last one, or there is no more to forget yet.
     pub ended: bool,
     /// Time until the next one.
     pub pause: Duration,
@@ -119,13 +123,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
     }
 
     /// Forgets some of the flows that the program has told the end of, at a time in seconds since
-    /// boot. It has ended when no more of them are to be forgotten yet.
+    /// boot.
     ///
     /// # Errors
     ///
     /// They could not be forgotten; the next round does it.
-    pub fn forget_closed(&mut self, now: u32) -> Result<Swept, Error> {
-        self.plane.forget_closed(now, sweep::CLOSED).map_err(plane_error)
+    pub fn forget_closed(&mut self, now: u32) -> Result<Step, Error> {
+        let Swept { forgotten, ended } =
+            self.plane.forget_closed(now, sweep::CLOSED).map_err(plane_error)?;
+        Ok(Step { forgotten, ended, pause: if ended { CLOSED } else { MORE_CLOSED } })
     }
 
     /// What comes before a look at the flows, if it takes one.

@@ -21,10 +21,6 @@ const RETRY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// How often leases are looked after: so late may one end.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often flows are forgotten that the program has told the end of, and how often while there
-/// are more of them than one go takes.
-const CLOSED: Duration = Duration::from_millis(200);
-const MORE_CLOSED: Duration = Duration::from_millis(3);
 /// How often guards look at what was counted, and a quarter of the handshakes under way is looked at.
 const GUARDS: Duration = Duration::from_millis(250);
 
@@ -95,8 +91,7 @@ fn step<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
 /// Forgets flows that are over, and gives the time until it is to be done again.
 fn forget_closed<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
     match owner.forget_closed(clock::seconds()) {
-        Ok(swept) if swept.ended => CLOSED,
-        Ok(_) => MORE_CLOSED,
+        Ok(step) => step.pause,
         Err(error) => {
             tracing::warn!(%error, "flows that are over are still remembered; the next round tries again");
             RETRY

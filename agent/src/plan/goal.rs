@@ -32,12 +32,6 @@ impl Backends {
         Self { layouts, digest: OnceLock::new() }
     }
 
-    /// The layouts, by the index of the version, to change them.
-    pub(super) fn layouts_mut(&mut self) -> &mut [Layout; VERSIONS] {
-        self.digest = OnceLock::new();
-        &mut self.layouts
-    }
-
     /// Their part of a [`Digest`](super::digest::Digest).
     pub(super) fn digest(&self) -> [u8; 32] {
         *self.digest.get_or_init(|| digest::of_backends(&self.layouts))
@@ -90,6 +84,13 @@ impl Goal {
     #[must_use]
     pub fn versions(&self) -> &[u8] {
         &self.versions
+    }
+
+    /// The layouts of the backend tables, to change them.
+    pub(super) fn layouts_mut(&mut self) -> &mut [Layout; VERSIONS] {
+        let backends = Arc::make_mut(&mut self.backends);
+        backends.digest = OnceLock::new();
+        &mut backends.layouts
     }
 
     /// The layout of each version's backend table.

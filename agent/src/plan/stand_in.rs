@@ -9,8 +9,6 @@
 //! - where no version that has weight is left to take it, nothing moves: a check that fails is no
 //!   proof of death, and nowhere would be better.
 
-use std::sync::Arc;
-
 use weir_ebpf::abi::{NO_BACKEND, VERSIONS};
 
 use super::backend_table::{self, Candidate, Layout};
@@ -47,9 +45,7 @@ impl Standing<'_> {
     #[must_use]
     pub fn lay_over(&self, goal: &Goal) -> Goal {
         let mut laid = goal.clone();
-        for (layout, members) in
-            Arc::make_mut(&mut laid.backends).layouts_mut().iter_mut().zip(self.members)
-        {
+        for (layout, members) in laid.layouts_mut().iter_mut().zip(self.members) {
             self.replace(layout, members);
         }
         let served = self.members.map(is_served);
@@ -61,9 +57,7 @@ impl Standing<'_> {
         if weights != self.weights {
             laid.versions = version_table::lay_out(weights);
         }
-        for (layout, members) in
-            Arc::make_mut(&mut laid.backends).layouts_mut().iter_mut().zip(self.members)
-        {
+        for (layout, members) in laid.layouts_mut().iter_mut().zip(self.members) {
             let gone = |member: &Member| member.given_up || member.candidate.weight == 0;
             if !members.is_empty() && members.iter().all(gone) {
                 layout.slots.fill(NO_BACKEND);

@@ -1,5 +1,5 @@
-//! What it costs the agent to forget flows while connections come and end at a high rate and every slot of
-//! their service has moved, so that each is remembered.
+//! What it costs the agent to forget flows while connections come and end at a high rate and every
+//! slot of their service has moved, so that each is remembered.
 //!
 //! One thread plays the network: it runs the loaded TC program over each connection's SYN and RST,
 //! as packets would (`BPF_PROG_TEST_RUN`; nothing is sent). So every entry is made, and ended, by
@@ -14,40 +14,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use nix::time::{ClockId, clock_gettime};
 use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options, Runner};
-use weir::dataplane::next_hop::{Change, NextHop};
-use weir::model::{ServiceName, SpecFile, Version, Weight, parse_services};
 use weir::node::Owner;
-use weir::node::messages::{Apply, ChangeOptions, InFlight, ServiceShift, Shift};
 use weir::store::Directory;
 
 use crate::frames::{Frame, RST, SYN};
+use crate::moved::{self, LISTENER};
 use crate::program;
 
-/// Where clients connect to.
-const LISTENER: &str = "10.50.0.1:80";
-/// The service.
-const SPEC: &str = "
-services:
-  - name: shop
-    listeners: [{ address: 10.50.0.1, port: 80, protocol: tcp }]
-    versions:
-      blue: { weight: 100%, backends: [{ address: 10.61.0.2, port: 80 }] }
-      canary: { weight: 0%, backends: [{ address: 10.63.0.2, port: 80 }] }
-";
 /// Ports of a client that connections come from.
 const PORTS: u64 = 60_000;
 /// Where the client's address, its port and TCP's flags are in a frame.
 const SOURCE: usize = 26;
 const SOURCE_PORT: usize = 34;
 const FLAGS: usize = 47;
-/// How often the agent forgets flows that are over, and how often while there are more.
-const CLOSED: Duration = Duration::from_millis(200);
-const MORE_CLOSED: Duration = Duration::from_millis(3);
-
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -113,8 +96,7 @@ pub fn measure(plan: &Plan, progress: &dyn Fn(&Round)) -> Result<Report> {
     let warm_up = Duration::from_secs(25);
     let directory = tempfile::tempdir()?;
     let options = Options { flows: plan.flows, ..program::SMALL };
-    let mut owner = Owner::start(program::load(options), Directory::open(directory.path())?)?;
-    move_everything(&mut owner)?;
+    let mut owner = moved::everything(options, directory.path())?;
     let runner = owner.plane().runner()?;
     let (made, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let network = {
@@ -142,10 +124,10 @@ fn rounds(
     loop {
         let (before, began) = (cpu()?, Instant::now());
         let ended = if next_closed <= next_step {
-            let swept = owner.forget_closed(now()?).map_err(|error| anyhow!("{error}"))?;
-            next_closed = Instant::now() + if swept.ended { CLOSED } else { MORE_CLOSED };
-            round.forgotten += swept.forgotten;
-            round.told += swept.forgotten;
+            let step = owner.forget_closed(now()?).map_err(|error| anyhow!("{error}"))?;
+            next_closed = Instant::now() + step.pause;
+            round.forgotten += step.forgotten;
+            round.told += step.forgotten;
             false
         } else {
             let step = owner.step(now()?).map_err(|error| anyhow!("{error}"))?;
@@ -180,27 +162,6 @@ fn rounds(
         }
         sleep(next_step.min(next_closed).saturating_duration_since(Instant::now()));
     }
-}
-
-/// A service whose every slot has moved from blue to canary.
-fn move_everything(owner: &mut Owner<Kernel, Directory>) -> Result<()> {
-    let services = parse_services(&SpecFile::parse(SPEC)?.services, false)
-        .map_err(|violations| anyhow!("{violations:?}"))?;
-    let options = ChangeOptions::default();
-    owner.apply(&Apply { services, options: options.clone() })?;
-    let service = ServiceName::new("shop").map_err(|error| anyhow!("{error}"))?;
-    let all = Weight::from_bp(10_000).context("a weight")?;
-    let shift = ServiceShift {
-        service,
-        set: vec![(Version::Canary, all)],
-        remainder: Version::Blue,
-        expected_generation: None,
-    };
-    let in_flight = InFlight::default();
-    owner.shift(&Shift { shifts: vec![shift], lease: None, in_flight, options })?;
-    let hop = NextHop::plain(program::AWAY, [2; 6], [4; 6]);
-    owner.follow(vec![Change::Hop("10.63.0.2".parse()?, Some(hop))]);
-    Ok(())
 }
 
 /// Opens connections at this rate, and resets each a second later, until it is to stop.

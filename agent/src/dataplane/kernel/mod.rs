@@ -226,10 +226,6 @@ impl DataPlane for Kernel {
         }
     }
 
-    fn end_handshakes(&mut self) -> u64 {
-        self.sweep_pending()
-    }
-
     fn end_some_handshakes(&mut self) {
         self.sweep_some_pending();
     }

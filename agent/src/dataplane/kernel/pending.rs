@@ -104,8 +104,10 @@ impl Kernel {
         u16::from_ne_bytes([word[2], word[3]])
     }
 
-    /// Ends handshakes that have waited for too long, and gives the number of those that wait.
-    pub(super) fn sweep_pending(&self) -> u64 {
+    /// Ends handshakes that have waited for too long, in all places, and gives the number of those
+    /// that wait. For tests.
+    #[must_use]
+    pub fn end_handshakes(&self) -> u64 {
         self.sweep_places(0..MAX_PENDING as usize)
     }
 
