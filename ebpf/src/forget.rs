@@ -15,18 +15,25 @@ use crate::maps::FLOWS;
 pub(crate) fn handle(context: &XdpContext) -> u32 {
     let mut forgotten = 0;
     for i in 0..FORGET_BATCH {
-        let start = context.data() + i * size_of::<Forget>();
-        if start + size_of::<Forget>() > context.data_end() {
-            break;
-        }
-        // SAFETY: the bounds are checked above, and any bytes are a valid `Forget`.
-        let Forget { key, entry } = unsafe { (start as *const Forget).read_unaligned() };
-        let Some(place) = FLOWS.get_ptr_mut(key) else { continue };
+        let Some(flow) = at(context, i) else { break };
+        let Some(place) = FLOWS.get_ptr_mut(&flow.key) else { continue };
         let tombstone = FlowEntry::TOMBSTONE.word();
         // SAFETY: a live element of eight aligned bytes.
-        if unsafe { compare_exchange(place.cast(), entry, tombstone) } == entry {
-            forgotten += u32::from(FLOWS.remove(key).is_ok());
+        if unsafe { compare_exchange(place.cast(), flow.entry, tombstone) } == flow.entry {
+            forgotten += u32::from(FLOWS.remove(&flow.key).is_ok());
         }
     }
     forgotten
+}
+
+/// A flow of the list.
+#[inline(always)]
+fn at(context: &XdpContext, i: usize) -> Option<&Forget> {
+    let start = context.data() + i * size_of::<Forget>();
+    if start + size_of::<Forget>() > context.data_end() {
+        return None;
+    }
+    // SAFETY: the bounds are checked above, and any bytes are a valid `Forget`. A frame of a test run
+    // begins at a whole word, and nobody writes to it.
+    Some(unsafe { &*(start as *const Forget) })
 }

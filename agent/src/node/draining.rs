@@ -57,8 +57,8 @@ fn of_place(place: Place, drain: Drain, now: u64) -> Option<Draining> {
     drains.then(|| place.draining.unwrap_or_else(|| drain.begin(now)))
 }
 
-/// Whether new connections are led to a version, by weight, by a rule or by a listener: then what it has cannot be told from what begins
-/// there now, and none of it is given up.
+/// Whether new connections are led to a version, by weight, by a rule or by a listener: then what it
+/// has cannot be told from what begins there now, and none of it is given up.
 pub(super) fn is_led_to(entry: &Entry, version: Version) -> bool {
     let has_weight = entry.service.weights().get(version).bp() > 0;
     has_weight

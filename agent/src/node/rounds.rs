@@ -25,12 +25,17 @@ use crate::store::Store;
 
 /// A round begins so long after the last one began, or later.
 const ROUND: Duration = Duration::from_secs(5);
-/// Flows that one step looks at, and the rest after each. So a round takes the owner's time in
-/// pieces of a third of a millisecond, for a shift may wait for one, and no more than a twentieth of
-/// it, however full the table is: most of what it costs is one or two cache misses a flow. A million
-/// flows take half a minute; those that were over are gone before that, see [`Owner::forget_closed`].
+/// Flows that one step looks at. So a round takes the owner's time in pieces of a third of a
+/// millisecond, for a shift may wait for one: most of what it costs is one or two cache misses a flow.
 const STEP: u64 = 300;
+/// The rest after a step of which something came: it forgot one flow in [`WORTH`], or flows are being
+/// given up. So rounds take a twentieth of the owner's time at most, and see a million flows in half
+/// a minute.
 const PAUSE: Duration = Duration::from_millis(8);
+/// The rest after any other: the same flows take two minutes. Those that were over are gone before
+/// that, see [`Owner::forget_closed`], and few others are over, or this would be a shorter one.
+const LONG_PAUSE: Duration = Duration::from_millis(32);
+const WORTH: u64 = 16;
 /// How often flows are forgotten that the program has told the end of, and how often while there
 /// are more of them than one go takes.
 const CLOSED: Duration = Duration::from_millis(200);
@@ -94,7 +99,8 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         self.step_at(now, clock::wall())
     }
 
-    fn step_at(&mut self, now: u32, wall: u64) -> Result<Step, Error> {
+    /// The same, at a time in seconds since boot and since 1970.
+    pub(super) fn step_at(&mut self, now: u32, wall: u64) -> Result<Step, Error> {
         let mut look = match self.looking.take() {
             Some(look) => look,
             None => match self.begin_round(now, wall)? {
@@ -111,10 +117,12 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         let keep = &mut |key: &FlowKey, flow: &FlowEntry| look.sweep.keep(key, *flow);
         let Swept { forgotten, ended } = self.plane.sweep_on(STEP, keep).map_err(plane_error)?;
-        let pause = ROUND.saturating_sub(look.began.elapsed()).max(PAUSE);
+        let worth = forgotten * WORTH >= STEP || look.sweep.gives_up();
+        let rest = if worth { PAUSE } else { LONG_PAUSE };
+        let pause = ROUND.saturating_sub(look.began.elapsed()).max(rest);
         if !ended {
             self.looking = Some(look);
-            return Ok(Step { forgotten, ended, pause: PAUSE });
+            return Ok(Step { forgotten, ended, pause: rest });
         }
         if look.whole {
             self.go_on(look, now, wall)?;

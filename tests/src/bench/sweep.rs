@@ -8,18 +8,19 @@
 //! (`CLOCK_THREAD_CPUTIME_ID`), system calls included.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::time::{ClockId, clock_gettime};
 use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options, Runner};
 use weir::node::Owner;
 use weir::store::Directory;
+use weir_ebpf::abi::FlowEntry;
 
 use crate::frames::{Frame, RST, SYN};
 use crate::moved::{self, LISTENER};
@@ -27,6 +28,9 @@ use crate::program;
 
 /// Ports of a client that connections come from.
 const PORTS: u64 = 60_000;
+/// Flows that are looked up at once, and how often that is measured.
+const PROBE: u32 = 64;
+const PROBES: u32 = 500;
 /// Where the client's address, its port and TCP's flags are in a frame.
 const SOURCE: usize = 26;
 const SOURCE_PORT: usize = 34;
@@ -51,6 +55,12 @@ pub struct Report {
     pub time: Duration,
     /// CPU time of the owner's thread in it.
     pub cpu: Duration,
+    /// Of that, for the flows that the program has told of.
+    pub told_cpu: Duration,
+    /// CPU time of one look-up by key of a flow that was used last eight seconds ago.
+    pub cold: Duration,
+    /// The same at once again, when all that it reads is in the caches.
+    pub hot: Duration,
     /// The longest time that a request would have waited for.
     pub longest: Duration,
     /// Flows that were forgotten.
@@ -79,6 +89,11 @@ pub struct Round {
 }
 
 impl Report {
+    fn connections_a_second(&self) -> u64 {
+        let milliseconds = u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.connections.saturating_mul(1_000) / milliseconds
+    }
+
     /// CPU time of the rounds by the time they were made in.
     #[must_use]
     pub fn share(&self) -> f64 {
@@ -103,7 +118,13 @@ pub fn measure(plan: &Plan, progress: &dyn Fn(&Round)) -> Result<Report> {
         let (rate, made, stop) = (plan.rate, Arc::clone(&made), Arc::clone(&stop));
         thread::spawn(move || play(&runner, rate, &made, &stop))
     };
-    let measured = rounds(&mut owner, warm_up, plan.time, &made, progress);
+    let measured = rounds(&mut owner, warm_up, plan.time, &made, progress).and_then(|report| {
+        // Reset eight seconds ago: not due yet, and long out of the caches.
+        let passed = report.connections_a_second() * 8;
+        let oldest = made.load(Ordering::Relaxed).saturating_sub(u64::from(plan.rate) + passed);
+        let (cold, hot) = probe(owner.plane(), oldest)?;
+        Ok(Report { cold, hot, ..report })
+    });
     stop.store(true, Ordering::Relaxed);
     network.join().map_err(|_| anyhow!("the thread that plays the network has ended"))??;
     measured
@@ -123,7 +144,8 @@ fn rounds(
     let mut measured = None;
     loop {
         let (before, began) = (cpu()?, Instant::now());
-        let ended = if next_closed <= next_step {
+        let telling = next_closed <= next_step;
+        let ended = if telling {
             let step = owner.forget_closed(now()?).map_err(|error| anyhow!("{error}"))?;
             next_closed = Instant::now() + step.pause;
             round.forgotten += step.forgotten;
@@ -140,6 +162,7 @@ fn rounds(
         round.cpu += cpu;
         if let Some((since, before)) = measured {
             report.cpu += cpu;
+            report.told_cpu += if telling { cpu } else { Duration::ZERO };
             report.longest = report.longest.max(took);
             report.connections = made.load(Ordering::Relaxed) - before;
             report.time = Instant::now().duration_since(since);
@@ -164,16 +187,48 @@ fn rounds(
     }
 }
 
+/// What a look-up by key takes, see [`Report::cold`], of connections from this one on: the least that
+/// it takes to forget a flow by its key. The program that forgets flows is given entries that none
+/// has, so it only looks.
+fn probe(kernel: &Kernel, oldest: u64) -> Result<(Duration, Duration)> {
+    let (mut cold, mut hot) = (Duration::ZERO, Duration::ZERO);
+    let mut connections = oldest..;
+    for _ in 0..PROBES {
+        let flows = connections.by_ref().take(PROBE as usize).map(|connection| {
+            let key = Frame::tcp(client(connection)?.into(), LISTENER.parse()?, SYN).key();
+            Ok((key, FlowEntry::default()))
+        });
+        let flows = flows.collect::<Result<Vec<_>>>()?;
+        for took in [&mut cold, &mut hot] {
+            let before = cpu()?;
+            let forgotten = kernel.forget_flows(&flows)?;
+            *took += cpu()?.saturating_sub(before);
+            ensure!(forgotten == 0, "a look-up has forgotten {forgotten} flows");
+        }
+        // Not before: it would have found them for the look-up.
+        for (key, _) in &flows {
+            ensure!(kernel.flow(key)?.is_some(), "what was looked up is not remembered: {key:?}");
+        }
+    }
+    Ok((cold / (PROBES * PROBE), hot / (PROBES * PROBE)))
+}
+
+/// The client of a connection.
+fn client(connection: u64) -> Result<SocketAddrV4> {
+    let [.., a, b, c] = u32::try_from(connection / PORTS)?.to_be_bytes();
+    let port = 1_024 + u16::try_from(connection % PORTS)?;
+    Ok(SocketAddrV4::new(Ipv4Addr::new(10, 128 | a, b, c), port))
+}
+
 /// Opens connections at this rate, and resets each a second later, until it is to stop.
 fn play(runner: &Runner, rate: u32, made: &AtomicU64, stop: &AtomicBool) -> Result<()> {
     let listener: SocketAddr = LISTENER.parse()?;
     let mut frame = Frame::tcp("10.9.0.1:1024".parse()?, listener, SYN).bytes();
     let mut send = |connection: u64, flags: u8| {
         // The program has no reason to look at checksums.
-        let [.., a, b, c] = u32::try_from(connection / PORTS)?.to_be_bytes();
-        frame[SOURCE..SOURCE + 4].copy_from_slice(&[10, 128 | a, b, c]);
-        let port = 1_024 + u16::try_from(connection % PORTS)?;
-        frame[SOURCE_PORT..SOURCE_PORT + 2].copy_from_slice(&port.to_be_bytes());
+        let client = client(connection)?;
+        frame[SOURCE..SOURCE + 4].copy_from_slice(&client.ip().octets());
+        frame[SOURCE_PORT..SOURCE_PORT + 2].copy_from_slice(&client.port().to_be_bytes());
         frame[FLAGS] = flags;
         runner.run_tc(&frame, 1).map(drop).context("the program cannot be run")
     };
@@ -222,8 +277,7 @@ fn now() -> Result<u32> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |what: &str, value: String| writeln!(f, "{what:<26} {value:>10}");
-        let per_second = u128::from(self.connections) * 1_000 / self.time.as_millis().max(1);
-        row("new connections a second", per_second.to_string())?;
+        row("new connections a second", self.connections_a_second().to_string())?;
         row("measured", format!("{:.1} s", self.time.as_secs_f64()))?;
         row("flows forgotten", self.forgotten.to_string())?;
         row("of these, told of", self.told.to_string())?;
@@ -231,6 +285,9 @@ impl fmt::Display for Report {
         row("connections without room", self.refused.to_string())?;
         row("longest step", format!("{:.0} ms", self.longest.as_secs_f64() * 1e3))?;
         row("CPU time for all that", format!("{:.2} s", self.cpu.as_secs_f64()))?;
-        row("share of one core", format!("{:.1} %", self.share() * 100.0))
+        row("of that, for those told of", format!("{:.2} s", self.told_cpu.as_secs_f64()))?;
+        row("share of one core", format!("{:.1} %", self.share() * 100.0))?;
+        row("a look-up, out of caches", format!("{} ns", self.cold.as_nanos()))?;
+        row("the same at once again", format!("{} ns", self.hot.as_nanos()))
     }
 }

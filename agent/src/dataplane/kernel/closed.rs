@@ -43,7 +43,11 @@ impl Closed {
                 Some((heard, piece)) if *heard == now && piece.len() < PIECE * RECORD => {
                     piece.extend_from_slice(&record);
                 }
-                _ if room => self.waiting.push_back((now, record.to_vec())),
+                _ if room => {
+                    let mut piece = Vec::with_capacity(PIECE * RECORD);
+                    piece.extend_from_slice(&record);
+                    self.waiting.push_back((now, piece));
+                }
                 _ => {}
             }
         }

@@ -4,11 +4,11 @@
 use std::io;
 
 use aya::maps::{HashMap as HashMapMap, IterableMap as _, Map, MapData, MapError};
+use aya::programs::{TestRun as _, TestRunOptions};
 use weir_ebpf::abi::{FORGET_BATCH, FlowEntry, FlowKey, TCP};
 
 use super::attach::Programs;
 use super::load::{LoadError, wrong};
-use super::run::run;
 use super::{Kernel, map_error, pins};
 use crate::causes::causes;
 use crate::dataplane::sys::{Batches, Place, ROOM};
@@ -218,8 +218,10 @@ pub(super) fn forget_records(programs: &Programs, records: &[u8]) -> Result<u64,
     let program = programs.forget().map_err(|error| failed(causes(&error)))?;
     let mut forgotten = 0;
     for batch in records.chunks(FORGET_BATCH * RECORD) {
-        let run = run(program, batch, 1).map_err(|error| failed(causes(&error)))?;
-        forgotten += u64::from(run.verdict.cast_unsigned());
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(batch);
+        let run = program.test_run(options).map_err(|error| failed(causes(&error)))?;
+        forgotten += u64::from(run.return_value);
     }
     Ok(forgotten)
 }
