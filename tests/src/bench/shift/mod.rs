@@ -7,8 +7,10 @@
 //! client's own work and the way over the Unix socket too: what the agent takes is less.
 //!
 //! All take turns: weir, the others, each with the first processor idle and with another thread that
-//! keeps it busy with the program over established connections.
+//! keeps it busy with the program over established connections. And in turn with these, on the first
+//! processor while it is idle, plain computing that should take as long as the effect of a shift.
 
+mod computing;
 mod moves;
 mod peers;
 mod report;
@@ -20,13 +22,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use weir::model::{ServiceName, Version};
 
+use self::computing::Computing;
 use super::caller::{AGENT, Caller, shift};
 use super::crowd::Crowd;
 use super::figures::Times;
 use super::host::{Host, pin};
 use super::probe::Probe;
 use crate::interrupt::Interrupt;
-pub use report::{Report, Row};
+pub use report::{Alone, Report, Row};
 
 /// Services and backends, altogether.
 pub const CASES: [(u16, u16); 4] = [(1, 3), (1, 4_096), (100, 300), (100, 4_096)];
@@ -53,7 +56,8 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
     if host.processors < 2 {
         bail!("a shift is watched from a second processor, and this machine has one");
     }
-    let mut report = Report { host, rows: Vec::new(), moves: None, skipped: Vec::new() };
+    let mut report =
+        Report { host, rows: Vec::new(), alone: Vec::new(), moves: None, skipped: Vec::new() };
     for (services, backends) in CASES {
         let crowd = Crowd::of(services, backends);
         progress(&format!("{services} services, {} backends", crowd.all_backends()));
@@ -66,11 +70,12 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
             report.moves = Some(moves::measure(&mut caller, crowd, plan.shifts.min(200))?);
             caller.shift(&crowd.names()?, BLUE)?;
         }
-        let rows = case(&mut caller, crowd, plan.shifts, interrupt, &mut report.skipped)?;
+        let (rows, alone) = case(&mut caller, crowd, plan.shifts, interrupt, &mut report.skipped)?;
         for row in &rows {
             progress(&format!("  {row}"));
         }
         report.rows.extend(rows);
+        report.alone.push(alone);
     }
     Ok(report)
 }
@@ -89,7 +94,7 @@ fn case(
     shifts: u32,
     interrupt: &Interrupt,
     skipped: &mut Vec<String>,
-) -> Result<Vec<Row>> {
+) -> Result<(Vec<Row>, Alone)> {
     let names = crowd.names()?;
     let mut peers = peers::all(caller.lab(), crowd, &mut |why| {
         if !skipped.iter().any(|known| known == why) {
@@ -103,6 +108,7 @@ fn case(
     for row in &mut taken {
         row.resize_with(1 + peers.len(), Taken::default);
     }
+    let (computing, mut alone) = (Computing::here(), Vec::new());
     let (busy, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         let stop = Stop(&stop);
@@ -118,6 +124,10 @@ fn case(
                 thread::sleep(Duration::from_micros(3_000 + u64::from(turn * 619 % 2_000)));
                 let taken = &mut taken[usize::from(is_busy)];
                 weir(caller, &mut probe, &names, &mut taken[0])?;
+                if let Some(effect) = Times::of(&taken[0].effect).filter(|_| !is_busy) {
+                    thread::sleep(Duration::from_millis(3));
+                    alone.push(computing.takes(Duration::from_secs_f64(effect.p50 / 1e3)));
+                }
                 for (peer, taken) in peers.iter_mut().zip(&mut taken[1..]) {
                     for to in [Version::Canary, Version::Blue] {
                         taken.returns.push(peer.shift(caller.lab(), to)?);
@@ -144,7 +154,8 @@ fn case(
             });
         }
     }
-    Ok(rows)
+    let times = Times::of(&alone).context("no shift was made")?;
+    Ok((rows, Alone { services: crowd.services, backends: crowd.all_backends(), times }))
 }
 
 /// A shift to canary, of which the effect is seen, and back.

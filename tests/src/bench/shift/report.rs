@@ -15,6 +15,8 @@ pub struct Report {
     pub host: Host,
     /// By services and backends, and who made the change.
     pub rows: Vec<Row>,
+    /// What the machine itself adds to the effect of a shift.
+    pub alone: Vec<Alone>,
     /// Slots that shifts moved.
     pub moves: Option<MoveReport>,
     /// What could not be measured, and why.
@@ -38,6 +40,18 @@ pub struct Row {
     pub returns: Times,
     /// Packets that were decided by the old tables after one by the new ones.
     pub back: u32,
+}
+
+/// Plain computing for as long as the effect of such shifts took so far (the median, idle), in turn
+/// with them on the same processor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Alone {
+    /// Services in one change.
+    pub services: u16,
+    /// Backends of all of them.
+    pub backends: u32,
+    /// How long that took.
+    pub times: Times,
 }
 
 impl fmt::Display for Row {
@@ -71,6 +85,11 @@ impl fmt::Display for Report {
         )?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
+        }
+        for Alone { services, backends, times: took } in &self.alone {
+            write!(f, "{:<20}{services:>9}{backends:>10}{:>7}  ", "computing as long", "idle")?;
+            times(f, took)?;
+            writeln!(f)?;
         }
         let back: u32 = self.rows.iter().map(|row| row.back).sum();
         writeln!(f, "\nPackets decided by the old tables after one by the new ones: {back}")?;
