@@ -1,18 +1,20 @@
 //! Programs that a user would run instead of weir, on the lab's balancer host.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context as _, Result};
 
 use crate::lab::{Namespace, run};
 
-/// Whether a program is installed. `why` is said otherwise.
+/// Whether a program is installed: on the path, or where root's programs are.
 #[must_use]
 pub fn installed(program: &str) -> bool {
-    let found = |directory: &str| Path::new(directory).join(program).is_file();
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].into_iter().any(found)
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut directories = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    directories.any(|directory| directory.join(program).is_file())
 }
 
 /// Runs `nft -f` on a text in a namespace.

@@ -31,6 +31,8 @@ const PORTS: u64 = 60_000;
 /// Flows that are looked up at once, and how often that is measured.
 const PROBE: u32 = 64;
 const PROBES: u32 = 500;
+/// What was read so long ago is in no cache: hundreds of thousands of connections came since.
+const COOL: Duration = Duration::from_secs(4);
 /// Where the client's address, its port and TCP's flags are in a frame.
 const SOURCE: usize = 26;
 const SOURCE_PORT: usize = 34;
@@ -57,10 +59,8 @@ pub struct Report {
     pub cpu: Duration,
     /// Of that, for the flows that the program has told of.
     pub told_cpu: Duration,
-    /// CPU time of one look-up by key of a flow that was used last eight seconds ago.
-    pub cold: Duration,
-    /// The same at once again, when all that it reads is in the caches.
-    pub hot: Duration,
+    /// What a flow costs at the least, however it was found that it may go.
+    pub by_key: ByKey,
     /// The longest time that a request would have waited for.
     pub longest: Duration,
     /// Flows that were forgotten.
@@ -71,6 +71,17 @@ pub struct Report {
     pub left: u64,
     /// Connections that found no room, from the beginning.
     pub refused: u64,
+}
+
+/// CPU time of the program that forgets flows, by flow, [`PROBE`] of them a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ByKey {
+    /// One look-up by key of a flow that was used some seconds ago.
+    pub cold: Duration,
+    /// The same at once again, when all that it reads is in the caches.
+    pub hot: Duration,
+    /// A look-up and the removal, of a flow that was used some seconds ago.
+    pub forget: Duration,
 }
 
 /// One round.
@@ -119,11 +130,10 @@ pub fn measure(plan: &Plan, progress: &dyn Fn(&Round)) -> Result<Report> {
         thread::spawn(move || play(&runner, rate, &made, &stop))
     };
     let measured = rounds(&mut owner, warm_up, plan.time, &made, progress).and_then(|report| {
-        // Reset eight seconds ago: not due yet, and long out of the caches.
-        let passed = report.connections_a_second() * 8;
-        let oldest = made.load(Ordering::Relaxed).saturating_sub(u64::from(plan.rate) + passed);
-        let (cold, hot) = probe(owner.plane(), oldest)?;
-        Ok(Report { cold, hot, ..report })
+        // Reset a second ago.
+        let passed = u64::from(plan.rate) + report.connections_a_second();
+        let oldest = made.load(Ordering::Relaxed).saturating_sub(passed);
+        Ok(Report { by_key: by_key(owner.plane(), oldest)?, ..report })
     });
     stop.store(true, Ordering::Relaxed);
     network.join().map_err(|_| anyhow!("the thread that plays the network has ended"))??;
@@ -187,30 +197,36 @@ fn rounds(
     }
 }
 
-/// What a look-up by key takes, see [`Report::cold`], of connections from this one on: the least that
-/// it takes to forget a flow by its key. The program that forgets flows is given entries that none
-/// has, so it only looks.
-fn probe(kernel: &Kernel, oldest: u64) -> Result<(Duration, Duration)> {
-    let (mut cold, mut hot) = (Duration::ZERO, Duration::ZERO);
-    let mut connections = oldest..;
-    for _ in 0..PROBES {
-        let flows = connections.by_ref().take(PROBE as usize).map(|connection| {
-            let key = Frame::tcp(client(connection)?.into(), LISTENER.parse()?, SYN).key();
-            Ok((key, FlowEntry::default()))
-        });
-        let flows = flows.collect::<Result<Vec<_>>>()?;
-        for took in [&mut cold, &mut hot] {
-            let before = cpu()?;
-            let forgotten = kernel.forget_flows(&flows)?;
-            *took += cpu()?.saturating_sub(before);
-            ensure!(forgotten == 0, "a look-up has forgotten {forgotten} flows");
-        }
-        // Not before: it would have found them for the look-up.
-        for (key, _) in &flows {
-            ensure!(kernel.flow(key)?.is_some(), "what was looked up is not remembered: {key:?}");
-        }
+/// What flows cost by key, of connections from this one on: see [`ByKey`].
+fn by_key(kernel: &Kernel, oldest: u64) -> Result<ByKey> {
+    let flows = (oldest..).take(2 * (PROBE * PROBES) as usize).map(|connection| {
+        let key = Frame::tcp(client(connection)?.into(), LISTENER.parse()?, SYN).key();
+        let entry = kernel.flow(&key)?.with_context(|| format!("{key:?} is not remembered"))?;
+        Ok((key, entry))
+    });
+    let flows = flows.collect::<Result<Vec<_>>>()?;
+    // Until all that this has read is out of the caches again.
+    sleep(COOL);
+    let (looked_at, removed) = flows.split_at(flows.len() / 2);
+    let mut sum = ByKey::default();
+    let timed = |took: &mut Duration, flows: &[_], wanted: u64| {
+        let before = cpu()?;
+        let forgotten = kernel.forget_flows(flows)?;
+        *took += cpu()?.saturating_sub(before);
+        ensure!(forgotten == wanted, "{forgotten} flows were forgotten, not {wanted}");
+        Ok(())
+    };
+    for flows in looked_at.chunks(PROBE as usize) {
+        // The program that forgets is given entries that none has, so it only looks.
+        let others: Vec<_> = flows.iter().map(|(key, _)| (*key, FlowEntry::default())).collect();
+        timed(&mut sum.cold, &others, 0)?;
+        timed(&mut sum.hot, &others, 0)?;
     }
-    Ok((cold / (PROBES * PROBE), hot / (PROBES * PROBE)))
+    for flows in removed.chunks(PROBE as usize) {
+        timed(&mut sum.forget, flows, flows.len() as u64)?;
+    }
+    let each = |all: Duration| all / (PROBE * PROBES);
+    Ok(ByKey { cold: each(sum.cold), hot: each(sum.hot), forget: each(sum.forget) })
 }
 
 /// The client of a connection.
@@ -287,7 +303,9 @@ impl fmt::Display for Report {
         row("CPU time for all that", format!("{:.2} s", self.cpu.as_secs_f64()))?;
         row("of that, for those told of", format!("{:.2} s", self.told_cpu.as_secs_f64()))?;
         row("share of one core", format!("{:.1} %", self.share() * 100.0))?;
-        row("a look-up, out of caches", format!("{} ns", self.cold.as_nanos()))?;
-        row("the same at once again", format!("{} ns", self.hot.as_nanos()))
+        let ByKey { cold, hot, forget } = self.by_key;
+        row("one look-up by key", format!("{} ns", cold.as_nanos()))?;
+        row("the same at once again", format!("{} ns", hot.as_nanos()))?;
+        row("one look-up, and removal", format!("{} ns", forget.as_nanos()))
     }
 }

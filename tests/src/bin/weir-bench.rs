@@ -87,19 +87,7 @@ enum Bench {
     },
     /// Real connections in the lab: requests and new connections a second, their times and their CPU
     /// time, through plain routing, weir, iptables, nftables, HAProxy and nginx
-    Wire {
-        /// Rounds, in which all take turns
-        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
-        rounds: u32,
-        /// Milliseconds of each kind of load in a turn
-        #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
-        time: u64,
-        /// Clients at a time
-        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-        clients: u16,
-        #[command(flatten)]
-        common: Common,
-    },
+    Wire(Wire),
     /// Releases over 8 agents: changes of weights until they are verified, connections that a canary
     /// harms which serves nobody, and 10 000 connections that stay open through all of it
     Fleet {
@@ -118,6 +106,30 @@ enum Bench {
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
         runs: u32,
     },
+}
+
+#[derive(Debug, Args)]
+struct Wire {
+    /// Rounds, in which all take turns
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Milliseconds of each kind of load in a turn
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    time: u64,
+    /// Clients at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    clients: u16,
+    /// Requests a second at which their times are measured; every way must keep it
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    requests: u32,
+    /// New connections a second, likewise
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    connections: u32,
+    /// Groups of ways that are compared, the first ones
+    #[arg(long, default_value_t = wire::GROUPS)]
+    groups: usize,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What several benchmarks have in common.
@@ -150,7 +162,7 @@ fn main() -> ExitCode {
         }
         Bench::Scale { shifts, seconds, common } => scale(shifts, seconds, &common),
         Bench::Shift { shifts, common } => shift(shifts, &common),
-        Bench::Wire { rounds, time, clients, common } => wire(rounds, time, clients, &common),
+        Bench::Wire(arguments) => wire(&arguments),
         Bench::Fleet { rounds, rate, common } => fleet(rounds, rate, &common),
         Bench::Signals { runs } => signals(runs),
         Bench::Packet { flows, rounds, cases, common } => packet(flows, rounds, cases, &common),
@@ -253,15 +265,22 @@ fn scale(shifts: u32, seconds: u64, common: &Common) -> Result<()> {
     common.report(&report)
 }
 
-fn wire(rounds: u32, time: u64, clients: u16, common: &Common) -> Result<()> {
+fn wire(arguments: &Wire) -> Result<()> {
+    let &Wire { rounds, time, clients, requests, connections, groups, ref common } = arguments;
     let (rounds, time) = if common.quick { (2.min(rounds), 300.min(time)) } else { (rounds, time) };
-    let plan =
-        wire::Plan { rounds, time: Duration::from_millis(time), clients: u32::from(clients) };
+    let plan = wire::Plan {
+        rounds,
+        time: Duration::from_millis(time),
+        clients: u32::from(clients),
+        requests,
+        connections,
+        groups,
+    };
     eprintln!(
         "{clients} clients at a time, {rounds} rounds of {time} ms; medians. Each way has a lab of its own.\n\
          `ratio`: of the rate of plain routing. `CPU us`: of an answer, on all processors, for client,\n\
          way and server; `more us`: than by plain routing. `paced`: times where all ways have the same\n\
-         load, 10 000 requests or 2 000 connections a second."
+         load, {requests} requests or {connections} connections a second."
     );
     let interrupt = Interrupt::install()?;
     let report = wire::measure(plan, &interrupt, &|line| eprintln!("  {line}"))?;

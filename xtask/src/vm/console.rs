@@ -1,5 +1,8 @@
 //! What the virtual machine says on its console, and what follows from it. Pure.
 
+/// The program that is no test: what it says is what was wanted.
+pub(super) const BENCH: &str = "weir-bench";
+
 /// What a line means to whoever waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -7,6 +10,8 @@ pub(super) enum Event {
     Begin(String),
     /// A test has ended: its line.
     Test(String),
+    /// A line of a benchmark.
+    Said(String),
     /// A program has ended, with this exit code.
     End(String, i32),
     /// The machine is in trouble, or says something of its own.
@@ -44,6 +49,9 @@ impl Console {
             self.panic.get_or_insert_with(|| line.to_owned());
             return Some(Event::Note(line.to_owned()));
         }
+        if self.running() == Some(BENCH) {
+            return Some(Event::Said(line.to_owned()));
+        }
         if let Some(rest) = line.strip_prefix("test result: ") {
             let passed = rest.split_once(". ").and_then(|(_, counts)| counts.split_once(' '));
             self.passed += passed.and_then(|(count, _)| count.parse().ok()).unwrap_or(0);
@@ -65,6 +73,8 @@ impl Console {
                 let code = code.parse().unwrap_or(-1);
                 if code != 0 {
                     self.failed.push(name.to_owned());
+                } else if name == BENCH {
+                    self.passed += 1;
                 }
                 Event::End(name.to_owned(), code)
             }
@@ -135,6 +145,21 @@ mod tests {
         ];
         assert_eq!(events, expected);
         assert_eq!(verdict, Verdict::Passed { tests: 2 });
+    }
+
+    #[test]
+    fn a_benchmark_is_heard_whole() {
+        let said = |text: &str| Event::Said(text.to_owned());
+        let lines = [
+            "vm: begin weir-bench",
+            "way   ratio",
+            "test   1.0\r",
+            "vm: end weir-bench 0",
+            "vm: done",
+        ];
+        let (events, verdict) = hear(&lines);
+        assert_eq!(events[1..3], [said("way   ratio"), said("test   1.0")]);
+        assert_eq!(verdict, Verdict::Passed { tests: 1 });
     }
 
     #[test]

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of the virtual machine: brings it up, runs each test program, ends it.
+# The first process of the virtual machine: brings it up, runs each program, ends it.
 # Lines that begin with "vm: " are read by xtask/src/vm/console.rs.
 
 export PATH=/tools:/bin HOME=/ WEIR_BIN=/weir RUST_BACKTRACE=1
@@ -33,14 +33,14 @@ done </modules
 ip link set lo up
 dmesg -c >/dev/null # it is on the console; what is said from here on belongs to the tests
 
-. /settings # LIMIT in seconds, THREADS
+. /settings # LIMIT in seconds
 # Whoever has started the machine may be gone.
 (sleep "$LIMIT"; echo "vm: out of time"; poweroff -f) &
 
 while read -r program arguments; do
     echo "vm: begin $program"
     # shellcheck disable=SC2086 # a word is an argument
-    "/tests/$program" --test-threads="$THREADS" --include-ignored $arguments
+    "/tests/$program" $arguments
     code=$?
     echo "vm: end $program $code"
     if [ "$code" != 0 ]; then

@@ -20,10 +20,9 @@ const INIT: &str = include_str!("init.sh");
 /// Programs that the lab calls. Where `busybox` has one too, its own is not enough; as a shell it
 /// takes its own `ip` before ours.
 const TOOLS: &[&str] = &["ip", "tc", "ethtool", "timeout", "sleep", "sh"];
-/// Taken along where this machine has them: they help to look into a failure.
-const HELPFUL: &[&str] = &["bpftool", "bridge", "ping", "tcpdump"];
-/// Tests at a time. Each has clients, servers and an agent of its own, enough for two processors.
-const THREADS: u32 = 1;
+/// Taken along where this machine has them: they help to look into a failure, or are
+/// measured beside weir.
+const HELPFUL: &[&str] = &["bpftool", "bridge", "ipvsadm", "ping", "tcpdump"];
 
 /// Makes the file, below `directory`.
 pub(super) fn make(
@@ -49,7 +48,7 @@ pub(super) fn make(
         let _ = writeln!(list, "{} {}", test.name, arguments.join(" "));
     }
     write(&tree.join("programs"), &list)?;
-    let settings = format!("LIMIT={}\nTHREADS={THREADS}\n", limit.as_secs());
+    let settings = format!("LIMIT={}\n", limit.as_secs());
     write(&tree.join("settings"), &settings)?;
     add_programs(&tree, programs)?;
     pack(directory, &tree)

@@ -153,6 +153,7 @@ fn tell(start: Instant, event: &Event) {
     match event {
         Event::Begin(name) => say(&format!("  {time}  {name}")),
         Event::Test(line) => say(&format!("  {time}    {line}")),
+        Event::Said(line) => say(line),
         Event::End(_, 0) => {}
         Event::End(name, code) => say(&format!("  {time}  {name} failed (exit code {code})")),
         Event::Note(text) => say(&format!("  {time}  {text}")),

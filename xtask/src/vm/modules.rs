@@ -30,6 +30,8 @@ const WANTED: &[&str] = &[
     "fou6",
     "ifb",
     "inet_diag",
+    "ip_vs",
+    "ip_vs_rr",
     "ip6_tunnel",
     "ipip",
     "macvlan",

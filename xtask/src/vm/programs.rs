@@ -1,9 +1,10 @@
-//! The test programs that run in the virtual machine: which, and how they are built.
+//! The programs that run in the virtual machine, tests or a benchmark: which, and how they are built.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::console::BENCH;
 use super::kernel::Release;
 use crate::lab::cargo;
 use crate::programs::{self, LAB, Program};
@@ -55,6 +56,10 @@ const BEYOND: &[(Release, &str, &str)] = &[
     (Release::V6_1, "xdp_leaves_to_tc_what_a_peer_cannot_receive", "the same"),
 ];
 
+/// What every test program is told. One test at a time: each has clients, servers and an agent of its
+/// own, enough for two processors.
+const TESTS: [&str; 2] = ["--test-threads=1", "--include-ignored"];
+
 /// The programs of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Programs {
@@ -74,6 +79,21 @@ pub(super) fn build(root: &Path) -> Result<Programs> {
     Ok(Programs { weir: bpf::target_dir(root).join("debug/weir"), tests })
 }
 
+/// Builds `weir` and the benchmarks as they are shipped.
+pub(super) fn build_bench(root: &Path) -> Result<Programs> {
+    let line = "build --workspace --release --bin weir --bin weir-bench";
+    run::open(&format!("cargo {line}"), cargo(root, "build").args(line.split(' ').skip(1)))?;
+    let directory = bpf::target_dir(root).join("release");
+    let bench = Program {
+        package: LAB.to_owned(),
+        name: BENCH.to_owned(),
+        is_file: false,
+        path: directory.join(BENCH),
+        directory: root.to_owned(),
+    };
+    Ok(Programs { weir: directory.join("weir"), tests: vec![bench] })
+}
+
 /// Takes the programs that filters name, or those that are end to end; and gives the arguments for
 /// each of them.
 pub(super) fn select(
@@ -82,8 +102,8 @@ pub(super) fn select(
     kernel: Release,
 ) -> (Programs, Vec<String>) {
     let is_file = |filter: &String| programs.tests.iter().any(|program| program.name == *filter);
-    let (files, mut arguments): (Vec<String>, Vec<String>) =
-        filters.iter().cloned().partition(is_file);
+    let (files, names): (Vec<String>, Vec<String>) = filters.iter().cloned().partition(is_file);
+    let mut arguments = [TESTS.map(str::to_owned).to_vec(), names].concat();
     programs.tests.retain(|program| match files[..] {
         [] => END_TO_END.contains(&program.name.as_str()),
         _ => files.contains(&program.name),
@@ -102,7 +122,7 @@ mod tests {
     fn what_a_kernel_does_not_have_is_not_tried_there() {
         let none = Programs { weir: "/weir".into(), tests: vec![] };
         let skips = |kernel| select(none.clone(), &["interfaces".into()], kernel).1.len();
-        assert_eq!((skips(Release::V6_1), skips(Release::V6_12)), (BEYOND.len() + 1, 1));
+        assert_eq!((skips(Release::V6_1), skips(Release::V6_12)), (BEYOND.len() + 3, 3));
     }
 
     fn program(name: &str) -> Program {
@@ -122,12 +142,17 @@ mod tests {
         more.tests.push(program("plan"));
         let plan = Programs { tests: vec![program("plan")], ..all.clone() };
         let select = |programs, filters: &[String]| select(programs, filters, Release::V6_12);
-        let skips = SKIPPED.iter().map(|(name, _)| format!("--skip={name}")).collect();
-        assert_eq!(select(more.clone(), &[]), (all.clone(), skips));
-        assert_eq!(select(more, &["plan".into()]), (plan, vec![]));
+        let told = |more: &[String]| [TESTS.map(str::to_owned).as_slice(), more].concat();
+        let skips: Vec<String> = SKIPPED.iter().map(|(name, _)| format!("--skip={name}")).collect();
+        assert_eq!(select(more.clone(), &[]), (all.clone(), told(&skips)));
+        assert_eq!(select(more, &["plan".into()]), (plan, told(&[])));
         let name = "stays".to_owned();
         let one = Programs { tests: vec![program("udp")], ..all.clone() };
-        assert_eq!(select(all.clone(), &["udp".into(), name.clone()]), (one, vec![name.clone()]));
-        assert_eq!(select(all.clone(), std::slice::from_ref(&name)), (all, vec![name.clone()]));
+        assert_eq!(
+            select(all.clone(), &["udp".into(), name.clone()]),
+            (one, told(std::slice::from_ref(&name)))
+        );
+        let names = std::slice::from_ref(&name);
+        assert_eq!(select(all.clone(), names), (all, told(names)));
     }
 }

@@ -29,6 +29,8 @@ pub enum Way {
     Iptables,
     /// nftables, a hash of the connection.
     Nftables,
+    /// IPVS, which takes backends in turn.
+    Ipvs,
     /// `HAProxy`, which ends connections and begins others.
     HaProxy,
     /// nginx, likewise.
@@ -44,6 +46,7 @@ impl Way {
             Self::Weir(hook, forwarding) => format!("weir {hook} {forwarding}"),
             Self::Iptables => "iptables statistic".to_owned(),
             Self::Nftables => "nftables jhash".to_owned(),
+            Self::Ipvs => "IPVS rr".to_owned(),
             Self::HaProxy => "HAProxy tcp".to_owned(),
             Self::Nginx => "nginx stream".to_owned(),
         }
@@ -55,6 +58,7 @@ impl Way {
             Self::Plain | Self::Weir(..) => None,
             Self::Iptables => Some(("iptables-restore", "iptables")),
             Self::Nftables => Some(("nft", "nftables")),
+            Self::Ipvs => Some(("ipvsadm", "ipvsadm")),
             Self::HaProxy => Some(("haproxy", "haproxy")),
             Self::Nginx => Some(("nginx", "nginx-light and libnginx-mod-stream")),
         }
@@ -116,6 +120,7 @@ impl Contender {
             }
             Way::Iptables => iptables(&lab, vip, &all)?,
             Way::Nftables => nftables(&lab, vip, &all)?,
+            Way::Ipvs => ipvs(&lab, vip, &all)?,
             Way::HaProxy => Runs::Peer(haproxy(&lab, vip, &all)?),
             Way::Nginx => Runs::Peer(nginx(&lab, vip, &all)?),
         };
@@ -190,6 +195,19 @@ fn nftables(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Runs> {
         map.join(", ")
     );
     peer::nft(lab.lb(), lab.directory(), &rules)?;
+    Ok(Runs::Nothing)
+}
+
+fn ipvs(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Runs> {
+    // It takes what is for an address of the host's own.
+    lab.lb().ip(&[format!("address add {}/32 dev lo", vip.ip())])?;
+    let vip = vip.to_string();
+    lab.lb().exec("ipvsadm", &["--add-service", "--tcp-service", &vip, "--scheduler", "rr"])?;
+    for backend in all {
+        let backend = SocketAddr::from((*backend, PORT)).to_string();
+        let to = ["--tcp-service", &vip, "--real-server", &backend, "--masquerading"];
+        lab.lb().exec("ipvsadm", &[["--add-server"].as_slice(), &to].concat())?;
+    }
     Ok(Runs::Nothing)
 }
 

@@ -29,11 +29,6 @@ pub use load::Kind;
 use load::Load;
 pub use report::{Figures, Report, Row, Set};
 
-/// Times are measured at a pace that every way keeps, requests and connections a second: at a rate
-/// that fills the processors they only say how clients and servers wait for each other.
-const REQUESTS: u32 = 10_000;
-const CONNECTIONS: u32 = 2_000;
-
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -43,6 +38,13 @@ pub struct Plan {
     pub time: Duration,
     /// Clients at a time.
     pub clients: u32,
+    /// Times are measured at a pace that every way keeps: at a rate that fills the processors they only
+    /// say how clients and servers wait for each other. Requests a second,
+    pub requests: u32,
+    /// and connections.
+    pub connections: u32,
+    /// So many groups of ways, the first ones.
+    pub groups: usize,
 }
 
 /// Ways that are compared with each other.
@@ -54,8 +56,10 @@ struct Group {
     ways: &'static [Way],
 }
 
+/// Groups of ways that are compared.
+pub const GROUPS: usize = 3;
 /// Plain routing first.
-const GROUPS: [Group; 3] = [
+const ALL: [Group; GROUPS] = [
     Group {
         what: "veth as the kernel makes it, 6 backends",
         backends: 6,
@@ -66,6 +70,7 @@ const GROUPS: [Group; 3] = [
             Way::Weir("tc", "dsr-l2"),
             Way::Iptables,
             Way::Nftables,
+            Way::Ipvs,
             Way::HaProxy,
             Way::Nginx,
         ],
@@ -96,9 +101,9 @@ const GROUPS: [Group; 3] = [
 /// weir or a lab does not start, or it was interrupted.
 pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Result<Report> {
     let mut sets = Vec::new();
-    for group in GROUPS {
+    for group in ALL.iter().take(plan.groups) {
         progress(group.what);
-        sets.push(set(&group, plan, interrupt, progress)?);
+        sets.push(set(group, plan, interrupt, progress)?);
     }
     Ok(Report { host: Host::here(), sets })
 }
@@ -159,8 +164,8 @@ fn turn(contender: &Contender, kind: Kind, plan: Plan, turns: &mut Turns) -> Res
     #[allow(clippy::cast_precision_loss, reason = "there are far fewer than 2^52")]
     turns.cpu.push(1e6 * cpu / done.answers.max(1) as f64);
     let pace = match kind {
-        Kind::KeepAlive => REQUESTS,
-        Kind::New => CONNECTIONS,
+        Kind::KeepAlive => plan.requests,
+        Kind::New => plan.connections,
     };
     let paced = load(Some(pace)).play(contender.lab.clients())?;
     turns.p50.push(paced.p50);
