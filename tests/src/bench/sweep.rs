@@ -73,7 +73,7 @@ pub struct Report {
     pub refused: u64,
 }
 
-/// CPU time of the program that forgets flows, by flow, [`PROBE`] of them a run.
+/// CPU time of the program that forgets flows, by flow, `PROBE` of them a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByKey {
     /// One look-up by key of a flow that was used some seconds ago.
