@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, anyhow, bail};
@@ -31,18 +31,7 @@ pub(crate) fn run(
     if let Some(lack) = machine.lacks().first() {
         bail!("{lack}");
     }
-    let mut build = cargo(root, "build");
-    build.args(["--package=weir", "--package=weir-tests", "--bin=weir", "--bin", binary]);
-    let directory = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => {
-            build.arg("--release");
-            "release"
-        }
-    };
-    run::open(&format!("cargo build ({binary})"), &mut build)?;
-
-    let directory = bpf::target_dir(root).join(directory);
+    let directory = build(root, binary, profile)?;
     let weir = format!("WEIR_BIN={}", directory.join("weir").display());
     let mut command = match machine.rights {
         Rights::Sudo => {
@@ -58,6 +47,21 @@ pub(crate) fn run(
     }
     command.arg(weir).arg(directory.join(binary)).args(arguments);
     Err(anyhow!(command.exec()).context(format!("cannot run {binary}")))
+}
+
+/// Builds `weir` and `binary` of package `weir-tests`, and gives the directory that they are in.
+pub(crate) fn build(root: &Path, binary: &str, profile: Profile) -> Result<PathBuf> {
+    let mut build = cargo(root, "build");
+    build.args(["--package=weir", "--package=weir-tests", "--bin=weir", "--bin", binary]);
+    let directory = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            build.arg("--release");
+            "release"
+        }
+    };
+    run::open(&format!("cargo build ({binary})"), &mut build)?;
+    Ok(bpf::target_dir(root).join(directory))
 }
 
 /// Runs the soak with another build of `weir`, optimized, to take over from this one and back.

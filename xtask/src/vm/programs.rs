@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::console::BENCH;
 use super::kernel::Release;
-use crate::lab::cargo;
+use crate::lab::{self, Profile, cargo};
 use crate::programs::{self, LAB, Program};
 use crate::{bpf, run};
 
@@ -81,9 +81,7 @@ pub(super) fn build(root: &Path) -> Result<Programs> {
 
 /// Builds `weir` and the benchmarks as they are shipped.
 pub(super) fn build_bench(root: &Path) -> Result<Programs> {
-    let line = "build --workspace --release --bin weir --bin weir-bench";
-    run::open(&format!("cargo {line}"), cargo(root, "build").args(line.split(' ').skip(1)))?;
-    let directory = bpf::target_dir(root).join("release");
+    let directory = lab::build(root, BENCH, Profile::Release)?;
     let bench = Program {
         package: LAB.to_owned(),
         name: BENCH.to_owned(),
