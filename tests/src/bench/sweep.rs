@@ -31,7 +31,7 @@ const PORTS: u64 = 60_000;
 /// Flows that are looked up at once, and how often that is measured.
 const PROBE: u32 = 64;
 const PROBES: u32 = 500;
-/// What was read so long ago is in no cache: hundreds of thousands of connections came since.
+/// Of what was read so long ago most is in no cache: hundreds of thousands of connections came since.
 const COOL: Duration = Duration::from_secs(4);
 /// Where the client's address, its port and TCP's flags are in a frame.
 const SOURCE: usize = 26;
