@@ -86,7 +86,7 @@ enum Bench {
         common: Common,
     },
     /// Real connections in the lab: requests and new connections a second, their times and their CPU
-    /// time, through plain routing, weir, iptables, nftables, HAProxy and nginx
+    /// time, through plain routing, weir, iptables, nftables, IPVS, HAProxy and nginx
     Wire(Wire),
     /// Releases over 8 agents: changes of weights until they are verified, connections that a canary
     /// harms which serves nobody, and 10 000 connections that stay open through all of it
@@ -126,8 +126,8 @@ struct Wire {
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     connections: u32,
     /// Groups of ways that are compared, the first ones
-    #[arg(long, default_value_t = wire::GROUPS)]
-    groups: usize,
+    #[arg(long, default_value_t = wire::GROUPS, value_parser = clap::value_parser!(u8).range(1..=i64::from(wire::GROUPS)))]
+    groups: u8,
     #[command(flatten)]
     common: Common,
 }

@@ -205,8 +205,9 @@ fn ipvs(lab: &Lab, vip: SocketAddr, all: &[IpAddr]) -> Result<Runs> {
     lab.lb().exec("ipvsadm", &["--add-service", "--tcp-service", &vip, "--scheduler", "rr"])?;
     for backend in all {
         let backend = SocketAddr::from((*backend, PORT)).to_string();
-        let to = ["--tcp-service", &vip, "--real-server", &backend, "--masquerading"];
-        lab.lb().exec("ipvsadm", &[["--add-server"].as_slice(), &to].concat())?;
+        let add =
+            ["--add-server", "--tcp-service", &vip, "--real-server", &backend, "--masquerading"];
+        lab.lb().exec("ipvsadm", &add)?;
     }
     Ok(Runs::Nothing)
 }

@@ -44,7 +44,7 @@ pub struct Plan {
     /// and connections.
     pub connections: u32,
     /// So many groups of ways, the first ones.
-    pub groups: usize,
+    pub groups: u8,
 }
 
 /// Ways that are compared with each other.
@@ -57,9 +57,9 @@ struct Group {
 }
 
 /// Groups of ways that are compared.
-pub const GROUPS: usize = 3;
+pub const GROUPS: u8 = 3;
 /// Plain routing first.
-const ALL: [Group; GROUPS] = [
+const ALL: [Group; GROUPS as usize] = [
     Group {
         what: "veth as the kernel makes it, 6 backends",
         backends: 6,
@@ -101,7 +101,7 @@ const ALL: [Group; GROUPS] = [
 /// weir or a lab does not start, or it was interrupted.
 pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Result<Report> {
     let mut sets = Vec::new();
-    for group in ALL.iter().take(plan.groups) {
+    for group in ALL.iter().take(plan.groups.into()) {
         progress(group.what);
         sets.push(set(group, plan, interrupt, progress)?);
     }
