@@ -42,7 +42,7 @@ pub struct Options {
     pub listen: Option<(SocketAddr, tls::Files)>,
     /// Where the desired state is kept.
     pub state_dir: PathBuf,
-    /// Room of the flow table, in entries.
+    /// Flows that the flow table has room for.
     pub flows: u32,
     /// Directory in a BPF file system, by which the data plane outlives the agent.
     pub bpffs: PathBuf,

@@ -79,7 +79,7 @@ version       to canary, older flows to blue; has moved: flows are looked up
 backend slot  555 of canary's 1024: to 10.63.0.2:80, older flows to no backend; has moved: flows are looked up
 backend slot  555 of blue's 1024: to 10.61.0.2:80
 flow table    at blue 10.61.0.2:80, seen 3s ago; of client syn+data, of server nothing; but it has ended
-room          10 of 1 000 flows remembered; 1 of 2 processors refuse: new flows come too fast
+room          10 of the 1 000 places that it may have are taken; 1 of 2 processors refuse: new flows come too fast
 opens         canary 10.63.0.2:80 (remembered): so
 continues     dropped (drop-no-backend): so
 next hop      of 10.63.0.2:80: 02:00:00:00:00:07 through eth1

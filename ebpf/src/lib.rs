@@ -11,6 +11,7 @@
 //! - [`handshake`]: how the end of a handshake is found out
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
+//! - [`flow_table`]: how the table of TCP flows is read and written
 //! - [`checksum`]: incremental Internet checksums
 //! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
 //! - [`mod@bench`]: what the benchmark's programs and who runs them agree on
@@ -33,6 +34,7 @@ pub mod bench;
 pub mod checksum;
 pub mod decap;
 pub mod decide;
+pub mod flow_table;
 pub mod fragment;
 pub mod frame;
 pub mod handshake;

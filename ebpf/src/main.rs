@@ -27,10 +27,9 @@
 )]
 
 mod atomic;
-mod closed;
 mod count;
 mod fib;
-mod forget;
+mod flows;
 mod limit;
 mod log;
 mod maps;
@@ -96,12 +95,6 @@ fn weir_tc_fragment(context: TcContext) -> i32 {
 #[inline(always)]
 fn weir_tc_reply(context: TcContext) -> i32 {
     rare::reply::handle(&context)
-}
-
-/// Forgets flows for the agent. Never attached: the agent runs it over a list of them.
-#[xdp]
-fn weir_forget(context: XdpContext) -> u32 {
-    forget::handle(&context)
 }
 
 weir_ebpf::program!();

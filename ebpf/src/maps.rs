@@ -11,12 +11,12 @@ use aya_ebpf::btf_maps::{
 };
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
-    Backend, Bucket, CLOSED_RING, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowEntry,
-    FlowKey, Forget, FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener,
-    MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS,
-    MAX_PENDING, MAX_SERVICES, MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons,
-    Return, ServerKey, Service, Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost,
-    Tracers,
+    Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowBucket, FlowEntry,
+    FlowKey, FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener, MAX_BACKENDS,
+    MAX_DEVICES, MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_PENDING,
+    MAX_SERVICES, MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons, Return,
+    ServerKey, Service, Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost, Tracers,
+    flow_buckets,
 };
 use weir_ebpf::icmp::Quote;
 use weir_ebpf::packet::Packet;
@@ -92,15 +92,11 @@ pub(crate) static LINKS: Array<Link, { MAX_LINKS as usize }> = Array::new();
 #[btf_map]
 pub(crate) static DEVICES: DevMapHash<{ MAX_DEVICES as usize }> = DevMapHash::new();
 
-/// TCP flows of moved slots: program inserts, agent removes. Full: the insert fails and the flow
-/// goes where an older one would have gone. Never evicts.
+/// TCP flows of moved slots, as [`weir_ebpf::flow_table`] says: program inserts, agent removes. Full:
+/// the flow goes where an older one would have gone. Never evicts.
 #[btf_map]
-pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry, { DEFAULT_FLOWS as usize }> = HashMap::new();
-
-/// Flows of that table that are over, with what their entries hold: program writes, agent reads a few
-/// times a second. Full: nothing is told, and the agent comes by them when it looks at all flows.
-#[btf_map]
-pub(crate) static CLOSED: RingBuf<Forget, { CLOSED_RING as usize }> = RingBuf::new();
+pub(crate) static FLOWS: Array<FlowBucket, { 1 + flow_buckets(DEFAULT_FLOWS) as usize }, MMAPABLE> =
+    Array::new();
 
 /// UDP flows: program inserts. Full: the flow that was silent longest is forgotten.
 #[btf_map]

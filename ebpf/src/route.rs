@@ -16,21 +16,18 @@ use weir_ebpf::opaque::{Zero, masked};
 use weir_ebpf::packet::{self, FIN, Frame, Packet, RST};
 use weir_ebpf::quic;
 
-use crate::atomic::compare_exchange;
-use crate::closed;
 use crate::count::{self, config};
+use crate::flows::{self, Entry};
 use crate::limit;
 use crate::log;
 use crate::maps::{
-    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, FLOWS, PACKET, POOL, RETURNS, SERVER_IDS, STEERING,
+    self, BACKENDS, DIRECT, DIRECT_SEEN, FLOOD, PACKET, POOL, RETURNS, SERVER_IDS, STEERING,
     UDP_FLOWS,
 };
 use crate::signal;
 use crate::trace::{self, Traceable};
 
 const ANY: u64 = 0;
-const NOEXIST: u64 = 1;
-const EEXIST: i32 = -17;
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// Whose packet it is.
@@ -319,21 +316,9 @@ fn to_client(packet: &Packet, back: &'static Return) -> Route {
             protocol: packet.key.protocol,
             pad: [0; 3],
         };
-        if let Ok(key) = maps::keep_key(&key)
-            && let Some(entry) = FLOWS.get_ptr_mut(key)
-        {
-            let seen = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
-            // SAFETY: a live element, or one just recycled, where a stray bit only makes a SYN
-            // that reuses the flow be decided anew. One byte that only this side writes.
-            unsafe {
-                // A late packet of the flow that had this key before is not this flow's.
-                if (*entry).backend == back.backend && (*entry).server & seen == 0 {
-                    (*entry).server |= seen;
-                    if (*entry).is_over() {
-                        closed::tell(key, *entry);
-                    }
-                }
-            }
+        if let Ok(key) = maps::keep_key(&key) {
+            let shows = if packet.flags & RST != 0 { SEEN_RST } else { SEEN_FIN };
+            flows::answer(key, back.backend, shows);
         }
     }
     Route::ToClient(back)
@@ -408,9 +393,7 @@ struct Kernel<'a, S> {
     /// Whether flows are remembered from any datagram on, in a table of their own.
     datagrams: bool,
     /// The flow's entry, once it was looked up.
-    entry: Cell<Option<*mut FlowEntry>>,
-    /// What it held then.
-    held: Cell<u64>,
+    entry: Cell<Option<Entry>>,
     /// The time in nanoseconds, once it was asked.
     now: Cell<u64>,
     /// Whether a steering entry, or the listener, says where a new flow goes.
@@ -431,7 +414,6 @@ impl<'a, S: Fn(&Service, &Backend) -> bool> Kernel<'a, S> {
             sends,
             datagrams: false,
             entry: Cell::new(None),
-            held: Cell::new(0),
             now: Cell::new(0),
             steered: Cell::new(false),
         }
@@ -483,49 +465,7 @@ impl<'a, S: Fn(&Service, &Backend) -> bool> Kernel<'a, S> {
     #[inline(always)]
     fn touch(&self) {
         let Some(entry) = self.entry.get() else { return };
-        // SAFETY: the pointer is to a live element; see `Tables::flow`.
-        let entry = unsafe { &mut *entry };
-        let before = *entry;
-        let after =
-            FlowEntry { client: before.client | self.shows(), seen: self.seconds(), ..before };
-        if after == before {
-            return;
-        }
-        // The other side may write its byte at this moment.
-        if after.seen != before.seen {
-            entry.seen = after.seen;
-        }
-        if after.client != before.client {
-            entry.client = after.client;
-        }
-        // A late packet is told of, too, for it has changed what was told before. Those that are not
-        // kept end nothing.
-        if self.kept && after.is_over() {
-            closed::tell(&self.packet.key, after);
-        }
-    }
-
-    /// Writes over the entry of a flow that has ended, unless it changes at this moment.
-    #[inline(always)]
-    fn replace(&self, entry: *mut FlowEntry, new: FlowEntry) -> Remembered {
-        let mut old = self.held.get();
-        // Once more if only a late packet of the old flow came between.
-        for _ in 0..2 {
-            if FlowEntry::from_word(old).is_tombstone() {
-                return Remembered::Full;
-            }
-            // SAFETY: as in `Tables::flow`; an element that was recycled does not hold `old`.
-            let found = unsafe { compare_exchange(entry.cast(), old, new.word()) };
-            if found == old {
-                return Remembered::Yes;
-            }
-            let (now, before) = (FlowEntry::from_word(found), FlowEntry::from_word(old));
-            if !now.is_tombstone() && now.backend != before.backend {
-                return Remembered::Already(now.backend);
-            }
-            old = found;
-        }
-        Remembered::Full
+        entry.touch(self.shows(), self.seconds());
     }
 }
 
@@ -577,16 +517,13 @@ impl<S: Fn(&Service, &Backend) -> bool> Tables for Kernel<'_, S> {
     fn flow(&self) -> Option<FlowEntry> {
         let key =
             if self.kept { &self.packet.key } else { maps::keep_key(&self.packet.key).ok()? };
-        let entry =
-            if self.datagrams { UDP_FLOWS.get_ptr_mut(key)? } else { FLOWS.get_ptr_mut(key)? };
+        let entry = if self.datagrams {
+            Entry::of_element(UDP_FLOWS.get_ptr_mut(key)?.cast())
+        } else {
+            flows::find(key)?
+        };
         self.entry.set(Some(entry));
-        // SAFETY: the map is preallocated, so the memory stays mapped; an entry recycled under us
-        // gives another flow's backend for one packet, as if it had been looked up a moment later.
-        let flow = unsafe { *entry };
-        self.held.set(flow.word());
-        if flow.is_tombstone() {
-            return None;
-        }
+        let flow = FlowEntry::from_word(entry.word);
         // A datagram flow that was silent for too long has ended. Another processor may have seen it
         // in a second that had not begun here.
         if self.datagrams
@@ -619,18 +556,15 @@ impl<S: Fn(&Service, &Backend) -> bool> Tables for Kernel<'_, S> {
             return if inserted { Remembered::Yes } else { Remembered::Full };
         }
         if let Some(entry) = self.entry.get() {
-            return self.replace(entry, new);
+            return entry.replace(new);
         }
         if !limit::take(&FLOOD, config!(inserts_per_second), self.now()) {
             return Remembered::Flooded;
         }
-        match FLOWS.insert(&self.packet.key, &new, NOEXIST) {
-            Ok(()) => Remembered::Yes,
-            Err(EEXIST) => match self.flow() {
-                Some(flow) => Remembered::Already(flow.backend),
-                None => Remembered::Full,
-            },
-            Err(_) => Remembered::Full,
+        match flows::insert(&self.packet.key, new) {
+            Ok(None) => Remembered::Yes,
+            Ok(Some(entry)) => Remembered::Already(FlowEntry::from_word(entry.word).backend),
+            Err(()) => Remembered::Full,
         }
     }
 }

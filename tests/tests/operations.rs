@@ -50,7 +50,7 @@ fn flows_of_ipv6_stay_with_room_for_all() {
 
 #[test]
 fn flows_stay_with_room_for_few() {
-    assert!(quarter(2, Setting { room: 20, ..ALL }).fallbacks > 0);
+    assert!(quarter(2, Setting { room: 10, ..ALL }).fallbacks > 0);
 }
 
 #[test]
@@ -111,6 +111,6 @@ fn what_was_broken_stays_mended() {
         Step::Open(30),
         Step::Speak(u16::MAX),
     ];
-    let tally = run(&mut World::new(Setting { room: 20, ..ALL }), "given up", &steps);
+    let tally = run(&mut World::new(Setting { room: 10, ..ALL }), "given up", &steps);
     assert_eq!((tally.flows, tally.rolled_back, tally.fallbacks > 0), (85, 1, true));
 }

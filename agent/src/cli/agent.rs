@@ -34,8 +34,8 @@ pub(super) struct Agent {
     /// Keep the desired state here.
     #[arg(long, default_value = "/var/lib/weir", value_name = "DIR")]
     state_dir: PathBuf,
-    /// Room of the flow table. Only flows in slots that moved are kept in it; when it is full, flows keep to where
-    /// they were, and new ones go there too.
+    /// Flows that the flow table has room for: it takes 110 bytes of memory for each. Only flows in slots that moved
+    /// are kept in it; those that find no room keep to where they were, and new ones go there too.
     #[arg(long, default_value_t = 1 << 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
     flows: u32,
     /// Pin the data plane here, in a BPF file system, so that it outlives the agent: when it is killed, forwarding goes

@@ -16,12 +16,12 @@ pub enum FlowTable {
     Datagrams,
 }
 
-/// Whether the table of TCP and QUIC flows takes one more.
+/// Whether the table of TCP and QUIC flows takes a certain one more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Room {
-    /// Entries in use, counted now.
+    /// How many are taken now of the places that the flow may have,
     pub used: u64,
-    /// Entries there are.
+    /// of so many.
     pub capacity: u64,
     /// Inserts a second that each processor may make.
     pub rate: u64,
@@ -61,8 +61,8 @@ pub trait Inspect {
     /// The entry of a flow as it lies in the table, whether it still holds or not.
     fn remembered(&self, table: FlowTable, key: &FlowKey) -> Result<Option<FlowEntry>, Error>;
 
-    /// Whether there is room for one more flow. Counts the entries: some 0.1 s for a million.
-    fn room(&self) -> Result<Room, Error>;
+    /// Whether there is room for this flow.
+    fn room(&self, key: &FlowKey) -> Result<Room, Error>;
 
     /// An interface towards backends; all zeroes if there is none.
     fn link(&self, index: u32) -> Link;

@@ -373,7 +373,7 @@ impl Inspect for Memory {
         Ok(flows.borrow().entries.get(key).copied())
     }
 
-    fn room(&self) -> Result<Room, Error> {
+    fn room(&self, _: &FlowKey) -> Result<Room, Error> {
         let flows = self.flows.borrow();
         // A flood: one processor, whose allowance is used up.
         let rate = u64::from(!flows.flooded);

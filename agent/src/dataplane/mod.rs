@@ -136,13 +136,12 @@ pub struct Use {
     pub limit: u64,
 }
 
-/// What came of a part of a sweep, or of what is to be forgotten.
+/// What came of a part of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
     /// Flows that were forgotten.
     pub forgotten: u64,
-    /// There is no more to do yet: of a whole table, the last flow was shown, and the next part begins
-    /// anew.
+    /// The last flow was shown, and the next part begins anew.
     pub ended: bool,
 }
 
@@ -289,32 +288,20 @@ pub trait DataPlane: Inspect + Send {
     ) -> Result<u64, Error>;
 
     /// A part of a sweep of the table of TCP flows, so that others need not wait for all of it:
-    /// shows about so many flows to `keep`, from where the part before has ended, and forgets those
-    /// it does not keep. From the first part to the last, every flow that is there all the time is
-    /// shown once.
+    /// shows the flows of so many buckets to `keep`, up to seven in each, from where the part before
+    /// has ended, and forgets those it does not keep. From the first part to the last, every flow
+    /// that is there all the time is shown once.
     ///
     /// # Errors
     ///
     /// The table could not be read: the next part begins anew.
     fn sweep_on(
         &mut self,
-        limit: u64,
+        buckets: u32,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<Swept, Error> {
-        let _ = limit;
+        let _ = buckets;
         Ok(Swept { forgotten: self.sweep(TCP, keep)?, ended: true })
-    }
-
-    /// Forgets some of the flows of the table of TCP flows that were over `age` seconds before `now`
-    /// (since boot), or earlier, if nothing was seen of them since. It should be called some times
-    /// a second. Flows that it does not know of are left to a sweep.
-    ///
-    /// # Errors
-    ///
-    /// Those that were due now could not be removed, and are left to a sweep, too.
-    fn forget_closed(&mut self, now: u32, age: u32) -> Result<Swept, Error> {
-        let _ = (now, age);
-        Ok(Swept { forgotten: 0, ended: true })
     }
 
     /// Packets that no backend counts.

@@ -10,7 +10,7 @@ use weir_ebpf::abi::{
 
 use super::inspect::{FlowTable, Inspect, Room};
 use super::next_hop::NextHop;
-use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Swept, Use};
+use super::{Carried, Commit, DataPlane, Devices, Error, OuterSource, ReasonCounts, Use};
 use crate::model::Handshakes;
 use crate::plan::steering::Steering;
 use crate::plan::tables::ServiceTables;
@@ -95,10 +95,6 @@ impl<P: DataPlane> DataPlane for Shared<P> {
         self.lock().sweep(protocol, keep)
     }
 
-    fn forget_closed(&mut self, now: u32, age: u32) -> Result<Swept, Error> {
-        self.lock().forget_closed(now, age)
-    }
-
     fn reasons(&self) -> ReasonCounts {
         self.lock().reasons()
     }
@@ -133,8 +129,8 @@ impl<P: DataPlane> Inspect for Shared<P> {
         self.lock().remembered(table, key)
     }
 
-    fn room(&self) -> Result<Room, Error> {
-        self.lock().room()
+    fn room(&self, key: &FlowKey) -> Result<Room, Error> {
+        self.lock().room(key)
     }
 
     fn link(&self, index: u32) -> Link {

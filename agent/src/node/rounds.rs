@@ -25,21 +25,11 @@ use crate::store::Store;
 
 /// A round begins so long after the last one began, or later.
 const ROUND: Duration = Duration::from_secs(5);
-/// Flows that one step looks at. So a round takes the owner's time in pieces of a third of a
-/// millisecond, for a shift may wait for one: most of what it costs is one or two cache misses a flow.
-const STEP: u64 = 300;
-/// The rest after a step of which something came: it forgot one flow in [`WORTH`], or flows are being
-/// given up. So rounds take a twentieth of the owner's time at most, and see a million flows in half
-/// a minute.
+/// Buckets that one step looks at: up to 7 000 flows, most often half of that or less. So a round takes
+/// the owner's time in pieces of a fraction of a millisecond, for a shift may wait for one.
+const STEP: u32 = 1_000;
+/// The rest after a step.
 const PAUSE: Duration = Duration::from_millis(8);
-/// The rest after any other: the same flows take two minutes. Those that were over are gone before
-/// that, see [`Owner::forget_closed`], and few others are over, or this would be a shorter one.
-const LONG_PAUSE: Duration = Duration::from_millis(32);
-const WORTH: u64 = 16;
-/// How often flows are forgotten that the program has told the end of, and how often while there
-/// are more of them than one go takes.
-const CLOSED: Duration = Duration::from_millis(200);
-const MORE_CLOSED: Duration = Duration::from_millis(3);
 /// Flows that are given up a second, so that their clients do not all come back at one instant.
 const PACE: u32 = 1_000;
 /// Seconds without a round that one makes up for at most.
@@ -117,29 +107,15 @@ impl<P: DataPlane, S: Store> Owner<P, S> {
         }
         let keep = &mut |key: &FlowKey, flow: &FlowEntry| look.sweep.keep(key, *flow);
         let Swept { forgotten, ended } = self.plane.sweep_on(STEP, keep).map_err(plane_error)?;
-        let worth = forgotten * WORTH >= STEP || look.sweep.gives_up();
-        let rest = if worth { PAUSE } else { LONG_PAUSE };
-        let pause = ROUND.saturating_sub(look.began.elapsed()).max(rest);
+        let pause = ROUND.saturating_sub(look.began.elapsed()).max(PAUSE);
         if !ended {
             self.looking = Some(look);
-            return Ok(Step { forgotten, ended, pause: rest });
+            return Ok(Step { forgotten, ended, pause: PAUSE });
         }
         if look.whole {
             self.go_on(look, now, wall)?;
         }
         Ok(Step { forgotten, ended, pause })
-    }
-
-    /// Forgets some of the flows that the program has told the end of, at a time in seconds since
-    /// boot.
-    ///
-    /// # Errors
-    ///
-    /// They could not be forgotten; the next round does it.
-    pub fn forget_closed(&mut self, now: u32) -> Result<Step, Error> {
-        let Swept { forgotten, ended } =
-            self.plane.forget_closed(now, sweep::CLOSED).map_err(plane_error)?;
-        Ok(Step { forgotten, ended, pause: if ended { CLOSED } else { MORE_CLOSED } })
     }
 
     /// What comes before a look at the flows, if it takes one.

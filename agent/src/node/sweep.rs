@@ -22,11 +22,8 @@ use crate::plan::tables::ServiceTables;
 /// An entry of which only a SYN was seen goes after this many seconds.
 const HALF_OPEN: u32 = 30;
 /// An entry that both sides have closed, or one has reset, goes after this many seconds: time for
-/// late packets. The program has told of it.
-pub(super) const CLOSED: u32 = 10;
-/// Such an entry that is still there after so many: it was not told of, for the ring was full or the
-/// agent not there.
-const UNTOLD: u32 = 15;
+/// late packets.
+const CLOSED: u32 = 10;
 /// Where answers go directly, only the client's FIN is seen. Its flow is over after this many
 /// seconds of silence: twice as long as Linux keeps half a connection that nobody holds any more.
 const CLOSED_DIRECT: u32 = 120;
@@ -187,11 +184,6 @@ impl Sweep {
         self.now = now;
     }
 
-    /// Whether the flows of any backend are being given up.
-    pub(super) fn gives_up(&self) -> bool {
-        self.services.iter().any(|service| !service.lost.is_empty())
-    }
-
     /// The backends that entries name which were left.
     pub(super) fn named(&self) -> HashMap<u16, Named> {
         let named = (0..).zip(&self.named).filter(|(_, named)| named.flows > 0);
@@ -296,7 +288,7 @@ impl Sweep {
 /// Whether a flow has ended, as far as its entry tells.
 fn ended(entry: FlowEntry, direct: bool, now: u32, idle: u32) -> bool {
     let silent = now.saturating_sub(entry.seen);
-    entry.is_over() && silent >= UNTOLD
+    entry.is_over() && silent >= CLOSED
         || direct && entry.client & SEEN_FIN != 0 && silent >= CLOSED_DIRECT
         || entry.client == SEEN_SYN && silent >= HALF_OPEN
         || silent >= idle
@@ -340,14 +332,14 @@ mod tests {
         assert!(ended_after(open, 0, 900));
         assert!(!ended_after(SEEN_SYN, 0, 29));
         assert!(ended_after(SEEN_SYN, 0, 30));
-        assert!(!ended_after(open | SEEN_RST, 0, 14));
-        assert!(ended_after(open | SEEN_RST, 0, 15));
-        assert!(ended_after(open, SEEN_RST, 15));
+        assert!(!ended_after(open | SEEN_RST, 0, 9));
+        assert!(ended_after(open | SEEN_RST, 0, 10));
+        assert!(ended_after(open, SEEN_RST, 10));
         // One side may go on speaking for long after the other has closed.
         assert!(!ended_after(open | SEEN_FIN, 0, 899));
         assert!(!ended_after(open, SEEN_FIN, 899));
-        assert!(!ended_after(open | SEEN_FIN, SEEN_FIN, 14));
-        assert!(ended_after(open | SEEN_FIN, SEEN_FIN, 15));
+        assert!(!ended_after(open | SEEN_FIN, SEEN_FIN, 9));
+        assert!(ended_after(open | SEEN_FIN, SEEN_FIN, 10));
         // An entry stamped after the look began is not old.
         assert!(!ended(entry(open, 0, 1001), false, 1000, idle));
         // Where only one side is seen.

@@ -1,6 +1,6 @@
 //! The owner's loop: one request after the other, next hops and health as they change, every few
-//! seconds a round of what transitions need, step by step, some times a second flows and handshakes
-//! that are over, and every second a look at leases.
+//! seconds a round of what transitions need, step by step, some times a second handshakes that are
+//! over, and every second a look at leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub async fn serve<P: DataPlane, S: Store>(
 ) -> Owner<P, S> {
     let mut wanted = Arc::clone(owner.addresses());
     resolver.watch(wanted.as_ref().clone());
-    let (mut next_step, mut next_closed) = (Instant::now(), Instant::now());
+    let mut next_step = Instant::now();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seconds = tokio::time::interval(SECOND);
@@ -57,7 +57,6 @@ pub async fn serve<P: DataPlane, S: Store>(
                 owner.hear();
                 next_step = Instant::now() + step(&mut owner);
             }
-            () = sleep_until(next_closed) => next_closed = Instant::now() + forget_closed(&mut owner),
             _ = seconds.tick() => {
                 if let Err(error) = owner.expire(clock::unix_milliseconds()) {
                     tracing::warn!(%error, "a lease ran out and could not be ended; it is tried again");
@@ -83,17 +82,6 @@ fn step<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
         Ok(step) => step.pause,
         Err(error) => {
             tracing::warn!(%error, "a transition could not go on; it is tried again");
-            RETRY
-        }
-    }
-}
-
-/// Forgets flows that are over, and gives the time until it is to be done again.
-fn forget_closed<P: DataPlane, S: Store>(owner: &mut Owner<P, S>) -> Duration {
-    match owner.forget_closed(clock::seconds()) {
-        Ok(step) => step.pause,
-        Err(error) => {
-            tracing::warn!(%error, "flows that are over are still remembered; the next round tries again");
             RETRY
         }
     }

@@ -23,7 +23,7 @@ pub use steering::*;
 pub use trace::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Slots of a service's version table. A weight of one basis point is 1.6 slots.
 pub const VERSION_SLOTS: u32 = 16_384;
@@ -227,6 +227,21 @@ impl FlowKey {
         let last = u32::from_ne_bytes([self.protocol, pad[0], pad[1], pad[2]]);
         [s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], ports, last]
     }
+
+    /// The flow whose words these are.
+    #[must_use]
+    pub const fn from_words(words: [u32; 10]) -> Self {
+        let [s0, s1, s2, s3, d0, d1, d2, d3, ports, last] = words;
+        let (ports, last) = (ports.to_ne_bytes(), last.to_ne_bytes());
+        Self {
+            source: Address([s0, s1, s2, s3]),
+            destination: Address([d0, d1, d2, d3]),
+            source_port: u16::from_ne_bytes([ports[0], ports[1]]),
+            destination_port: u16::from_ne_bytes([ports[2], ports[3]]),
+            protocol: last[0],
+            pad: [last[1], last[2], last[3]],
+        }
+    }
 }
 
 /// A flow that is remembered: value of the flow tables. Eight bytes, so that it is read whole.
@@ -243,23 +258,33 @@ pub struct FlowEntry {
     pub seen: u32,
 }
 
-/// One flow to forget, if its entry is still what it was: what the program `weir_forget` is given,
-/// up to [`FORGET_BATCH`] at once, as the frame of a test run. And what the program tells of a flow
-/// when it is over.
+/// Flows in a [`FlowBucket`].
+pub const FLOW_BUCKET: usize = 7;
+
+/// An element of the table of TCP flows; [`crate::flow_table`] says what it means. The entries and the
+/// marks are a cache line of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(C)]
-pub struct Forget {
-    /// The flow.
-    pub key: FlowKey,
-    /// Its entry when it was judged, see [`FlowEntry::word`].
-    pub entry: u64,
+#[repr(C, align(64))]
+pub struct FlowBucket {
+    /// The words of its flows' entries. Of element 0, the first is the number of buckets.
+    pub entries: [u64; FLOW_BUCKET],
+    /// A byte of each flow's hash, from the lowest on.
+    pub marks: u64,
+    /// Their keys, as words. Of element 0, the first is the secret of the hash.
+    pub keys: [[u32; 10]; FLOW_BUCKET],
+    /// Zero.
+    pub pad: [u32; 10],
 }
 
-/// Bytes of the ring by which the program tells of flows that are over.
-pub const CLOSED_RING: u32 = 1 << 22;
-
-/// Flows that one run of `weir_forget` forgets at most: what fits in a page with its head room.
-pub const FORGET_BATCH: usize = 64;
+/// Buckets of a table that is to have room for so many flows: twice the places. With so many in it, not
+/// one in ten million finds its buckets full (simulated: 917 504 places, each taken and freed ten times).
+#[must_use]
+pub const fn flow_buckets(flows: u32) -> u32 {
+    // Places are told by a number of 32 bits, eight to a bucket.
+    const MOST: u64 = u32::MAX as u64 / 8 - 1;
+    let buckets = (flows as u64 * 2).div_ceil(FLOW_BUCKET as u64);
+    if buckets < MOST { buckets as u32 } else { MOST as u32 }
+}
 
 /// The client sent a SYN.
 pub const SEEN_SYN: u8 = 1;
@@ -271,16 +296,8 @@ pub const SEEN_FIN: u8 = 4;
 pub const SEEN_RST: u8 = 8;
 
 impl FlowEntry {
-    /// What an entry holds from the moment in which it was decided to forget it until it is gone.
-    /// Nobody writes over it, so that a flow cannot be remembered there and be forgotten with it.
-    pub const TOMBSTONE: Self = Self { backend: NO_BACKEND, client: 0, server: 0, seen: 0 };
-
-    /// Whether the entry is about to go.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_tombstone(self) -> bool {
-        self.backend == NO_BACKEND
-    }
+    /// What an entry holds while its place in the table is being filled.
+    pub const CLAIMED: Self = Self { backend: NO_BACKEND, client: 0, server: 0, seen: 0 };
 
     /// The entry as one word, as it lies in memory.
     #[inline(always)]
@@ -575,7 +592,7 @@ const _: () = {
     assert!(size_of::<Return>() == 20);
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<FlowEntry>() == 8);
-    assert!(size_of::<Forget>() == 48);
+    assert!(size_of::<FlowBucket>() == 384 && offset_of!(FlowBucket, keys) == 64);
     assert!(size_of::<Line>() == 64);
     assert!(size_of::<Service>() == 64 && offset_of!(Service, generation) == 44);
     assert!(offset_of!(Service, steering) == 56 && MAX_SERVICES <= 1 << 14);

@@ -64,6 +64,9 @@ impl<M: Mirror> World<M> {
         self.tally.packets += 1;
         let slots = self.slots(&key);
         self.flows.borrow_mut().now = self.now;
+        if let Some(room) = self.mirror.has_room(&key) {
+            self.flows.borrow_mut().capacity = if room { usize::MAX } else { 0 };
+        }
         let given_up = |b| self.given_up.contains(&b);
         let (tables, steering) = (&self.tables, &self.steering);
         let view = MemoryTables { tables, steering, flows: &self.flows, given_up: &given_up, key };

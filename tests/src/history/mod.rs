@@ -52,6 +52,10 @@ pub trait Mirror {
     );
     /// This flow is remembered no longer.
     fn forget(&mut self, key: &FlowKey);
+    /// Whether its flow table has room for this flow. Nothing: it is as the setting says.
+    fn has_room(&self, _: &FlowKey) -> Option<bool> {
+        None
+    }
 }
 
 /// Does nothing.

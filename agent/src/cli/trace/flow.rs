@@ -102,7 +102,10 @@ fn steps(walk: &Walked, generation: u64, step: &mut impl FnMut(&str, String)) {
             0 => String::new(),
             n => format!("; {n} of {} processors refuse: new flows come too fast", room.processors),
         };
-        step("room", format!("{used} of {capacity} flows remembered{refusing}"));
+        step(
+            "room",
+            format!("{used} of the {capacity} places that it may have are taken{refusing}"),
+        );
     }
     if walk.opens == walk.continues {
         step("any packet", way(&walk.opens));

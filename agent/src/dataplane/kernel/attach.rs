@@ -23,7 +23,6 @@ use crate::model::{AttachMode, Hook};
 const XDP: &str = "weir_xdp";
 const XDP_GENERIC: &str = "weir_xdp_generic";
 const TC: &str = "weir_tc";
-const FORGET: &str = "weir_forget";
 
 /// Why the program could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +53,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads the programs of the object.
     pub(super) fn load(mut object: Ebpf, pins: Option<Pins>) -> Result<Self, LoadError> {
-        for name in [XDP, XDP_GENERIC, FORGET] {
+        for name in [XDP, XDP_GENERIC] {
             program::<Xdp>(&mut object, name).and_then(Xdp::load).map_err(refused(name))?;
         }
         program::<SchedClassifier>(&mut object, TC)
@@ -76,11 +75,6 @@ impl Programs {
     /// The XDP program for the kernel's generic hook.
     pub(super) fn generic(&self) -> Result<&Xdp, ProgramError> {
         self.object.program(XDP_GENERIC).ok_or(ProgramError::NotLoaded)?.try_into()
-    }
-
-    /// The program that forgets flows.
-    pub(super) fn forget(&self) -> Result<&Xdp, ProgramError> {
-        self.object.program(FORGET).ok_or(ProgramError::NotLoaded)?.try_into()
     }
 
     /// The TC program.

@@ -49,16 +49,17 @@ impl Inspect for Kernel {
 
     fn remembered(&self, table: FlowTable, key: &FlowKey) -> Result<Option<FlowEntry>, Error> {
         match table {
-            FlowTable::Moved => self.flows.get(key),
+            FlowTable::Moved => Ok(self.flows.get(key)),
             FlowTable::Datagrams => self.udp_flows.get(key),
         }
     }
 
-    fn room(&self) -> Result<Room, Error> {
+    fn room(&self, key: &FlowKey) -> Result<Room, Error> {
         let allowances = self.flood.get(&0, 0).map_err(map_error("FLOOD"))?;
+        let (used, capacity) = self.flows.places(key);
         Ok(Room {
-            used: self.flows.count()?,
-            capacity: u64::from(self.flows.capacity()),
+            used,
+            capacity,
             rate: self.options.inserts_per_second,
             allowances: allowances.to_vec(),
         })

@@ -10,16 +10,17 @@ use aya::programs::ProgramError;
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_ebpf::abi::{
-    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, HOOKS, Histogram, Link, MAX_BACKENDS,
-    MAX_FAILING, MAX_PENDING, POOL_LINES, Pending, Reasons, Signals, Tracers,
+    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, FlowBucket, HOOKS, Histogram, Link,
+    MAX_BACKENDS, MAX_FAILING, MAX_PENDING, POOL_LINES, Pending, Reasons, Signals, Tracers,
+    flow_buckets,
 };
 
 use super::Kernel;
 use super::attach::Programs;
 use super::bpf_log::BpfLog;
-use super::closed::Closed;
 use super::counted::Counted;
-use super::flows::Table;
+use super::flow_table::FlowTable;
+use super::flows::Datagrams;
 use super::pending::Places;
 use super::pins::{self, PinError, Pins};
 use super::steering::Sets;
@@ -38,7 +39,7 @@ const BPF_F_IPV6: u32 = 128;
 /// How large the data plane is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Entries of the table of TCP flows.
+    /// TCP flows there is room for; some more may find some.
     pub flows: u32,
     /// Entries of the table of UDP flows.
     pub udp_flows: u32,
@@ -156,14 +157,17 @@ impl Kernel {
         let mut programs = Programs::load(object, pins)?;
         let log = if options.log == BpfLog::Off { None } else { programs.log() };
         let mut taken = Taken(programs);
-        let flows = Table::new("FLOWS", taken.map("FLOWS")?)?;
-        let udp_flows = Table::new("UDP_FLOWS", taken.map("UDP_FLOWS")?)?;
+        let flows = taken.data("FLOWS")?;
+        let buckets = flows.info().map_err(wrong("FLOWS"))?.max_entries();
+        let flows = mapped("FLOWS", &flows, buckets as usize * size_of::<FlowBucket>())?;
+        let flows = FlowTable::new(flows, buckets);
+        let udp_flows = Datagrams::new(taken.map("UDP_FLOWS")?)?;
         let pool = taken.data("POOL")?;
         let backends = taken.data("BACKENDS")?;
         let counters = taken.data("COUNTERS")?;
         let reasons = taken.data("REASONS")?;
         // A pinned map keeps its size, whatever was asked for.
-        options.flows = flows.capacity();
+        options.flows = u32::try_from(flows.capacity()).unwrap_or(u32::MAX);
         options.udp_flows = udp_flows.capacity();
         let of_processors = |bytes| processors * MAX_BACKENDS as usize * bytes;
         options.pool_lines = pool.info().map_err(wrong("POOL"))?.max_entries();
@@ -206,7 +210,6 @@ impl Kernel {
             devices: taken.typed("DEVICES")?,
             flows,
             udp_flows,
-            closed: Closed::new(taken.typed("CLOSED")?),
             flood: taken.typed("FLOOD")?,
             processors,
             options,
@@ -250,7 +253,7 @@ fn load_object(
         .override_global("CONFIG", &config, true)
         .override_global(aya_log::LEVEL, &level, true)
         .map_max_entries("AYA_LOGS", options.log.ring())
-        .map_max_entries("FLOWS", options.flows)
+        .map_max_entries("FLOWS", 1 + flow_buckets(options.flows))
         .map_max_entries("UDP_FLOWS", options.udp_flows)
         .map_max_entries("POOL", options.pool_lines)
         .map_max_entries("COUNTERS", processors.saturating_mul(MAX_BACKENDS))

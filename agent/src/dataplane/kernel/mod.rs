@@ -14,10 +14,10 @@
 mod attach;
 mod attached;
 mod bpf_log;
-mod closed;
 mod clsact;
 mod commit;
 mod counted;
+mod flow_table;
 mod flows;
 mod inspect;
 mod links;
@@ -86,9 +86,8 @@ pub struct Kernel {
     backends: Array<MapData, Backend>,
     links: Array<MapData, Link>,
     devices: DevMapHash<MapData>,
-    flows: flows::Table,
-    udp_flows: flows::Table,
-    closed: closed::Closed,
+    flows: flow_table::FlowTable,
+    udp_flows: flows::Datagrams,
     flood: PerCpuArray<MapData, Bucket>,
     tap: Option<KernelTap>,
     log: Option<Lines>,
@@ -240,19 +239,15 @@ impl DataPlane for Kernel {
         }
         // A whole one, whatever was under way.
         self.flows.begin_anew();
-        Ok(Self::sweep_on(self, u64::MAX, keep)?.forgotten)
+        Ok(self.flows.sweep(u32::MAX, keep).forgotten)
     }
 
     fn sweep_on(
         &mut self,
-        limit: u64,
+        buckets: u32,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<Swept, Error> {
-        Self::sweep_on(self, limit, keep)
-    }
-
-    fn forget_closed(&mut self, now: u32, age: u32) -> Result<Swept, Error> {
-        Self::forget_closed(self, now, age)
+        Ok(self.flows.sweep(buckets, keep))
     }
 
     fn attached(&mut self, interfaces: &[(&str, u32, Hook)]) -> Result<Vec<bool>, String> {
@@ -297,7 +292,7 @@ impl DataPlane for Kernel {
             used: u64::from(self.steering.used()),
             limit: u64::from(MAX_STEERING),
         };
-        let (flows, udp_flows) = (self.flows.used("flows"), self.udp_flows.used("udp_flows"));
-        vec![listeners, pool, steering, flows, udp_flows, self.closed.used()]
+        let (flows, udp_flows) = (self.flows.used(), self.udp_flows.used());
+        vec![listeners, pool, steering, flows, udp_flows]
     }
 }

@@ -244,7 +244,7 @@ fn shape(name: &str) -> Option<Shape> {
         "BACKENDS" => shape(MapType::Array, word, size::<abi::Backend>(), MMAPABLE),
         "LINKS" => shape(MapType::Array, word, size::<abi::Link>(), 0),
         "DEVICES" => shape(MapType::DevMapHash, word, 2 * word, RDONLY_PROG),
-        "FLOWS" => shape(MapType::Hash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
+        "FLOWS" => shape(MapType::Array, word, size::<abi::FlowBucket>(), MMAPABLE),
         "UDP_FLOWS" => shape(MapType::LruHash, size::<abi::FlowKey>(), size::<abi::FlowEntry>(), 0),
         "DIRECT" => shape(MapType::LruHash, size::<abi::FlowKey>(), word, 0),
         "DIRECT_SEEN" => shape(MapType::Array, word, size::<u64>(), 0),

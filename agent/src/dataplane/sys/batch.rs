@@ -35,8 +35,8 @@ struct Batch {
 }
 
 /// A place in a walk: the bucket that comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::dataplane) struct Place(u32);
+#[derive(Debug, Clone, Copy)]
+struct Place(u32);
 
 /// A walk over a hash map.
 pub(in crate::dataplane) struct Batches<'a, K, V> {
@@ -53,17 +53,12 @@ pub(in crate::dataplane) struct Batches<'a, K, V> {
 }
 
 impl<'a, K: Pod, V: Pod> Batches<'a, K, V> {
-    /// Begins a walk, or goes on with one from where it was: see [`Batches::place`]. A call gives at
-    /// most `room` entries, unless a bucket has more.
+    /// Begins a walk. A call gives at most `room` entries, unless a bucket has more.
     ///
     /// # Errors
     ///
     /// The map is no hash map, or its entries are not of these types' sizes.
-    pub(in crate::dataplane) fn new(
-        map: &'a MapData,
-        from: Option<Place>,
-        room: usize,
-    ) -> io::Result<Self> {
+    pub(in crate::dataplane) fn new(map: &'a MapData, room: usize) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         let hash = matches!(info.map_type(), Ok(MapType::Hash | MapType::LruHash));
         // The kernel writes values in steps of eight bytes.
@@ -76,12 +71,7 @@ impl<'a, K: Pod, V: Pod> Batches<'a, K, V> {
         let capacity = (info.max_entries() as usize).max(1);
         let room = room.clamp(1, capacity);
         let (keys, values) = (Vec::with_capacity(room), Vec::with_capacity(room));
-        Ok(Self { map, capacity, keys, values, room, place: from, ended: false })
-    }
-
-    /// Where the walk goes on.
-    pub(in crate::dataplane) fn place(&self) -> Option<Place> {
-        self.place
+        Ok(Self { map, capacity, keys, values, room, place: None, ended: false })
     }
 
     /// The entries of the next buckets, keys and as many values; nothing after the last one.
@@ -235,23 +225,12 @@ mod tests {
         for (capacity, entries) in [(1, 0), (1, 1), (10_000, 10_000)] {
             let map = map(capacity, entries);
             for room in [1, 2, 100, 4_096] {
-                let mut batches = Batches::new(map.map(), None, room).unwrap();
+                let mut batches = Batches::new(map.map(), room).unwrap();
                 let shown = shown(&mut batches);
                 assert_eq!(shown.len() as u64, entries, "room for {room}");
                 assert!(shown.values().all(|times| *times == 1));
             }
         }
-    }
-
-    #[test]
-    fn a_walk_goes_on_from_where_another_was() {
-        let map = map(10_000, 10_000);
-        let mut first = Batches::<u64, u64>::new(map.map(), None, 1_000).unwrap();
-        let before: Vec<u64> = first.next().unwrap().unwrap().0.to_vec();
-        let mut second = Batches::new(map.map(), first.place(), ROOM).unwrap();
-        let after = shown(&mut second);
-        assert_eq!(before.len() + after.len(), 10_000);
-        assert!(before.iter().all(|key| !after.contains_key(key)));
     }
 
     #[test]
@@ -268,7 +247,7 @@ mod tests {
     #[test]
     fn a_map_of_other_entries_is_refused() {
         let map = map(8, 1);
-        assert!(Batches::<u32, u64>::new(map.map(), None, ROOM).is_err());
-        assert!(Batches::<u64, [u64; 2]>::new(map.map(), None, ROOM).is_err());
+        assert!(Batches::<u32, u64>::new(map.map(), ROOM).is_err());
+        assert!(Batches::<u64, [u64; 2]>::new(map.map(), ROOM).is_err());
     }
 }

@@ -45,3 +45,9 @@ impl Mapped {
         unsafe { std::slice::from_raw_parts(start, self.0.len() / size_of::<AtomicU64>()) }
     }
 }
+
+impl AsRef<[AtomicU64]> for Mapped {
+    fn as_ref(&self) -> &[AtomicU64] {
+        self.long_words()
+    }
+}

@@ -9,6 +9,6 @@ mod batch;
 mod link;
 mod mapped;
 
-pub(super) use batch::{Batches, Place, ROOM, set_all};
+pub(super) use batch::{Batches, ROOM, set_all};
 pub(super) use link::{detach, link};
 pub use mapped::Mapped;

@@ -63,7 +63,7 @@ pub struct InterfaceStatus {
 /// Use of one bounded resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capacity {
-    /// `services`, `backends`, `pool_lines`, `flows`, `udp_flows` or `closed_flows`.
+    /// `services`, `backends`, `pool_lines`, `flows` or `udp_flows`.
     pub resource: String,
     /// In use. Of flows, what the agent's last look has left: it looks every five seconds, at TCP
     /// flows only while a transition is under way, and rests between the steps of a long look.

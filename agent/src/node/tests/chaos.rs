@@ -140,11 +140,11 @@ impl<P: DataPlane> DataPlane for Chaos<P> {
 
     fn sweep_on(
         &mut self,
-        limit: u64,
+        buckets: u32,
         keep: &mut dyn FnMut(&FlowKey, &FlowEntry) -> bool,
     ) -> Result<Swept, Error> {
         match self.plan.check(Call::SweepOn) {
-            Ok(()) => self.plane.sweep_on(limit, keep),
+            Ok(()) => self.plane.sweep_on(buckets, keep),
             Err(_) => Ok(Swept { forgotten: 0, ended: false }),
         }
     }
@@ -204,8 +204,8 @@ impl<P: DataPlane> Inspect for Chaos<P> {
         self.plane.remembered(table, key)
     }
 
-    fn room(&self) -> Result<Room, Error> {
-        self.plane.room()
+    fn room(&self, key: &FlowKey) -> Result<Room, Error> {
+        self.plane.room(key)
     }
 
     fn link(&self, index: u32) -> Link {

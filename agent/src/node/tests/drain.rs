@@ -220,23 +220,6 @@ fn a_drain_that_is_over_keeps_its_flows_or_resets_them_at_a_pace() {
 }
 
 #[test]
-fn a_look_that_gives_flows_up_rests_less_between_its_steps() {
-    let mut node = Node::with(&[shop(100, "    drain: { timeout: 60s, on_timeout: reset }\n")]);
-    let (start, wall) = (node.clock(clock::seconds()), clock::wall());
-    let old = node.open(1, 0..100);
-    node.in_flight(0, InFlight::BySpec);
-    assert_eq!(node.go_on(1, 0..100), old);
-    let [before, after] = [5, 62].map(|passed| {
-        node.calls.fail(Call::SweepOn, 0);
-        let step = node.owner.step_at(start + passed, wall + u64::from(passed)).unwrap();
-        assert!(!step.ended, "a part that shows nothing");
-        node.owner.round_at(start + passed, wall + u64::from(passed)).unwrap();
-        step.pause
-    });
-    assert!(after * 2 < before, "{after:?}, {before:?}");
-}
-
-#[test]
 fn a_shift_may_give_up_what_it_leaves_behind() {
     let mut node = Node::with(&[shop(50, "")]);
     node.clock(clock::seconds());

@@ -157,7 +157,7 @@ pub struct RememberedFlow {
 /// Room for one more flow in the flow table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Room {
-    /// Entries in use,
+    /// Places taken of those that the flow may have,
     pub used: u64,
     /// of so many.
     pub capacity: u64,

@@ -42,9 +42,9 @@ fn case() -> impl Strategy<Value = Case> {
     let backend_slot = backend_slot.prop_map(|(cur, base, t)| BackendSlot::new(cur, base, t).0);
     let steer = (0..4_u8, 0..4_u8, any::<bool>());
     let steer = steer.prop_map(|(cur, base, t)| SteerSlot::new(cur, base, t));
-    let entry = (0..BACKENDS + 2, any::<bool>(), any::<bool>()).prop_map(|(at, fin, gone)| {
-        let backend = if gone { NO_BACKEND } else { at };
-        FlowEntry { backend, client: if fin { SEEN_FIN } else { 0 }, server: 0, seen: u32::MAX }
+    let entry = (0..BACKENDS + 2, any::<bool>()).prop_map(|(backend, fin)| {
+        let client = if fin { SEEN_FIN } else { 0 };
+        FlowEntry { backend, client, server: 0, seen: u32::MAX }
     });
     let service = (any::<[u64; 2]>(), 0..3_u8, 0..3_u8);
     let flow = (any::<[u8; 4]>(), any::<u16>(), any::<bool>());
@@ -121,15 +121,9 @@ fn decided(case: &Case, memory: &Memory, opens: bool) -> Result<Decision, Undeci
     let (_, image) = &memory.services[&0];
     let tracked = case.key.protocol == UDP && case.record.udp == UDP_TRACKED;
     let mut flows = if tracked { &memory.udp_flows } else { &memory.flows }.borrow().clone();
-    let gone = case.entry.is_some_and(FlowEntry::is_tombstone);
-    if gone || tracked {
-        // What is about to go keeps its place; and an LRU takes every flow.
-        flows.entries.remove(&case.key);
-        flows = FlowTable { capacity: if gone && !tracked { 0 } else { usize::MAX }, ..flows };
-        flows.flooded = false;
-        if let Some(entry) = case.entry.filter(|_| !gone) {
-            flows.entries.insert(case.key, entry);
-        }
+    if tracked {
+        // An LRU takes every flow.
+        flows = FlowTable { capacity: usize::MAX, flooded: false, ..flows };
     }
     // One that was never written is not given up.
     let lost = |index| case.given_up.get(usize::from(index)) == Some(&true);

@@ -75,8 +75,6 @@ pub(super) enum Holds {
     GivenUp,
     /// It was silent for too long.
     Silent,
-    /// The agent is about to forget it.
-    Leaving,
 }
 
 /// Room for one more flow.
@@ -142,6 +140,7 @@ fn to_service<P: DataPlane>(
     let table = if datagrams { FlowTable::Datagrams } else { FlowTable::Moved };
     let view = View {
         plane,
+        key,
         tables: &tables,
         steer: match word.slot() {
             Some(slot) => Some(slot),
@@ -192,6 +191,7 @@ fn place(tables: &ServiceTables, version: u8, hash: u32) -> Place {
 /// The data plane as `decide` sees it, for one flow.
 struct View<'a, P> {
     plane: &'a P,
+    key: &'a FlowKey,
     tables: &'a ServiceTables,
     steer: Option<SteerSlot>,
     entry: Option<FlowEntry>,
@@ -207,9 +207,7 @@ struct View<'a, P> {
 
 impl<P: DataPlane> View<'_, P> {
     fn holds(&self, entry: FlowEntry) -> Holds {
-        if entry.is_tombstone() {
-            Holds::Leaving
-        } else if self.datagrams && self.now.saturating_sub(entry.seen) > self.idle {
+        if self.datagrams && self.now.saturating_sub(entry.seen) > self.idle {
             Holds::Silent
         } else if self.given_up(entry.backend) {
             Holds::GivenUp
@@ -235,8 +233,7 @@ impl<P: DataPlane> Tables for View<'_, P> {
     }
 
     fn flow(&self) -> Option<FlowEntry> {
-        let gone = |entry: &FlowEntry| matches!(self.holds(*entry), Holds::Leaving | Holds::Silent);
-        self.entry.filter(|entry| !gone(entry))
+        self.entry.filter(|entry| self.holds(*entry) != Holds::Silent)
     }
 
     fn given_up(&self, backend: u16) -> bool {
@@ -249,15 +246,15 @@ impl<P: DataPlane> Tables for View<'_, P> {
         match self.entry {
             // An LRU takes every flow.
             _ if self.datagrams => Remembered::Yes,
-            // A tombstone is not written over.
-            Some(entry) if entry.is_tombstone() => Remembered::Full,
             Some(_) => Remembered::Yes,
-            None => match self.room.get_or_init(|| self.plane.room().map(|r| Seen::new(&r))) {
-                // Where only some processors would, it depends on which one the packet meets.
-                Ok(room) if room.refusing == room.processors => Remembered::Flooded,
-                Ok(room) if room.used < room.capacity => Remembered::Yes,
-                Ok(_) | Err(_) => Remembered::Full,
-            },
+            None => {
+                match self.room.get_or_init(|| self.plane.room(self.key).map(|r| Seen::new(&r))) {
+                    // Where only some processors would, it depends on which one the packet meets.
+                    Ok(room) if room.refusing == room.processors => Remembered::Flooded,
+                    Ok(room) if room.used < room.capacity => Remembered::Yes,
+                    Ok(_) | Err(_) => Remembered::Full,
+                }
+            }
         }
     }
 }

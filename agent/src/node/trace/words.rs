@@ -33,7 +33,6 @@ pub(super) fn void(holds: Holds) -> Option<String> {
         Holds::Closed => "it has ended: a packet that opens a flow begins another one",
         Holds::GivenUp => "its backend is given up",
         Holds::Silent => "it was silent for too long",
-        Holds::Leaving => "it is about to be forgotten",
     };
     Some(why.to_owned())
 }
