@@ -47,12 +47,32 @@ fn counted(traffic: &BTreeMap<IpAddr, Traffic>) -> BTreeMap<IpAddr, (u64, u64)> 
     counts.filter(|(_, (packets, _))| *packets > 0).collect()
 }
 
+/// Waits until XDP sends packets to backends: until then, while next hops are being learned, it leaves
+/// them to TC. Asks with datagrams to this address, for nobody counts those.
+fn until_sent_by_xdp(node: &Node, to: SocketAddr, from: IpAddr) {
+    let sent = |packet: &TracedPacket| packet.hook == "xdp" && packet.fate == Fate::Sent;
+    for _ in 0..60 {
+        let tracer = Tracer::start(node.lab(), EVERYTHING, NOW).unwrap();
+        send(node, from, to, 64, None);
+        let (_, packets) = tracer.finish().unwrap();
+        if packets.iter().filter(|packet| sent(packet)).count() > 48 {
+            return;
+        }
+    }
+    panic!("XDP sends nothing");
+}
+
 fn events_agree(mode: Mode, family: Family) {
     let mut node = Node::start(LabBuilder::new(), mode, &[]).unwrap();
     let target = SocketAddr::new(vip(family, 0), HTTP_PORT);
-    let service = node.lab().service("web", target, Protocol::Tcp);
-    node.apply(&[service.weights([5_000, 0, 5_000])]).unwrap();
+    let service = node.lab().service("web", target, Protocol::Tcp).weights([5_000, 0, 5_000]);
+    let echo = SocketAddr::new(vip(family, 0), ECHO_PORT);
+    let datagrams = node.lab().service("echo", echo, Protocol::Udp).weights([5_000, 0, 5_000]);
+    node.apply(&[service, datagrams]).unwrap();
     node.shift(&["web"], [0, 5_000, 5_000]).unwrap();
+    if mode != Mode::Tc {
+        until_sent_by_xdp(&node, echo, node.lab().client_addresses(family)[0]);
+    }
     let tracer = Tracer::start(node.lab(), EVERYTHING, NOW).unwrap();
     let clients = node.lab().client_addresses(family);
     let plan = FreshPlan::new(target, clients.clone()).count(300).ports(SourcePorts::Random(1));
