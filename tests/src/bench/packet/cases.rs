@@ -180,7 +180,10 @@ fn opened(case: Case) -> Case {
 /// All setups. What they measure is in the order in which people read it.
 #[must_use]
 pub fn setups() -> Vec<Setup> {
-    let mut all = vec![steady(), signals(), transition("dsr-ipip"), transition("nat")];
+    let mut all = vec![steady(), signals()];
+    for mode in ["dsr-ipip", "nat"] {
+        all.extend(SHARES.map(|share| transition(mode, share)));
+    }
     for services in [64, 512] {
         all.push(many(&format!("{services} services"), services, THREE));
     }
@@ -234,21 +237,17 @@ fn signals() -> Setup {
     Setup::new(services, cases)
 }
 
-/// Slots in transition. All flows of a node's cases are remembered, those with fewer flows, too.
-fn transition(mode: &'static str) -> Setup {
-    let (mut services, mut shifts, mut cases) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, (share, weights)) in (0..).zip([("5%", [9_500, 0, 500]), ("100%", [0, 10_000, 0])])
-    {
-        let name = format!("{mode}-{index}");
-        services.push(Service { mode, weights: BEFORE, ..Service::new(name.clone()) });
-        shifts.push((name, weights));
-        let what = format!("{mode} v4 tcp, {share} moved");
-        let case = opened(case(what, index, false, Kind::Established));
-        cases.push(if mode == "dsr-ipip" { quick(case) } else { case });
-    }
-    let mut setup = Setup { shifts, ..Setup::new(services, cases) };
-    setup.options.flows = 2 * DEFAULT_FLOWS;
-    setup
+/// Slots in transition: so many, by these weights.
+const SHARES: [(&str, [u32; 3]); 2] = [("5%", [9_500, 0, 500]), ("100%", [0, 10_000, 0])];
+
+/// Slots in transition. All flows of the case are remembered, those with fewer flows, too.
+fn transition(mode: &'static str, (share, weights): (&str, [u32; 3])) -> Setup {
+    let name = format!("{mode}-{share}").replace('%', "");
+    let services = vec![Service { mode, weights: BEFORE, ..Service::new(name.clone()) }];
+    let what = format!("{mode} v4 tcp, {share} moved");
+    let case = opened(case(what, 0, false, Kind::Established));
+    let cases = vec![if mode == "dsr-ipip" { quick(case) } else { case }];
+    Setup { shifts: vec![(name, weights)], ..Setup::new(services, cases) }
 }
 
 /// Many services, all of them in turns.
