@@ -16,7 +16,8 @@
 //!
 //! Element 0 of the array is no bucket, but holds the secret of the hash and the number of buckets.
 
-use crate::abi::{FLOW_BUCKET, FlowEntry};
+use crate::abi::{FLOW_BUCKET, FlowEntry, NO_BACKEND};
+use crate::hash::mixed;
 
 /// The words of a flow's key: [`FlowKey::words`](crate::abi::FlowKey::words).
 pub type Key = [u32; 10];
@@ -24,7 +25,7 @@ pub type Key = [u32; 10];
 pub type Secret = [u32; 10];
 
 /// The entry of a place that is being filled. No flow has it: its backend is none.
-const CLAIMED: u64 = FlowEntry::CLAIMED.word();
+const CLAIMED: u64 = FlowEntry { backend: NO_BACKEND, client: 0, server: 0, seen: 0 }.word();
 /// Places that are looked at in a bucket, some more than once: an entry that changes while its key is
 /// compared is read again.
 const LOOKS: usize = FLOW_BUCKET + 3;
@@ -91,7 +92,8 @@ pub const fn is_live(word: u64) -> bool {
 
 /// The keyed hash of a flow: NH (Black, Halevi, Krawczyk, Krovetz, Rogaway 1999, "UMAC"), of which
 /// two keys have the same with a chance of one in 2³² whatever they are, as long as nobody knows the
-/// secret; then mixed, so that all of its bits are of use.
+/// secret; then mixed, so that all of its bits are of use. [`crate::hash::flow`] does not promise that,
+/// and who could choose flows of the same buckets would keep others out of them.
 #[inline(always)]
 #[must_use]
 pub fn hash(secret: &Secret, key: &Key) -> u64 {
@@ -101,9 +103,7 @@ pub fn hash(secret: &Secret, key: &Key) -> u64 {
         let other = key[2 * i + 1].wrapping_add(secret[2 * i + 1]);
         sum = sum.wrapping_add(u64::from(one).wrapping_mul(u64::from(other)));
     }
-    let mixed = (sum ^ sum >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    mixed ^ mixed >> 33
+    mixed(sum)
 }
 
 impl<'a> Flow<'a> {

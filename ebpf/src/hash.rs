@@ -4,8 +4,8 @@
 //! `MurmurHash3`, whose constants these are). It begins and ends with a half of the service's seed, so that
 //! who does not know that cannot say which flows share a slot. More it need not keep: who wants to reach
 //! a certain backend can try ports until an answer comes from there, whatever the hash; and tables of
-//! flows are the kernel's, with a hash and a secret of their own. SipHash, which keeps more, took a
-//! quarter of the whole program's time: the machine has no rotation.
+//! flows have a hash and a secret of their own, the kernel's and [`crate::flow_table`]. SipHash, which
+//! keeps more, took a quarter of the whole program's time: the machine has no rotation.
 //!
 //! The input is read as little-endian words whatever the processor, so every node computes the same.
 
@@ -40,6 +40,13 @@ impl Mix {
         let state = (state ^ state >> 29).wrapping_mul(FIRST);
         state ^ state >> 32
     }
+}
+
+/// The same word with all of its bits mixed, for a hash that lacks only that.
+#[inline(always)]
+#[must_use]
+pub const fn mixed(word: u64) -> u64 {
+    Mix::keyed([word, 0]).finish(0)
 }
 
 /// Two words, as they lie in memory, as one little-endian word.

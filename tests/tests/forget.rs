@@ -1,10 +1,19 @@
-//! Sweeps show every flow and forget only those that are not kept.
+//! Sweeps show every flow and forget only those that are not kept; rounds keep what is not over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::net::{IpAddr, SocketAddr};
+
 use weir::dataplane::DataPlane as _;
 use weir::dataplane::kernel::{Kernel, Options};
+use weir::node::clock;
 use weir_ebpf::abi::{Address, FlowEntry, FlowKey, SEEN_SYN, TCP, UDP};
+use weir_tests::frames::{ACK, FIN, Frame, RST, SYN};
+use weir_tests::moved::{self, CANARY, LISTENER};
+use weir_tests::program::{PROGRAMS, Program, SMALL};
+
+/// Seconds until a flow that is over is forgotten.
+const AGE: u32 = 10;
 
 fn key(client: u16, protocol: u8) -> FlowKey {
     let [high, low] = client.to_be_bytes();
@@ -78,4 +87,71 @@ fn a_sweep_in_parts_shows_every_flow_that_stays_once() {
     let left = kernel.flows(TCP).unwrap();
     assert!(left.iter().all(|(_, flow)| flow.backend % 2 == 1 || flow.backend >= 30_000));
     assert!(left.len() >= 14_950);
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A connection from this port, of which the program sees packets.
+#[derive(Clone, Copy)]
+struct Connection<'a>(&'a Kernel, Program, u16);
+
+impl Connection<'_> {
+    fn client(self) -> SocketAddr {
+        ("10.9.0.1".parse::<IpAddr>().unwrap(), self.2).into()
+    }
+
+    fn client_says(self, flags: u8) -> Self {
+        let _ = self.1.run(self.0, &Frame::tcp(self.client(), at(LISTENER), flags).bytes());
+        self
+    }
+
+    fn server_says(self, flags: u8) -> Self {
+        let _ = self.1.run(self.0, &Frame::tcp(at(CANARY), self.client(), flags).bytes());
+        self
+    }
+
+    fn is_remembered(self) -> bool {
+        let key = Frame::tcp(self.client(), at(LISTENER), SYN).key();
+        self.0.flow(&key).unwrap().is_some()
+    }
+}
+
+/// By what the program has written into their entries.
+#[test]
+fn flows_that_are_over_are_forgotten_in_time_and_no_others() {
+    for program in PROGRAMS {
+        let directory = tempfile::tempdir().unwrap();
+        let mut owner = moved::everything(SMALL, directory.path()).unwrap();
+        let kernel = owner.plane();
+        let open = |port| {
+            let flow = Connection(kernel, program, port).client_says(SYN);
+            assert!(flow.is_remembered(), "{program:?}, port {port}");
+            flow.server_says(SYN | ACK).client_says(ACK)
+        };
+        let before = clock::seconds();
+        open(1_001).client_says(RST);
+        open(1_002).server_says(RST | ACK);
+        open(1_003).client_says(FIN | ACK).server_says(FIN | ACK).client_says(ACK);
+        open(1_004).server_says(FIN | ACK).client_says(FIN | ACK).server_says(ACK);
+        open(1_005).client_says(RST).client_says(RST).server_says(RST).client_says(FIN | ACK);
+        open(1_011);
+        open(1_012).client_says(FIN | ACK).server_says(ACK);
+        open(1_013).server_says(FIN | ACK).client_says(ACK);
+        // The client comes again from the same port.
+        open(1_014).client_says(RST).client_says(SYN).server_says(SYN | ACK).client_says(ACK);
+        let after = clock::seconds();
+        let (over, not_over) = (1_001..=1_005, 1_011..=1_014);
+        let mut left_at = |now| {
+            owner.round(now).unwrap();
+            let kernel = owner.plane();
+            let is_left = |port: &u16| Connection(kernel, program, *port).is_remembered();
+            over.clone().chain(not_over.clone()).filter(is_left).collect::<Vec<_>>()
+        };
+        let all: Vec<u16> = over.clone().chain(not_over.clone()).collect();
+        assert_eq!(left_at(before + AGE - 1), all, "{program:?}: late packets have time");
+        let left = left_at(after + AGE + 1);
+        assert!(left.iter().copied().eq(not_over.clone()), "{program:?}: {left:?}");
+    }
 }

@@ -296,9 +296,6 @@ pub const SEEN_FIN: u8 = 4;
 pub const SEEN_RST: u8 = 8;
 
 impl FlowEntry {
-    /// What an entry holds while its place in the table is being filled.
-    pub const CLAIMED: Self = Self { backend: NO_BACKEND, client: 0, server: 0, seen: 0 };
-
     /// The entry as one word, as it lies in memory.
     #[inline(always)]
     #[must_use]

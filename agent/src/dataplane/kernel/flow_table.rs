@@ -110,12 +110,9 @@ impl<M: AsRef<[AtomicU64]>> FlowTable<M> {
         }
     }
 
-    /// Forgets a flow whose entry is this one, or whatever it is. Says whether there was one.
-    pub(super) fn remove(&self, key: &FlowKey, entry: Option<FlowEntry>) -> bool {
+    /// Forgets a flow, and says whether there was one.
+    pub(super) fn remove(&self, key: &FlowKey) -> bool {
         while let Some(found) = self.find(key) {
-            if entry.is_some_and(|entry| entry.word() != found.word) {
-                return false;
-            }
             if found.bucket.exchange(found.place, found.word, 0) == found.word {
                 return true;
             }

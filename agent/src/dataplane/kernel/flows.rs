@@ -110,7 +110,7 @@ impl Kernel {
     /// The map cannot be written.
     pub fn remove_flow(&mut self, key: &FlowKey) -> Result<bool, Error> {
         if key.protocol == TCP {
-            return Ok(self.flows.remove(key, None));
+            return Ok(self.flows.remove(key));
         }
         self.udp_flows.remove(key)
     }

@@ -244,9 +244,9 @@ impl<P: DataPlane> Tables for View<'_, P> {
     /// What would come of it.
     fn remember(&self, _: u16) -> Remembered {
         match self.entry {
-            // An LRU takes every flow.
-            _ if self.datagrams => Remembered::Yes,
             Some(_) => Remembered::Yes,
+            // An LRU takes every flow.
+            None if self.datagrams => Remembered::Yes,
             None => {
                 match self.room.get_or_init(|| self.plane.room(self.key).map(|r| Seen::new(&r))) {
                     // Where only some processors would, it depends on which one the packet meets.
