@@ -35,9 +35,9 @@ impl Point {
 points! {
     PoolWritten "pool.written" "Tables were written to lines of the pool that no record names.";
     BackendsWritten "backends.written" "Records of new backends were written.";
-    EndpointsWritten "endpoints.written" "Return paths, server ids and listeners were written.";
-    RecordsMade "records.made" "The array of all records was made.";
-    CommitMade "commit.made" "The array took the old one's place: the commit.";
+    EndpointsWritten "endpoints.written" "Return paths and server ids were written.";
+    RecordsMade "records.made" "Records and listeners were written to where no packet looks.";
+    CommitMade "commit.made" "The root names them: the commit.";
     CommitFinished "commit.finished" "What the commit has left over was given back.";
     StoreWritten "store.written" "The new state's file was written.";
     StoreFlushed "store.flushed" "It was flushed.";

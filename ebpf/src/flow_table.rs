@@ -17,7 +17,7 @@
 //! Element 0 of the array is no bucket, but holds the secret of the hash and the number of buckets.
 
 use crate::abi::{FLOW_BUCKET, FlowEntry, NO_BACKEND};
-use crate::hash::mixed;
+use crate::hash::table;
 
 /// The words of a flow's key: [`FlowKey::words`](crate::abi::FlowKey::words).
 pub type Key = [u32; 10];
@@ -90,20 +90,12 @@ pub const fn is_live(word: u64) -> bool {
     word != 0 && word != CLAIMED
 }
 
-/// The keyed hash of a flow: NH (Black, Halevi, Krawczyk, Krovetz, Rogaway 1999, "UMAC"), of which
-/// two keys have the same with a chance of one in 2³² whatever they are, as long as nobody knows the
-/// secret; then mixed, so that all of its bits are of use. [`crate::hash::flow`] does not promise that,
-/// and who could choose flows of the same buckets would keep others out of them.
+/// The keyed hash of a flow. [`crate::hash::flow`] does not promise what [`table`] does, and who could choose
+/// flows of the same buckets would keep others out of them.
 #[inline(always)]
 #[must_use]
 pub fn hash(secret: &Secret, key: &Key) -> u64 {
-    let mut sum = 0_u64;
-    for i in 0..5 {
-        let one = key[2 * i].wrapping_add(secret[2 * i]);
-        let other = key[2 * i + 1].wrapping_add(secret[2 * i + 1]);
-        sum = sum.wrapping_add(u64::from(one).wrapping_mul(u64::from(other)));
-    }
-    mixed(sum)
+    table(secret, key)
 }
 
 impl<'a> Flow<'a> {

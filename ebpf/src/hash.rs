@@ -4,8 +4,8 @@
 //! `MurmurHash3`, whose constants these are). It begins and ends with a half of the service's seed, so that
 //! who does not know that cannot say which flows share a slot. More it need not keep: who wants to reach
 //! a certain backend can try ports until an answer comes from there, whatever the hash; and tables of
-//! flows have a hash and a secret of their own, the kernel's and [`crate::flow_table`]. SipHash, which
-//! keeps more, took a quarter of the whole program's time: the machine has no rotation.
+//! flows have a hash and a secret of their own, the kernel's or [`table`]. SipHash, which keeps more, took a
+//! quarter of the whole program's time: the machine has no rotation.
 //!
 //! The input is read as little-endian words whatever the processor, so every node computes the same.
 
@@ -42,11 +42,20 @@ impl Mix {
     }
 }
 
-/// The same word with all of its bits mixed, for a hash that lacks only that.
+/// Hash of a key of hash tables that are not the kernel's: NH (Black, Halevi, Krawczyk, Krovetz, Rogaway
+/// 1999, "UMAC"), of which two keys have the same with a chance of one in 2³² whatever they are, as long as
+/// nobody knows the secret; then mixed, so that all of its bits are of use.
 #[inline(always)]
 #[must_use]
-pub const fn mixed(word: u64) -> u64 {
-    Mix::keyed([word, 0]).finish(0)
+pub fn table<const WORDS: usize>(secret: &[u32; WORDS], key: &[u32; WORDS]) -> u64 {
+    const { assert!(WORDS.is_multiple_of(2)) };
+    let mut sum = 0_u64;
+    for i in 0..WORDS / 2 {
+        let one = key[2 * i].wrapping_add(secret[2 * i]);
+        let other = key[2 * i + 1].wrapping_add(secret[2 * i + 1]);
+        sum = sum.wrapping_add(u64::from(one).wrapping_mul(u64::from(other)));
+    }
+    Mix::keyed([sum, 0]).finish(0)
 }
 
 /// Two words, as they lie in memory, as one little-endian word.

@@ -11,6 +11,7 @@
 //! - [`handshake`]: how the end of a handshake is found out
 //! - [`hash`]: the keyed hash that turns a flow into slots
 //! - [`decide`]: the rules by which a flow gets a version and a backend
+//! - [`listener_table`]: how a listener is found
 //! - [`flow_table`]: how the table of TCP flows is read and written
 //! - [`checksum`]: incremental Internet checksums
 //! - [`decap`]: from a frame to the tunnel that it came by, for `weir decap`
@@ -41,6 +42,7 @@ pub mod handshake;
 pub mod hash;
 pub mod icmp;
 pub mod latency;
+pub mod listener_table;
 pub mod opaque;
 pub mod outer;
 pub mod packet;

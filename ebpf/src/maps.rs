@@ -2,7 +2,6 @@
 //! is full. Sizes are the defaults; the agent may override them before loading.
 
 use core::arch::asm;
-use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
 use aya_ebpf::btf_maps::{
@@ -12,13 +11,14 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 use weir_ebpf::abi::{
     Backend, Bucket, Counters, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, Endpoint, FlowBucket, FlowEntry,
-    FlowKey, FragmentKey, FragmentPorts, HOOKS, Histogram, Line, Link, Listener, MAX_BACKENDS,
-    MAX_DEVICES, MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS, MAX_LISTENERS, MAX_PENDING,
-    MAX_SERVICES, MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons, Return,
-    ServerKey, Service, Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent, TraceLost, Tracers,
-    flow_buckets,
+    FlowKey, FragmentKey, FragmentPorts, HOOKS, Histogram, LISTENER_BUCKETS, Line, Link, Listener,
+    ListenerBucket, MAX_BACKENDS, MAX_DEVICES, MAX_DIRECT, MAX_FAILING, MAX_FRAGMENTED, MAX_LINKS,
+    MAX_PENDING, MAX_SERVICES, MAX_STEERING, POOL_LINES, Pending, RARE_PROGRAMS, Reason, Reasons,
+    Return, Root, ServerKey, Service, Signals, SteerKey, SteerSlot, TRACE_RING, TraceEvent,
+    TraceLost, Tracers, flow_buckets,
 };
 use weir_ebpf::icmp::Quote;
+use weir_ebpf::listener_table::{self, Key};
 use weir_ebpf::packet::Packet;
 
 use crate::rare::quote::Change;
@@ -27,16 +27,46 @@ use crate::trace::Traced;
 /// `BPF_F_MMAPABLE`: the agent reads and writes the elements as plain memory.
 const MMAPABLE: usize = 1024;
 
-/// Listeners, by the words of their [`Endpoint`]s: agent writes, program reads. Lives as long as its service.
+/// One word, a [`Root`]: agent writes, program reads. To replace it is the commit.
 #[btf_map]
-pub(crate) static LISTENERS: HashMap<[u32; 5], Listener, { MAX_LISTENERS as usize }> =
-    HashMap::new();
+static ROOT: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// Where the records and the listeners lie that count.
+#[inline(always)]
+pub(crate) fn root() -> Option<Root> {
+    let root: *const u64 = ROOT.get(0)?;
+    // SAFETY: a live element, one word. It is read once, whoever asks for its parts.
+    Some(Root(unsafe { root.read_volatile() }))
+}
+
+/// Listeners, twice: agent writes those that the root does not name, program reads.
+/// [`weir_ebpf::listener_table`] says how they lie.
+#[btf_map]
+static LISTENERS: Array<ListenerBucket, { 2 * LISTENER_BUCKETS as usize }, MMAPABLE> = Array::new();
+
+/// The listener at an endpoint. For the way of most packets; all others [`listener`] serves.
+#[inline(always)]
+pub(crate) fn listener_at_once(root: Root, at: &Endpoint) -> Option<Listener> {
+    listener_table::find(root, Key::of(at), |at| LISTENERS.get(at))
+}
 
 /// The listener at an endpoint.
 #[inline(always)]
-pub(crate) fn listener(at: &Endpoint) -> Option<Listener> {
-    // SAFETY: the value is read at once; only the agent writes this map.
-    unsafe { LISTENERS.get(at.words()) }.copied()
+pub(crate) fn listener(root: Root, at: &Endpoint) -> Option<Listener> {
+    let Key([a, b, c]) = Key::of(at);
+    match find_listener(root.0, a, b, c) {
+        0 => None,
+        found => Some(Listener { service: found as u32 }),
+    }
+}
+
+/// The listener with this key, in the lower half, and then one; or zero. A function of its own, which
+/// the verifier walks once, and not for each way that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_listener(root: u64, a: u64, b: u64, c: u64) -> u64 {
+    let listener = listener_table::find(Root(root), Key([a, b, c]), |at| LISTENERS.get(at));
+    listener.map_or(0, |listener| 1 << 32 | u64::from(listener.service))
 }
 
 /// Backends by endpoint, for answers: agent writes, program reads. Lives as long as the backend.
@@ -45,23 +75,21 @@ pub(crate) fn listener(at: &Endpoint) -> Option<Listener> {
 pub(crate) static RETURNS: HashMap<Endpoint, Return, { 2 * MAX_BACKENDS as usize }> =
     HashMap::new();
 
-/// The records of all services, in one inner array that the agent replaces to commit.
-///
-/// `MaybeUninit` is a union. Of a struct Linux 6.1 notes that it has no timer in it, of anything else
-/// nothing; and it refuses to replace an array by one of which it has noted something else. The
-/// agent's arrays come without a description of their type, so nothing is noted of them.
+/// The records of all services, twice: agent writes those that the root does not name, program reads.
+/// Mapped by nobody, but so each is a cache line.
 #[btf_map]
-pub(crate) static SERVICES: ArrayOfMaps<Array<MaybeUninit<Service>, { MAX_SERVICES as usize }>, 1> =
-    ArrayOfMaps::new();
+static SERVICES: Array<Service, { 2 * MAX_SERVICES as usize }, MMAPABLE> = Array::new();
 
 /// The record of a service, if there is one.
 #[inline(always)]
-pub(crate) fn record(service: u32) -> Option<&'static Service> {
-    let record = SERVICES.get_value(0, &service)?;
-    // SAFETY: the kernel makes elements of zeros, and all bits are a record.
-    let record = unsafe { record.assume_init_ref() };
-    if record.generation == 0 { None } else { Some(record) }
+pub(crate) fn record(root: Root, service: u32) -> Option<&'static Service> {
+    SERVICES.get(root.services() + service).filter(|record| record.generation != 0)
 }
+
+/// In it nothing ever lies. When the agent writes to a map of maps, the kernel waits for all programs that
+/// run before that call returns: so the agent knows that none reads what the root no longer names.
+#[btf_map]
+static FENCE: ArrayOfMaps<Array<u32, 1>, 1> = ArrayOfMaps::new();
 
 /// The slots of all tables. The agent writes lines that no record points to; the program reads.
 #[btf_map]

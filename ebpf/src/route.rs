@@ -8,8 +8,8 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use weir_ebpf::abi::{
     BY_TABLE, Backend, BackendSlot, DOWN, Endpoint, FlowEntry, FlowKey, GIVEN_UP, Listener, Reason,
-    Return, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service, SteerKey,
-    SteerSlot, UDP_QUIC, UDP_TRACKED, VERSIONS, VersionSlot,
+    Return, Root, SEEN_DATA, SEEN_FIN, SEEN_RST, SEEN_SYN, STEER_SET_BITS, ServerKey, Service,
+    SteerKey, SteerSlot, UDP_QUIC, UDP_TRACKED, VERSIONS, VersionSlot,
 };
 use weir_ebpf::decide::{self, Decision, Remembered, Tables, Undecided, Why};
 use weir_ebpf::opaque::{Zero, masked};
@@ -32,12 +32,20 @@ const NANOSECONDS: u64 = 1_000_000_000;
 
 /// Whose packet it is.
 pub(crate) enum Route {
-    /// A client's, to this listener of a service: [`choose`] says to which backend.
-    ToService(Listener),
+    /// A client's, to a service: [`choose`] says to which backend.
+    ToService(Ours),
     /// A backend's packet, to its client as if from this listener.
     ToClient(&'static Return),
     /// Not ours.
     Pass(Reason),
+}
+
+/// A listener of a service.
+#[derive(Clone, Copy)]
+pub(crate) struct Ours {
+    listener: Listener,
+    /// What the listener was found by, and its record is: a commit changes both at once.
+    root: Root,
 }
 
 /// The backend that a packet goes to.
@@ -123,9 +131,10 @@ impl Standing {
 #[inline(always)]
 pub(crate) fn route(packet: &Packet, standing: Standing) -> Route {
     let (mut to, mut from) = (packet.destination(), packet.source());
+    let Some(root) = maps::root() else { return Route::Pass(Reason::NotOurs) };
     for _ in 0..2 {
-        if let Some(listener) = maps::listener(&to) {
-            return Route::ToService(listener);
+        if let Some(listener) = maps::listener(root, &to) {
+            return Route::ToService(Ours { listener, root });
         }
         if let Some(back) = returns(&from) {
             return to_client(packet, back);
@@ -165,12 +174,12 @@ fn returns(endpoint: &Endpoint) -> Option<&'static Return> {
 pub(crate) fn choose<F: Traceable>(
     frame: &F,
     packet: &Packet,
-    listener: Listener,
+    Ours { listener, root }: Ours,
     standing: Standing,
     sends: impl Fn(&Service, &Backend) -> bool,
 ) -> Result<Chosen, Reason> {
     let index = listener.index();
-    let service = maps::record(index).ok_or(Reason::NoTable)?;
+    let service = maps::record(root, index).ok_or(Reason::NoTable)?;
     let quic = !packet.is_tcp() && service.udp == UDP_QUIC;
     let head = if quic && standing.is_own() {
         quic::read(frame, packet, service)
@@ -221,12 +230,13 @@ pub(crate) fn choose<F: Traceable>(
 /// more must be done, by [`route`] and [`choose`].
 #[inline(always)]
 pub(crate) fn choose_at_once(packet: &Packet) -> Option<Chosen> {
-    let listener = maps::listener(&packet.destination())?;
+    let root = maps::root()?;
+    let listener = maps::listener_at_once(root, &packet.destination())?;
     if listener.slot().is_some() || trace::is_on() {
         return None;
     }
     let index = listener.index();
-    let service = maps::record(index)?;
+    let service = maps::record(root, index)?;
     let sends = |_: &Service, _: &Backend| true;
     let tables = Kernel { kept: false, ..Kernel::new(service, index, packet, sends) };
     let slots = decide::slots(service, &packet.key);

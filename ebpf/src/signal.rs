@@ -199,7 +199,7 @@ extern "C" fn answer(back: *const Return) -> u64 {
 
 #[inline(always)]
 fn service_of(backend: u16) -> Option<&'static Service> {
-    maps::record(BACKENDS.get(u32::from(backend))?.service())
+    maps::record(maps::root()?, BACKENDS.get(u32::from(backend))?.service())
 }
 
 #[inline(always)]

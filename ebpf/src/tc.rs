@@ -85,8 +85,8 @@ pub(crate) fn send(
 ) -> Result<i32, Refused> {
     let bytes = frame.length();
     match route::route(packet, standing) {
-        Route::ToService(listener) => {
-            let chosen = &route::choose(frame, packet, listener, standing, |_, _| true)
+        Route::ToService(ours) => {
+            let chosen = &route::choose(frame, packet, ours, standing, |_, _| true)
                 .map_err(Refused::Drop)?;
             let verdict = to_backend(frame, packet, chosen, standing)?;
             route::count_in(packet, chosen, bytes);

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use weir_ebpf::abi::{
     Address, Backend, FORWARD_DSR_L2, FORWARD_GUE, FORWARD_NAT, GOES_BACK, HOOK_XDP, IN_BUFFERS,
-    Link, Listener, NextHop, Reason, Return, Service,
+    Link, NextHop, Reason, Return, Service,
 };
 use weir_ebpf::checksum::{Delta, apply_udp};
 use weir_ebpf::outer::{self, Outer};
@@ -18,7 +18,7 @@ use crate::count;
 use crate::fib::{self, Leaving, Way};
 use crate::log;
 use crate::maps::{DEVICES, LINKS};
-use crate::route::{self, Chosen, Route, Side, Standing};
+use crate::route::{self, Chosen, Ours, Route, Side, Standing};
 use crate::trace;
 use crate::tunnel;
 use crate::xdp_frame::XdpFrame;
@@ -43,7 +43,7 @@ pub(crate) fn handle(context: &XdpContext) -> u32 {
     // What is passed is counted by the TC program.
     let Ok(packet) = route::read(&frame) else { return XDP_PASS };
     let verdict = match route::route(packet, Standing::Own) {
-        Route::ToService(listener) => to_backend(&frame, packet, listener),
+        Route::ToService(ours) => to_backend(&frame, packet, ours),
         Route::ToClient(back) => to_client(&frame, packet, back),
         Route::Pass(_) => Err(Refused::Leave),
     };
@@ -87,7 +87,7 @@ fn at_once(frame: &XdpFrame) -> Option<u32> {
 }
 
 #[inline(always)]
-fn to_backend(frame: &XdpFrame, packet: &mut Packet, listener: Listener) -> Result<u32, Refused> {
+fn to_backend(frame: &XdpFrame, packet: &mut Packet, ours: Ours) -> Result<u32, Refused> {
     let scattered = frame.is_scattered(packet);
     let sends =
         |service: &Service, backend: &Backend| match way(packet, scattered, service, backend) {
@@ -95,7 +95,7 @@ fn to_backend(frame: &XdpFrame, packet: &mut Packet, listener: Listener) -> Resu
             Err(refused) => matches!(refused, Refused::Drop(_)),
         };
     let chosen =
-        &route::choose(frame, packet, listener, Standing::Own, sends).map_err(Refused::Drop)?;
+        &route::choose(frame, packet, ours, Standing::Own, sends).map_err(Refused::Drop)?;
     let (verdict, bytes) = send(frame, packet, chosen, scattered)?;
     route::count_in(packet, chosen, bytes);
     trace::sent(chosen);

@@ -1,9 +1,10 @@
-//! A commit is atomic: for all services named in it, for both tables of each, and for every
-//! processor from the moment when it returns.
+//! A commit is atomic: for all services named in it, for both tables of each, for its listeners, and
+//! for every processor from the moment when it returns.
 //!
 //! Every commit puts another mark on all of its tables: commit `n` sends everything to version
 //! `n % 3`, and each version's backend table holds one backend whose port says `n` and the version.
 //! So one frame that goes out tells which commit's record, version table and backend table decided.
+//! And every commit has a listener of its own, which the next one closes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::net::SocketAddr;
@@ -62,7 +63,30 @@ fn shift(kernel: &mut Kernel, number: u16) {
         let record = Service { affinity: u8::try_from(number % 3).unwrap(), ..Service::default() };
         (u32::try_from(service).unwrap(), Some(image(&record, &tables(service, number))))
     });
-    commit(kernel, Commit { services: services.to_vec(), ..Commit::default() });
+    let listeners = vec![(endpoint(own_listener(number), TCP), 0)];
+    let closed = number.checked_sub(1).map(|before| endpoint(own_listener(before), TCP));
+    let closed = closed.into_iter().collect();
+    let services = services.to_vec();
+    commit(kernel, Commit { services, listeners, closed, ..Commit::default() });
+}
+
+/// The listener that is there between one commit and the next.
+fn own_listener(number: u16) -> SocketAddr {
+    (at(LISTENERS[0]).ip(), 10_000 + number).into()
+}
+
+/// A frame to that one.
+fn own_frame(number: u16) -> Vec<u8> {
+    Frame::tcp(at("192.0.2.7:7"), own_listener(number), SYN).bytes()
+}
+
+/// Whether a commit's own listener is there. If it is, that commit decides.
+fn is_open(number: u16, ran: &(Verdict, Vec<u8>)) -> bool {
+    if ran.0 == Verdict::Pass {
+        return false;
+    }
+    assert_eq!(decided_by(0, ran), number, "the listener and the tables are of two commits");
+    true
 }
 
 /// A frame of some flow to one of the services.
@@ -112,6 +136,8 @@ struct Watched {
     runs: u64,
     /// Commits of which it saw the change happen: the one before and this one, run after run.
     changes: u64,
+    /// Runs in which it found a commit's own listener.
+    open: u64,
 }
 
 /// Runs flows of both services in turn until told to stop. What decides them only ever gets newer,
@@ -119,7 +145,7 @@ struct Watched {
 fn watch(run: impl Fn(&[u8]) -> (Verdict, Vec<u8>), stop: &AtomicBool) -> Watched {
     let frames: Vec<_> =
         (0..128_u16).map(|n| (usize::from(n % 2), frame(usize::from(n % 2), n))).collect();
-    let mut watched = Watched { runs: 0, changes: 0 };
+    let mut watched = Watched { runs: 0, changes: 0, open: 0 };
     let mut newest = 0;
     while !stop.load(Ordering::Relaxed) {
         for (service, frame) in &frames {
@@ -128,6 +154,9 @@ fn watch(run: impl Fn(&[u8]) -> (Verdict, Vec<u8>), stop: &AtomicBool) -> Watche
             watched.runs += 1;
             watched.changes += u64::from(number == newest + 1);
             newest = number;
+            for own in [newest, newest + 1] {
+                watched.open += u64::from(is_open(own, &run(&own_frame(own))));
+            }
         }
     }
     watched
@@ -152,6 +181,10 @@ fn two_services_change_together_and_for_good() {
                 assert_eq!(decided_by(service.into(), &ran), number, "{program:?}, run {flow}");
                 after += 1;
             }
+            for program in PROGRAMS {
+                let is_open = |own| is_open(own, &program.run(&kernel, &own_frame(own)));
+                assert!(is_open(number) && !is_open(number - 1), "{program:?}, commit {number}");
+            }
             if watcher.is_finished() {
                 break;
             }
@@ -161,6 +194,7 @@ fn two_services_change_together_and_for_good() {
     });
     println!("{} runs beside the commits, {after} after them", watched.runs);
     assert!(after >= 100_000);
+    assert!(watched.open > watched.runs / 2, "{} of {}", watched.open, watched.runs);
     assert!(watched.changes > u64::from(COMMITS) / 2, "it saw {} changes", watched.changes);
 }
 

@@ -219,9 +219,11 @@ impl DataPlane for Memory {
             let reason = format!("a table or a flow still names backend {index}");
             return Err(Error::Map { map: "BACKENDS", reason });
         }
-        let is_new = |(at, _): &&(Endpoint, u32)| !self.listeners.contains_key(at);
-        let new = commit.listeners.iter().filter(is_new).count();
-        if self.listeners.len() + new > MAX_LISTENERS as usize {
+        let mut listeners = self.listeners.clone();
+        listeners.retain(|endpoint, _| !commit.closed.contains(endpoint));
+        let opened = commit.listeners.iter();
+        listeners.extend(opened.map(|&(endpoint, service)| (endpoint, Listener { service })));
+        if listeners.len() > MAX_LISTENERS as usize {
             return Err(Error::Map { map: "LISTENERS", reason: "is full".to_owned() });
         }
         for (index, image) in &commit.services {
@@ -243,10 +245,7 @@ impl DataPlane for Memory {
         self.returns.extend(commit.returns.iter().copied());
         self.server_ids.retain(|id, _| !commit.retired_ids.contains(id));
         self.server_ids.extend(commit.server_ids.iter().copied());
-        self.listeners.retain(|endpoint, _| !commit.closed.contains(endpoint));
-        let listeners = commit.listeners.iter();
-        self.listeners
-            .extend(listeners.map(|&(endpoint, service)| (endpoint, Listener { service })));
+        self.listeners = listeners;
         self.commits += 1;
         Ok(())
     }

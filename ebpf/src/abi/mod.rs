@@ -8,6 +8,7 @@ mod counter;
 mod edges;
 mod fragment;
 mod rare;
+mod root;
 mod signal;
 mod slot;
 mod steering;
@@ -17,13 +18,14 @@ pub use counter::*;
 pub use edges::*;
 pub use fragment::*;
 pub use rare::*;
+pub use root::*;
 pub use signal::*;
 pub use slot::*;
 pub use steering::*;
 pub use trace::*;
 
 /// Number of this contract. Part of every pin's path, so that two contracts never share a map.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Slots of a service's version table. A weight of one basis point is 1.6 slots.
 pub const VERSION_SLOTS: u32 = 16_384;
@@ -35,6 +37,8 @@ pub const MAX_BACKEND_SLOTS: u32 = 65_536;
 pub const MAX_SERVICES: u32 = 512;
 /// Listeners of a node, and their addresses.
 pub const MAX_LISTENERS: u32 = 16_384;
+/// Most buckets that listeners lie in: half of their places stay free at the least.
+pub const LISTENER_BUCKETS: u32 = MAX_LISTENERS;
 /// Backends of a node, in all services and versions together. An index has 15 bits in a slot.
 pub const MAX_BACKENDS: u32 = 16_384;
 /// Network interfaces through which backends are reached.
@@ -142,7 +146,20 @@ impl Endpoint {
     }
 }
 
-/// Value of `LISTENERS`: whom packets to this endpoint belong to. A listener for any port has port
+/// Listeners in a [`ListenerBucket`].
+pub const LISTENER_PLACES: usize = 2;
+
+/// An element of `LISTENERS`, a cache line; [`crate::listener_table`] says what it means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C, align(64))]
+pub struct ListenerBucket {
+    /// Its listeners: an endpoint and whose it is, or zero.
+    pub places: [[u64; 3]; LISTENER_PLACES],
+    /// Zero.
+    pub pad: [u64; 2],
+}
+
+/// Part of an element of `LISTENERS`: whom packets to this endpoint belong to. A listener for any port has port
 /// zero. Each address of a listener has one more entry, with port and protocol zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
@@ -333,7 +350,7 @@ impl FlowEntry {
     }
 }
 
-/// The record of one service. All records are replaced together, in one commit.
+/// The record of one service, a cache line. All records are replaced together, in one commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Service {
@@ -585,7 +602,7 @@ const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<Address>() == 16);
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<Listener>() == 4);
+    assert!(size_of::<Listener>() == 4 && size_of::<ListenerBucket>() == 64);
     assert!(size_of::<Return>() == 20);
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<FlowEntry>() == 8);

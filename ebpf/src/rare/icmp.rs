@@ -109,8 +109,8 @@ fn error(frame: &SkbFrame, network: &Network, message: Message) -> Result<i32, R
     let change = maps::keep(&CHANGE, change).map_err(Refused::Drop)?;
     // First the way, then the quote: what has no way stays as it is.
     match route::route(answer, Standing::Follows) {
-        Route::ToService(listener) => {
-            let chosen = &route::choose(frame, answer, listener, Standing::Follows, |_, _| true);
+        Route::ToService(ours) => {
+            let chosen = &route::choose(frame, answer, ours, Standing::Follows, |_, _| true);
             let chosen = chosen.as_ref().map_err(|reason| Refused::Drop(*reason))?;
             change.verdict = tc::to_backend(frame, error, chosen, Standing::Follows)?;
             trace::sent(chosen);

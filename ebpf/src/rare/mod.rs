@@ -47,7 +47,7 @@ pub(crate) fn prepare(frame: &SkbFrame, l3: u32, complaint: Complaint, source: &
 #[inline(always)]
 fn is_listener(address: Address) -> bool {
     let marker = Endpoint { address, port: 0, protocol: 0, pad: 0 };
-    maps::listener(&marker).is_some()
+    maps::root().is_some_and(|root| maps::listener(root, &marker).is_some())
 }
 
 /// Whether one more message may be sent. Counts the one that may not.

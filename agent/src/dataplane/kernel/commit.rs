@@ -1,21 +1,20 @@
 //! How tables change: a commit.
 //!
-//! New tables are written to lines that no record points to, then one element of a map-in-map is
-//! replaced, and the kernel waits for every running program before that call returns. So no packet
-//! sees half a table, and none is decided by the old one afterwards.
+//! New tables are written to lines that no record points to, new records and listeners to where the root
+//! does not point; then the root, one word, is replaced, and the kernel waits for every running program.
+//! So no packet sees half a table, and none is decided by the old one afterwards.
 
+use std::collections::HashMap;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aya::maps::{Array, MapData};
 use weir_ebpf::abi::{
-    Backend, Edges, Endpoint, Line, Listener, MAX_SERVICES, Return, ServerKey, Service, VERSIONS,
+    Backend, Edges, Endpoint, Line, MAX_SERVICES, Return, Root, ServerKey, Service, VERSIONS,
 };
 
 use super::{Kernel, Live, map_error};
-use crate::dataplane::sys::set_all;
 use crate::dataplane::{Commit, Error, Image};
 use crate::fault::{self, Point};
 use crate::plan::steering::Steering;
@@ -28,7 +27,6 @@ struct Undo {
     /// Sets of steering entries that were written, or begun.
     sets: Vec<(u32, Arc<Steering>)>,
     returns: Vec<(Endpoint, Option<Return>)>,
-    listeners: Vec<(Endpoint, Option<u32>)>,
     server_ids: Vec<(ServerKey, Option<u16>)>,
     next: Vec<(u32, Option<Live>)>,
     /// Flags as they were.
@@ -42,11 +40,11 @@ const FLAGS_WORD: usize = offset_of!(Backend, flags) / 4;
 impl Kernel {
     /// Makes a commit, or leaves everything as it was.
     pub(super) fn carry_out(&mut self, commit: &Commit) -> Result<(), Error> {
+        self.root.wait()?;
         let mut undo = Undo::default();
-        let committed = self.stage(commit, &mut undo).and_then(|records| {
+        let committed = self.stage(commit, &mut undo).and_then(|root| {
             fault::point(Point::RecordsMade);
-            // The commit. The kernel waits for all running programs before this returns.
-            self.services.set(0, &records, 0).map_err(map_error("SERVICES"))
+            self.root.replace(root)
         });
         match committed {
             Ok(()) => {
@@ -141,11 +139,7 @@ impl Kernel {
     }
 
     /// All that can fail before the commit itself. Notes what must be undone.
-    fn stage(
-        &mut self,
-        commit: &Commit,
-        undo: &mut Undo,
-    ) -> Result<Array<MapData, Service>, Error> {
+    fn stage(&mut self, commit: &Commit, undo: &mut Undo) -> Result<Root, Error> {
         for (index, image) in &commit.services {
             let live = match image {
                 Some(image) => Some(self.prepare(*index, image, commit.generation, undo)?),
@@ -167,17 +161,26 @@ impl Kernel {
             let backend = u32::from(*backend);
             self.server_ids.insert(*id, backend, 0).map_err(map_error("SERVER_IDS"))?;
         }
-        for (endpoint, service) in &commit.listeners {
-            undo.listeners.push((*endpoint, self.endpoints.get(endpoint).copied()));
-            let listener = Listener { service: *service };
-            self.listeners.insert(*endpoint, listener, 0).map_err(map_error("LISTENERS"))?;
-        }
         for (index, flags) in &commit.flags {
             let Some(word) = self.flags(*index) else { continue };
             undo.flags.push((*index, word.fetch_and(*flags, Ordering::Relaxed)));
         }
         fault::point(Point::EndpointsWritten);
-        self.records(&undo.next)
+        let listeners = self.listeners(commit);
+        self.root.write(self.records(&undo.next)?, listeners.as_ref())
+    }
+
+    /// All listeners, if a commit changes them.
+    fn listeners(&self, commit: &Commit) -> Option<HashMap<Endpoint, u32>> {
+        if commit.listeners.is_empty() && commit.closed.is_empty() {
+            return None;
+        }
+        let mut all = self.endpoints.clone();
+        for closed in &commit.closed {
+            all.remove(closed);
+        }
+        all.extend(commit.listeners.iter().copied());
+        Some(all)
     }
 
     /// The flags of a backend.
@@ -193,17 +196,19 @@ impl Kernel {
         }
     }
 
-    /// A new array of all records, with those in `next` in place of the old ones.
-    fn records(&self, next: &[(u32, Option<Live>)]) -> Result<Array<MapData, Service>, Error> {
-        let records = Array::create(MAX_SERVICES, 0).map_err(map_error("SERVICES"))?;
-        let changed = |index| next.iter().find(|(i, _)| *i == index);
-        let kept = self.live.iter().filter(|(index, _)| changed(**index).is_none());
-        let new = next.iter().filter_map(|(index, live)| Some((index, live.as_ref()?)));
-        let (indices, all): (Vec<u32>, Vec<Service>) =
-            kept.chain(new).map(|(index, live)| (*index, live.record)).unzip();
-        set_all(&records, &indices, &all)
-            .map_err(|error| Error::Map { map: "SERVICES", reason: error.to_string() })?;
-        Ok(records)
+    /// All records, with those in `next` in place of the old ones.
+    fn records(&self, next: &[(u32, Option<Live>)]) -> Result<Vec<Service>, Error> {
+        let mut all = vec![Service::default(); MAX_SERVICES as usize];
+        let next = next.iter().map(|(index, live)| (index, live.as_ref()));
+        let live = self.live.iter().map(|(index, live)| (index, Some(live)));
+        for (index, live) in live.chain(next) {
+            let record = all.get_mut(*index as usize).ok_or_else(|| Error::Map {
+                map: "SERVICES",
+                reason: format!("has no place {index}"),
+            })?;
+            *record = live.map_or_else(Service::default, |live| live.record);
+        }
+        Ok(all)
     }
 
     /// Takes back what a commit that failed had done. What cannot be taken back is an entry that
@@ -213,12 +218,6 @@ impl Kernel {
             let _ = match before {
                 Some(back) => self.returns.insert(endpoint, back, 0),
                 None => self.returns.remove(&endpoint),
-            };
-        }
-        for (endpoint, before) in undo.listeners.into_iter().rev() {
-            let _ = match before {
-                Some(service) => self.listeners.insert(endpoint, Listener { service }, 0),
-                None => self.listeners.remove(&endpoint),
             };
         }
         for (id, before) in undo.server_ids.into_iter().rev() {
@@ -239,9 +238,8 @@ impl Kernel {
     /// What follows the commit: nothing here can fail so that a packet would notice.
     fn finish(&mut self, commit: &Commit, next: Vec<(u32, Option<Live>)>) {
         self.set_flags(&commit.flags);
-        for endpoint in &commit.closed {
-            let _ = self.listeners.remove(endpoint);
-            self.endpoints.remove(endpoint);
+        if let Some(listeners) = self.listeners(commit) {
+            self.endpoints = listeners;
         }
         for endpoint in &commit.severed {
             let _ = self.returns.remove(endpoint);
@@ -252,7 +250,6 @@ impl Kernel {
             self.servers.remove(id);
         }
         self.servers.extend(commit.server_ids.iter().copied());
-        self.endpoints.extend(commit.listeners.iter().copied());
         self.ways_back.extend(commit.returns.iter().copied());
         for (index, live) in next {
             let set = live.as_ref().map_or(0, |live| live.record.steering);

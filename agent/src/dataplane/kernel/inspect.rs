@@ -3,8 +3,8 @@
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use weir_ebpf::abi::{
-    Address, Endpoint, FlowEntry, FlowKey, Link, Listener, Return, STEER_SET_BITS, Service,
-    SteerKey, SteerSlot,
+    Address, Endpoint, FlowEntry, FlowKey, Link, Return, STEER_SET_BITS, Service, SteerKey,
+    SteerSlot,
 };
 
 use super::{Kernel, map_error};
@@ -22,8 +22,7 @@ fn found<T>(map: &'static str, looked: Result<T, MapError>) -> Result<Option<T>,
 
 impl Inspect for Kernel {
     fn listener(&self, at: &Endpoint) -> Result<Option<u32>, Error> {
-        let listener = found("LISTENERS", self.listeners.get(at, 0))?;
-        Ok(listener.map(|listener: Listener| listener.service))
+        Ok(self.root.listener(at))
     }
 
     fn way_back(&self, from: &Endpoint) -> Result<Option<Return>, Error> {
@@ -31,10 +30,7 @@ impl Inspect for Kernel {
     }
 
     fn record(&self, service: u32) -> Result<Option<Service>, Error> {
-        // Nothing, as long as nothing was ever committed.
-        let Some(records) = found("SERVICES", self.services.get(&0, 0))? else { return Ok(None) };
-        let record: Service = records.get(&service, 0).map_err(map_error("SERVICES"))?;
-        Ok(Some(record).filter(|record| record.generation != 0))
+        self.root.record(service).map_err(map_error("SERVICES"))
     }
 
     fn steer(&self, service: u32, client: Address) -> Result<Option<SteerSlot>, Error> {

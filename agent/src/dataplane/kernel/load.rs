@@ -10,9 +10,9 @@ use aya::programs::ProgramError;
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use weir_ebpf::abi::{
-    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, FlowBucket, HOOKS, Histogram, Link,
-    MAX_BACKENDS, MAX_FAILING, MAX_PENDING, POOL_LINES, Pending, Reasons, Signals, Tracers,
-    flow_buckets,
+    Address, Config, DEFAULT_FLOWS, DEFAULT_UDP_FLOWS, FlowBucket, HOOKS, Histogram,
+    LISTENER_BUCKETS, Link, ListenerBucket, MAX_BACKENDS, MAX_FAILING, MAX_PENDING, POOL_LINES,
+    Pending, Reasons, Signals, Tracers, flow_buckets,
 };
 
 use super::Kernel;
@@ -23,6 +23,7 @@ use super::flow_table::FlowTable;
 use super::flows::Datagrams;
 use super::pending::Places;
 use super::pins::{self, PinError, Pins};
+use super::root::{Fence, Root};
 use super::steering::Sets;
 use super::tap::KernelTap;
 use crate::causes::causes;
@@ -199,10 +200,9 @@ impl Kernel {
             )?,
             tap: Some(tap(&mut taken)?),
             log,
-            listeners: taken.typed("LISTENERS")?,
             returns: taken.typed("RETURNS")?,
             server_ids: taken.typed("SERVER_IDS")?,
-            services: taken.typed("SERVICES")?,
+            root: root(&mut taken)?,
             rare: taken.typed("PROGRAMS")?,
             steering: Sets::new(taken.typed("STEERING")?),
             backends: Map::Array(backends).try_into().map_err(wrong("BACKENDS"))?,
@@ -289,6 +289,17 @@ pub(super) fn wrong(map: &'static str) -> impl Fn(MapError) -> LoadError {
 fn mapped(map: &'static str, data: &MapData, bytes: usize) -> Result<Mapped, LoadError> {
     Mapped::new(data.fd().as_fd(), bytes)
         .map_err(|error| LoadError::Map { map, reason: format!("cannot be mapped: {error}") })
+}
+
+/// Records and listeners, as they are.
+fn root(taken: &mut Taken) -> Result<Root, LoadError> {
+    let word = mapped("ROOT", &taken.data("ROOT")?, size_of::<u64>())?;
+    let listeners = taken.data("LISTENERS")?;
+    let bytes = 2 * LISTENER_BUCKETS as usize * size_of::<ListenerBucket>();
+    let listeners = mapped("LISTENERS", &listeners, bytes)?;
+    let services = taken.typed("SERVICES")?;
+    let fence = Fence::new(taken.typed("FENCE")?).map_err(wrong("FENCE"))?;
+    Root::take_up(word, services, listeners, fence).map_err(wrong("SERVICES"))
 }
 
 /// The maps of live traces.

@@ -4,7 +4,8 @@
 //! - `attach`, `attached`, `clsact`, `links`, `pins`: interfaces, and what outlives the agent
 //! - `rare`: the programs that the TC program calls
 //! - `inspect`: single look-ups
-//! - `commit`: how tables change; `steering`: the sets of steering entries
+//! - `commit`: how tables change; `root`: what it replaces; `listeners`: how they lie; `steering`: the
+//!   sets of steering entries
 //! - `bpf_log`: the program's own log lines
 //! - `tap`: what the program tells while somebody traces
 //! - `ways`: what the program is told of interfaces
@@ -21,11 +22,13 @@ mod flow_table;
 mod flows;
 mod inspect;
 mod links;
+mod listeners;
 mod load;
 mod pending;
 mod pins;
 mod rare;
 mod recover;
+mod root;
 mod run;
 mod steering;
 mod tap;
@@ -37,11 +40,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{
-    Array, ArrayOfMaps, DevMapHash, HashMap as HashMapMap, MapData, MapError, PerCpuArray,
-    ProgramArray,
+    Array, DevMapHash, HashMap as HashMapMap, MapData, MapError, PerCpuArray, ProgramArray,
 };
 use weir_ebpf::abi::{
-    Backend, Bucket, Counters, Edges, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link, Listener,
+    Backend, Bucket, Counters, Edges, Endpoint, FlowEntry, FlowKey, HOOKS, Line, Link,
     MAX_LISTENERS, MAX_STEERING, NextHop as HopWord, REASONS, Return, ServerKey, Service, Signals,
     TCP, VERSION_LINES, VERSIONS,
 };
@@ -76,10 +78,9 @@ const NEXT_HOP_WORD: usize = 3;
 /// The program, loaded, and its maps.
 pub struct Kernel {
     programs: attach::Programs,
-    listeners: HashMapMap<MapData, Endpoint, Listener>,
     returns: HashMapMap<MapData, Endpoint, Return>,
     server_ids: HashMapMap<MapData, ServerKey, u32>,
-    services: ArrayOfMaps<MapData, Array<MapData, Service>>,
+    root: root::Root,
     /// Held, or it would empty.
     rare: ProgramArray<MapData>,
     steering: steering::Sets,

@@ -230,10 +230,11 @@ fn shape(name: &str) -> Option<Shape> {
     let word = size::<u32>();
     let shape = |map, key, value, flags| Some(Shape { map, key, value, flags });
     match name {
-        "LISTENERS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Listener>(), 0),
+        "ROOT" => shape(MapType::Array, word, size::<u64>(), MMAPABLE),
+        "LISTENERS" => shape(MapType::Array, word, size::<abi::ListenerBucket>(), MMAPABLE),
         "RETURNS" => shape(MapType::Hash, size::<abi::Endpoint>(), size::<abi::Return>(), 0),
         "SERVER_IDS" => shape(MapType::Hash, size::<abi::ServerKey>(), word, 0),
-        "SERVICES" => shape(MapType::ArrayOfMaps, word, word, 0),
+        "SERVICES" => shape(MapType::Array, word, size::<abi::Service>(), MMAPABLE),
         "STEERING" => shape(
             MapType::LpmTrie,
             word + size::<abi::SteerKey>(),
@@ -262,7 +263,8 @@ fn shape(name: &str) -> Option<Shape> {
 }
 
 /// Names of the maps that are pinned. The others hold nothing that must last.
-pub(super) const MAPS: [&str; 20] = [
+pub(super) const MAPS: [&str; 21] = [
+    "ROOT",
     "LISTENERS",
     "RETURNS",
     "SERVER_IDS",

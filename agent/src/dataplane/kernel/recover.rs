@@ -4,9 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::MapError;
 use weir_ebpf::abi::{
-    Endpoint, Link, Listener, MAX_LINKS, MAX_SERVICES, NO_BACKEND, Return, Service, VERSION_LINES,
+    Endpoint, Link, MAX_LINKS, MAX_SERVICES, NO_BACKEND, Return, Service, VERSION_LINES,
 };
 
 use super::load::LoadError;
@@ -22,15 +22,9 @@ fn unreadable(map: &'static str) -> impl Fn(MapError) -> LoadError {
 impl Kernel {
     /// Reads what the maps hold. New maps hold nothing.
     pub(super) fn recover(&mut self) -> Result<(), LoadError> {
-        let records: Array<MapData, Service> = match self.services.get(&0, 0) {
-            Ok(records) => records,
-            Err(MapError::KeyNotFound) => return Ok(()), // nothing was ever committed
-            Err(error) => return Err(unreadable("SERVICES")(error)),
-        };
         let mut sets = self.steering.read().map_err(unreadable("STEERING"))?;
         for index in 0..MAX_SERVICES {
-            let record = records.get(&index, 0).map_err(unreadable("SERVICES"))?;
-            if record.generation != 0 {
+            if let Some(record) = self.root.record(index).map_err(unreadable("SERVICES"))? {
                 let entries = sets.remove(&record.steering).unwrap_or_default();
                 self.recover_service(index, record, Steering::new(entries))?;
             }
@@ -40,11 +34,7 @@ impl Kernel {
             tracing::info!(count, "removed steering entries that no service has");
             self.steering.remove(set, &Steering::new(entries));
         }
-        for entry in &self.listeners {
-            let (endpoint, listener): (Endpoint, Listener) =
-                entry.map_err(unreadable("LISTENERS"))?;
-            self.endpoints.insert(endpoint, listener.service);
-        }
+        self.endpoints = self.root.listeners();
         for entry in &self.returns {
             let (endpoint, back): (Endpoint, Return) = entry.map_err(unreadable("RETURNS"))?;
             self.ways_back.insert(endpoint, back);
