@@ -237,6 +237,18 @@ impl Caller {
         })
     }
 
+    /// New flows that the program sent to the older version: there was no room for them, or they came too
+    /// fast.
+    ///
+    /// # Errors
+    ///
+    /// The agent does not say.
+    pub fn fallbacks(&mut self) -> Result<u64> {
+        let counters = self.wait(async |client| client.counters(&[]).await)?;
+        let versions = counters.services.iter().flat_map(|service| service.versions.iter());
+        Ok(versions.map(|(_, one)| one.traffic.fallback_full + one.traffic.fallback_flood).sum())
+    }
+
     /// Bytes of the stored state.
     ///
     /// # Errors

@@ -56,8 +56,14 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
     if host.processors < 2 {
         bail!("a shift is watched from a second processor, and this machine has one");
     }
-    let mut report =
-        Report { host, rows: Vec::new(), alone: Vec::new(), moves: None, skipped: Vec::new() };
+    let mut report = Report {
+        host,
+        rows: Vec::new(),
+        alone: Vec::new(),
+        fallbacks: 0,
+        moves: None,
+        skipped: Vec::new(),
+    };
     for (services, backends) in CASES {
         let crowd = Crowd::of(services, backends);
         progress(&format!("{services} services, {} backends", crowd.all_backends()));
@@ -76,6 +82,7 @@ pub fn measure(plan: Plan, interrupt: &Interrupt, progress: &dyn Fn(&str)) -> Re
         }
         report.rows.extend(rows);
         report.alone.push(alone);
+        report.fallbacks += caller.fallbacks()?;
     }
     Ok(report)
 }

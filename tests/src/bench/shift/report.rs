@@ -17,6 +17,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What the machine itself adds to the effect of a shift.
     pub alone: Vec<Alone>,
+    /// New flows that the program sent to the older version, of all rows.
+    pub fallbacks: u64,
     /// Slots that shifts moved.
     pub moves: Option<MoveReport>,
     /// What could not be measured, and why.
@@ -93,6 +95,8 @@ impl fmt::Display for Report {
         }
         let back: u32 = self.rows.iter().map(|row| row.back).sum();
         writeln!(f, "\nPackets decided by the old tables after one by the new ones: {back}")?;
+        let fallbacks = self.fallbacks;
+        writeln!(f, "New flows sent to the older version, too fast or without room: {fallbacks}")?;
         if let Some(MoveReport { between_two, of_three }) = &self.moves {
             writeln!(
                 f,
