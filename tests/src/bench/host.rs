@@ -1,13 +1,16 @@
 //! The machine that a benchmark ran on, and where its threads run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::num::NonZero;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aya::maps::MapInfo;
+use aya::programs::loaded_programs;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -92,7 +95,7 @@ pub struct Use {
     pub own: u64,
     /// The same with what it has mapped: maps of the kernel, its program.
     pub resident: u64,
-    /// Bytes of the maps in the kernel that it holds open.
+    /// Bytes of the maps in the kernel that it, or a program that it holds, has open.
     pub maps: u64,
 }
 
@@ -152,18 +155,33 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks? * 10))
 }
 
-/// Bytes of the maps that a process holds open, each once, as the kernel reckons them.
+/// Bytes of the maps that a process holds open, and of those that its programs do, each once, as the kernel
+/// reckons them. What it has mapped it may have closed.
 fn maps(pid: u32) -> Result<u64> {
     let directory = format!("/proc/{pid}/fdinfo");
-    let mut maps = BTreeMap::new();
+    let (mut maps, mut programs) = (BTreeMap::new(), BTreeSet::new());
     for entry in fs::read_dir(&directory).with_context(|| directory.clone())? {
         // A file may be closed by now.
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-        if let (Some(id), Some(bytes)) = (field(&text, "map_id"), field(&text, "memlock")) {
-            maps.insert(id, bytes);
+        maps.extend(map(&text));
+        programs.extend(field(&text, "prog_id"));
+    }
+    for program in loaded_programs() {
+        let program = program?;
+        if programs.contains(&u64::from(program.id())) {
+            for id in program.map_ids()?.into_iter().flatten() {
+                let open = MapInfo::from_id(id)?.fd()?;
+                let info = format!("/proc/self/fdinfo/{}", open.as_fd().as_raw_fd());
+                maps.extend(map(&fs::read_to_string(&info).context(info)?));
+            }
         }
     }
     Ok(maps.values().sum())
+}
+
+/// Id and bytes of a map, by what the kernel says of an open one.
+fn map(info: &str) -> Option<(u64, u64)> {
+    Some((field(info, "map_id")?, field(info, "memlock")?))
 }
 
 fn pin_thread(thread: i32, processor: usize) -> Result<()> {
